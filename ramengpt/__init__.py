@@ -1,0 +1,1 @@
+"""ramengpt: train small GPTs on one GPU, reproducibly."""

@@ -1,0 +1,1 @@
+"""Shards, index and batches: from tokens on disk to tensors on the device."""

@@ -1,0 +1,1 @@
+"""The network: embedding, blocks, head, and what initialises and labels their parameters."""

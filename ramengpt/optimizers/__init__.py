@@ -1,0 +1,1 @@
+"""Update rules for the three groups of parameters."""

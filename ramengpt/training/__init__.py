@@ -1,0 +1,1 @@
+"""Schedules, the step, the loop, validation, checkpoints, tracking and sampling."""
