@@ -2,8 +2,10 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from ramengpt.errors import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError):
     """A value in params.yaml (or an override of it) that cannot be used; one line says why."""
 
 

@@ -1,0 +1,30 @@
+"""How every command of the project starts: errors of the user end in one line, not a traceback."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from ramengpt.errors import UserError
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Run a command's main function and turn its end into an exit status.
+
+    Args:
+        main: the command; parses its own arguments.
+
+    Raises:
+        SystemExit: 1 after a :class:`UserError` (printed as one line on standard error),
+            130 after Ctrl-C, 0 when whoever read standard output has gone.
+    """
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
