@@ -1,0 +1,36 @@
+# What people type. `make repro` goes from an empty machine to a trained model.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup repro test check test-gpu bench
+
+setup: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+repro: setup
+	$(RUN) dvc repro
+
+# Two processes of one thread each: tests are many and small.
+test: setup
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
+
+check: setup
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+# These two use whatever Python is active where there is no $(VENV): a machine with a GPU often
+# brings its own torch.
+test-gpu:
+	$(RUN) python -m pytest -m gpu
+
+bench:
+	$(RUN) python -m benchmarks
