@@ -1,0 +1,98 @@
+"""Where tokens come from: one class for each kind of dataset, and how the download stage works."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ramengpt.config.base import Section
+
+ShardPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
+"""First part of every shard's file name; an underscore would hide where it ends."""
+
+RepositoryName = Annotated[str, Field(min_length=1)]
+"""`owner/name` of a dataset on the Hugging Face Hub."""
+
+ShardTokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
+"""Tokens in one shard; the header counts them in an int32."""
+
+
+class DocstringsConfig(Section):
+    """English prose that is already on the disk: docstrings of Python and its packages.
+
+    `packages` are import names; the standard library is always read. Documents shorter than
+    `minimum_characters` are left out. Both token counts are upper limits.
+    """
+
+    kind: Literal["docstrings"]
+    name: ShardPrefix
+    packages: list[str]
+    minimum_characters: int = Field(ge=1)
+    val_tokens: ShardTokens
+    train_tokens: int = Field(ge=1)
+    shard_tokens: ShardTokens
+
+
+class TextConfig(Section):
+    """The user's own .txt, .jsonl (plain, .gz, .xz, .zst) and .parquet files.
+
+    `paths` are files or globs, relative to the project; `text_field` is the key or column that
+    holds the text. The first `val_tokens` are the validation split, all the rest is for training.
+    """
+
+    kind: Literal["text"]
+    name: ShardPrefix
+    paths: list[str] = Field(min_length=1)
+    text_field: str = Field(min_length=1)
+    val_tokens: ShardTokens
+    shard_tokens: ShardTokens
+
+
+class HubShardsConfig(Section):
+    """Finished token shards on the Hub: validation shard 0 and the first `train_shards` others."""
+
+    kind: Literal["hub_shards"]
+    name: ShardPrefix
+    repository: RepositoryName
+    revision: str = Field(min_length=1)
+    train_shards: int = Field(ge=1, le=999_999)
+
+
+class HubTextConfig(Section):
+    """Raw text on the Hub, streamed by `datasets` and tokenised here.
+
+    `subset` is the configuration that the repository's card names. `repository` may also be a
+    local folder laid out like the repository.
+    """
+
+    kind: Literal["hub_text"]
+    name: ShardPrefix
+    repository: RepositoryName
+    subset: str = Field(min_length=1)
+    revision: str = Field(min_length=1)
+    text_field: str = Field(min_length=1)
+    val_tokens: ShardTokens
+    shard_tokens: ShardTokens
+    train_shards: int = Field(ge=1, le=999_999)
+
+
+DatasetConfig = Annotated[
+    DocstringsConfig | TextConfig | HubShardsConfig | HubTextConfig,
+    Field(discriminator="kind"),
+]
+"""One entry of `datasets`, told apart by its `kind`."""
+
+
+class DownloadConfig(Section):
+    """How the download stage works; nothing here changes what it produces.
+
+    `connections` are shards fetched at once; `processes` tokenise (0: one for each core);
+    a request is tried `attempts` times, waiting `backoff_seconds`, then twice that, and so on;
+    `engine` is where raw text is tokenised: this machine, or a Ray cluster.
+    """
+
+    connections: int = Field(ge=1, le=64)
+    processes: int = Field(ge=0)
+    attempts: int = Field(ge=1)
+    backoff_seconds: float = Field(ge=0)
+    timeout_seconds: float = Field(gt=0)
+    engine: Literal["local", "ray"]
