@@ -1,0 +1,237 @@
+"""Linear head, softcap and cross entropy as one operation that never holds all the logits.
+
+The forward pass computes the gradients too, a chunk of tokens at a time: the logits of a chunk
+become their own gradient in place and are consumed at once, so three matrix products are enough
+and the largest temporary is one chunk. Backward only multiplies by the upstream scalar.
+
+    z = x W^T        u = (z + shift) / divisor        logit = scale * sigmoid(u)
+    CE_t = log sum_v exp(logit_tv) - logit_ty
+    dz_tv = weight_t (softmax_tv - [v = y]) (scale / divisor) sigmoid(u) (1 - sigmoid(u))
+
+Logits lie in (0, scale), so the exponentials need no maximum subtracted.
+
+Shapes: T packed tokens, D width, V rows of the head (padded), C tokens of a chunk, S of a slice.
+"""
+
+# ruff: noqa: PLR0917
+import torch
+from torch import Tensor
+
+_CPU_CHUNK_TOKENS = 512  # long enough for the matrix products to run at full speed
+_CPU_SLICE_TOKENS = 16  # short enough that every elementwise pass after the first hits the cache
+_LARGEST_SCALE = 80.0  # exp(80) is finite in float32
+
+
+def softcapped_cross_entropy(
+    x_TD: Tensor,
+    weight_VD: Tensor,
+    targets_T: Tensor,
+    weights_T: Tensor | None,
+    vocabulary: int,
+    scale: float,
+    shift: float,
+    divisor: float,
+) -> tuple[Tensor, Tensor]:
+    """Weighted cross entropy of `scale * sigmoid((x W^T + shift) / divisor)`.
+
+    The products run in the dtype of `x_TD`; `weight_VD` may be a float32 master beside a bfloat16
+    `x_TD`: it is cast here, and its gradient is accumulated and returned in its own dtype.
+
+    Args:
+        x_TD: [T, D], the head's input.
+        weight_VD: [V, D]; rows from `vocabulary` on are padding, outside the softmax.
+        targets_T: integers [T] in [0, vocabulary). Not checked: that would stop the GPU.
+        weights_T: float32 [T], the weight of each token's loss; None means 1 / T.
+        vocabulary: number of rows that take part in the softmax.
+        scale: upper bound of the logits, in (0, 80].
+        shift: added before the division.
+        divisor: width of the softcap, positive.
+
+    Returns:
+        The weighted sum of the losses (float32 scalar, differentiable in x and W), and every
+        token's unweighted loss (float32 [T], not differentiable).
+
+    Raises:
+        ValueError: shapes that do not fit, or a constant out of range.
+
+    Source: the softcap of Gemma 2 (2408.00118) in modded-nanogpt's form; gradients in the forward
+    pass as in Liger Kernel (2410.10989).
+    """
+    _check(x_TD, weight_VD, targets_T, weights_T, vocabulary, scale, divisor)
+    with_gradients = torch.is_grad_enabled() and (x_TD.requires_grad or weight_VD.requires_grad)
+    loss, token_losses_T, _, _ = _operator(
+        x_TD, weight_VD, targets_T, weights_T, vocabulary, scale, shift, divisor, with_gradients
+    )
+    return loss, token_losses_T.detach()
+
+
+def softcapped_cross_entropy_reference(
+    x_TD: Tensor,
+    weight_VD: Tensor,
+    targets_T: Tensor,
+    weights_T: Tensor | None,
+    vocabulary: int,
+    scale: float,
+    shift: float,
+    divisor: float,
+) -> tuple[Tensor, Tensor]:
+    """The same in plain PyTorch with all logits in memory: what the kernels are tested against."""
+    z_TV = x_TD @ weight_VD[:vocabulary].to(x_TD.dtype).T
+    logits_TV = scale * torch.sigmoid((z_TV.to(_wide(x_TD)) + shift) / divisor)
+    losses_T = torch.nn.functional.cross_entropy(logits_TV, targets_T.long(), reduction="none")
+    if weights_T is None:
+        return losses_T.mean(), losses_T.detach()
+    return (losses_T * weights_T).sum(), losses_T.detach()
+
+
+def _check(
+    x_TD: Tensor,
+    weight_VD: Tensor,
+    targets_T: Tensor,
+    weights_T: Tensor | None,
+    vocabulary: int,
+    scale: float,
+    divisor: float,
+) -> None:
+    num_tokens, width = x_TD.shape
+    if weight_VD.shape[1] != width:
+        raise ValueError(f"head: weight is {tuple(weight_VD.shape)}, but x has width {width}")
+    if targets_T.shape != (num_tokens,) or (
+        weights_T is not None and weights_T.shape != (num_tokens,)
+    ):
+        raise ValueError(f"head: targets and weights must have shape ({num_tokens},)")
+    if not 0 < vocabulary <= weight_VD.shape[0]:
+        raise ValueError(f"head: vocabulary {vocabulary} must be in 1..{weight_VD.shape[0]}")
+    if not 0 < scale <= _LARGEST_SCALE or divisor <= 0:
+        raise ValueError(
+            f"head: scale {scale} must be in (0, {_LARGEST_SCALE}] and divisor {divisor} positive"
+        )
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """float32, or the dtype of `x` where that is wider."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+@torch.library.custom_op("ramengpt::softcapped_cross_entropy", mutates_args=())
+def _operator(
+    x_TD: Tensor,
+    weight_VD: Tensor,
+    targets_T: Tensor,
+    weights_T: Tensor | None,
+    vocabulary: int,
+    scale: float,
+    shift: float,
+    divisor: float,
+    with_gradients: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Loss, token losses, and the gradients of x and W (empty unless asked for)."""
+    if x_TD.is_cuda:
+        from ramengpt.kernels.softcapped_cross_entropy_cuda import chunked_on_cuda as chunked
+    else:
+        chunked = _chunked_on_cpu
+    weighted_T = torch.full_like(targets_T, 1 / len(targets_T), dtype=_wide(x_TD))
+    if weights_T is not None:
+        weighted_T = weights_T.to(weighted_T.dtype)
+    losses_T, grad_x_TD, grad_weight_VD = chunked(
+        x_TD, weight_VD, targets_T, weighted_T, vocabulary, scale, shift, divisor, with_gradients
+    )
+    loss = torch.dot(losses_T, weighted_T)
+    return loss.float(), losses_T.float(), grad_x_TD, grad_weight_VD
+
+
+@_operator.register_fake
+def _operator_shapes(
+    x_TD: Tensor,
+    weight_VD: Tensor,
+    targets_T: Tensor,
+    weights_T: Tensor | None,
+    vocabulary: int,
+    scale: float,
+    shift: float,
+    divisor: float,
+    with_gradients: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return (
+        x_TD.new_empty((), dtype=torch.float32),
+        x_TD.new_empty(targets_T.shape, dtype=torch.float32),
+        torch.empty_like(x_TD) if with_gradients else x_TD.new_empty(0),
+        torch.empty_like(weight_VD) if with_gradients else weight_VD.new_empty(0),
+    )
+
+
+def _keep_gradients(
+    ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple[Tensor, ...]
+) -> None:
+    ctx.set_materialize_grads(False)  # no zeros the size of W for outputs that nobody uses
+    ctx.save_for_backward(*output[2:])
+
+
+def _scale_gradients(
+    ctx: torch.autograd.function.FunctionCtx,
+    grad_loss: Tensor | None,
+    *_: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    if grad_loss is None:
+        return (None,) * 9
+    grad_x_TD, grad_weight_VD = ctx.saved_tensors  # type: ignore[attr-defined]
+    return (grad_x_TD * grad_loss, grad_weight_VD * grad_loss, *(None,) * 7)
+
+
+_operator.register_autograd(_scale_gradients, setup_context=_keep_gradients)
+
+
+def _chunked_on_cpu(
+    x_TD: Tensor,
+    weight_VD: Tensor,
+    targets_T: Tensor,
+    weights_T: Tensor,
+    vocabulary: int,
+    scale: float,
+    shift: float,
+    divisor: float,
+    with_gradients: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Token losses and gradients by plain PyTorch, with as few passes over the logits as it allows.
+
+    The token's weight and scale / divisor multiply x instead of the logits' gradient: D columns
+    instead of V.
+    """
+    dtype = _wide(x_TD)
+    weight = weight_VD[:vocabulary].to(x_TD.dtype).to(dtype)
+    losses_T = torch.empty_like(weights_T)
+    grad_x_TD = torch.empty_like(x_TD) if with_gradients else x_TD.new_empty(0)
+    grad_weight_VD = weight_VD.new_zeros(weight_VD.shape if with_gradients else 0, dtype=dtype)
+    logits_CV = weight.new_empty(min(_CPU_CHUNK_TOKENS, len(x_TD)), vocabulary)
+    probabilities_SV = weight.new_empty(_CPU_SLICE_TOKENS, vocabulary)
+    for start in range(0, len(x_TD), _CPU_CHUNK_TOKENS):
+        chunk = slice(start, start + _CPU_CHUNK_TOKENS)
+        x = x_TD[chunk].to(dtype)
+        z = torch.mm(x / divisor, weight.T, out=logits_CV[: len(x)])
+        z.add_(shift / divisor)
+        for first in range(0, len(x), _CPU_SLICE_TOKENS):
+            rows = slice(first, first + _CPU_SLICE_TOKENS)
+            target = targets_T[chunk][rows, None].long()
+            losses_T[chunk][rows] = _slice_losses(
+                z[rows], target, scale, probabilities_SV, with_gradients
+            )
+        if with_gradients:
+            token_scale = weights_T[chunk, None] * (scale / divisor)
+            grad_x_TD[chunk] = torch.mm(z, weight).mul_(token_scale)
+            grad_weight_VD[:vocabulary].addmm_(z.T, x * token_scale)
+    return losses_T, grad_x_TD, grad_weight_VD.to(weight_VD.dtype)
+
+
+def _slice_losses(
+    z_SV: Tensor, target_S1: Tensor, scale: float, probabilities_SV: Tensor, with_gradients: bool
+) -> Tensor:
+    """Losses [S] of a few tokens; turns `z_SV` in place into its gradient, up to a row factor."""
+    probabilities = probabilities_SV[: len(z_SV)]
+    sigmoid = z_SV.sigmoid_()
+    torch.mul(sigmoid, scale, out=probabilities)
+    torch.softmax(probabilities, 1, out=probabilities)
+    target_probability = probabilities.gather(1, target_S1)
+    if with_gradients:
+        probabilities.scatter_(1, target_S1, target_probability - 1)
+        torch.ops.aten.sigmoid_backward.grad_input(probabilities, sigmoid, grad_input=z_SV)
+    return target_probability.log_().neg_()[:, 0]
