@@ -1,0 +1,134 @@
+"""The `schedules` section: what changes during a run, and when.
+
+A run has `scheduled_steps`, which the fractions divide, and then `extension_steps` at the final
+settings. A fraction of 1 is the first extension step.
+"""
+
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ramengpt.config.base import Section
+
+WINDOW_BLOCK_TOKENS = 128
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(gt=0)]
+NonNegativeCount = Annotated[int, Field(ge=0)]
+
+
+def check_stages(fractions: list[float], values: list[int], key: str) -> None:
+    """Check that stages start at 0, in order, with one value each.
+
+    Raises:
+        ValueError: they do not; the message names `fractions` and `key`.
+    """
+    if len(fractions) != len(values) or not fractions:
+        raise ValueError(
+            f"fractions and {key} must have the same length, at least 1, "
+            f"found {len(fractions)} and {len(values)}"
+        )
+    if fractions[0] != 0 or any(later <= earlier for earlier, later in pairwise(fractions)):
+        raise ValueError(f"fractions must start at 0 and increase, found {fractions}")
+
+
+def check_window(tokens: int) -> None:
+    """Check that a window is whole blocks.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if tokens % WINDOW_BLOCK_TOKENS:
+        raise ValueError(f"a window must be a multiple of {WINDOW_BLOCK_TOKENS}, found {tokens}")
+
+
+class BatchSchedule(Section):
+    """Micro-batches of a step, at each fraction; `shape` says how to go from one to the next."""
+
+    shape: Literal["stepped", "linear", "cosine", "exponential"]
+    fractions: list[Fraction]
+    micro_batches: list[Count]
+
+    @model_validator(mode="after")
+    def _stages(self) -> Self:
+        check_stages(self.fractions, self.micro_batches, "micro_batches")
+        return self
+
+
+class WindowSchedule(Section):
+    """Attention window from each fraction on, and the one of validation."""
+
+    fractions: list[Fraction]
+    tokens: list[Count]
+    validation_tokens: Count
+
+    @model_validator(mode="after")
+    def _stages(self) -> Self:
+        check_stages(self.fractions, self.tokens, "tokens")
+        for tokens in [*self.tokens, self.validation_tokens]:
+            check_window(tokens)
+        return self
+
+
+class SequenceSchedule(Section):
+    """Longest piece of a document from each fraction on."""
+
+    fractions: list[Fraction]
+    tokens: list[Count]
+
+    @model_validator(mode="after")
+    def _stages(self) -> Self:
+        check_stages(self.fractions, self.tokens, "tokens")
+        return self
+
+
+class LearningRateSchedule(Section):
+    """Warm-up, plateau and cooldown; the top grows with (batch / first batch) ^ batch_exponent."""
+
+    warmup_steps: NonNegativeCount
+    cooldown_shape: Literal["linear", "cosine", "exponential"]
+    cooldown_fraction: Fraction
+    floor: Fraction
+    batch_exponent: Annotated[float, Field(ge=0, le=1)]
+
+    @model_validator(mode="after")
+    def _exponential_needs_a_floor(self) -> Self:
+        if self.cooldown_shape == "exponential" and self.floor == 0:
+            raise ValueError("floor must be above 0 when cooldown_shape is exponential")
+        return self
+
+
+class ScheduleConfig(Section):
+    """One entry of `schedules`."""
+
+    micro_batch_tokens: Count
+    scheduled_steps: Count
+    extension_steps: NonNegativeCount
+    batch: BatchSchedule
+    window: WindowSchedule
+    sequence: SequenceSchedule
+    learning_rate: LearningRateSchedule
+    embedding_split_fraction: Fraction
+    scalar_freeze_steps: NonNegativeCount
+
+    @model_validator(mode="after")
+    def _micro_batch_holds_a_sequence(self) -> Self:
+        longest = max(self.sequence.tokens)
+        if self.micro_batch_tokens % WINDOW_BLOCK_TOKENS or self.micro_batch_tokens < longest:
+            raise ValueError(
+                f"micro_batch_tokens must be a multiple of {WINDOW_BLOCK_TOKENS} and at least the "
+                f"longest sequence, {longest}, found {self.micro_batch_tokens}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_ends_before_cooldown(self) -> Self:
+        cooldown_steps = round(self.learning_rate.cooldown_fraction * self.scheduled_steps)
+        if self.learning_rate.warmup_steps + cooldown_steps > self.scheduled_steps:
+            raise ValueError(
+                "learning_rate.warmup_steps + the cooldown must fit into scheduled_steps "
+                f"({self.scheduled_steps}), found {self.learning_rate.warmup_steps} "
+                f"+ {cooldown_steps}"
+            )
+        return self

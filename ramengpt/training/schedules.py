@@ -1,0 +1,225 @@
+"""The schedule of a run: step -> StepPlan, from the step and the parameters alone.
+
+A run has `scheduled_steps`, which all fractions divide, followed by `extension_steps` at the final
+settings: final batch, window and sequence, the learning rate at its floor. The idea of an extension
+and most of the shapes are those of modded-nanogpt (train_gpt.py).
+
+Nothing here needs torch, and nothing is remembered between steps, so a resumed run needs no state.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ramengpt.config.optimizer import MomentumConfig
+from ramengpt.config.schedule import (
+    BatchSchedule,
+    LearningRateSchedule,
+    ScheduleConfig,
+)
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """All that distinguishes one training step from the others.
+
+    Attributes:
+        step: number of the step, from 0.
+        micro_batches: accumulated in this step.
+        micro_batch_tokens: tokens of each of them.
+        sequence_tokens: longest piece of a document.
+        window_tokens: long attention window.
+        learning_rate_multiplier: multiplies every group's learning rate.
+        momentum: of the optimizer of the hidden matrices.
+        embedding_tied: embedding and head are one matrix in this step.
+        scalars_frozen: scalars and gates are not updated in this step.
+        transition: batch stage, window, sequence or embedding_tied differ from the step before.
+        tokens_before: tokens trained on in all earlier steps.
+    """
+
+    step: int
+    micro_batches: int
+    micro_batch_tokens: int
+    sequence_tokens: int
+    window_tokens: int
+    learning_rate_multiplier: float
+    momentum: float
+    embedding_tied: bool
+    scalars_frozen: bool
+    transition: bool
+    tokens_before: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of this step."""
+        return self.micro_batches * self.micro_batch_tokens
+
+
+def plan_run(
+    schedule: ScheduleConfig, momentum: MomentumConfig, batch_size_multiple: int
+) -> tuple[StepPlan, ...]:
+    """Plan every step of a run.
+
+    Args:
+        schedule: the selected entry of `schedules`.
+        momentum: of the selected optimizer.
+        batch_size_multiple: multiplies the micro-batches of every step, and nothing else.
+    Returns:
+        One plan a step, `scheduled_steps + extension_steps` of them.
+    """
+    total_steps = schedule.scheduled_steps + schedule.extension_steps
+    plans: list[StepPlan] = []
+    tokens_before = 0
+    for step in range(total_steps):
+        micro_batches = batch_size_multiple * micro_batches_at(
+            schedule.batch, step, schedule.scheduled_steps
+        )
+        plans.append(
+            StepPlan(
+                step=step,
+                micro_batches=micro_batches,
+                micro_batch_tokens=schedule.micro_batch_tokens,
+                sequence_tokens=stage_value(
+                    schedule.sequence.fractions,
+                    schedule.sequence.tokens,
+                    step,
+                    schedule.scheduled_steps,
+                ),
+                window_tokens=stage_value(
+                    schedule.window.fractions,
+                    schedule.window.tokens,
+                    step,
+                    schedule.scheduled_steps,
+                ),
+                learning_rate_multiplier=learning_rate_multiplier_at(schedule, step),
+                momentum=momentum_at(momentum, step, total_steps),
+                embedding_tied=embedding_tied_at(schedule, step),
+                scalars_frozen=scalars_frozen_at(schedule, step),
+                transition=transition_at(schedule, step),
+                tokens_before=tokens_before,
+            )
+        )
+        tokens_before += plans[-1].tokens
+    return tuple(plans)
+
+
+def stage_start(fraction: float, scheduled_steps: int) -> int:
+    """First step of the stage that begins at this fraction of the scheduled steps."""
+    return round(fraction * scheduled_steps)
+
+
+def stage_at(fractions: Sequence[float], step: int, scheduled_steps: int) -> int:
+    """Index of the stage that a step lies in: the last that has started."""
+    started = [
+        stage
+        for stage, fraction in enumerate(fractions)
+        if stage_start(fraction, scheduled_steps) <= step
+    ]
+    return started[-1]
+
+
+def stage_value(
+    fractions: Sequence[float], values: Sequence[int], step: int, scheduled_steps: int
+) -> int:
+    """Value of the stage that a step lies in."""
+    return values[stage_at(fractions, step, scheduled_steps)]
+
+
+def eased(shape: str, start: float, end: float, progress: float) -> float:
+    """A point on the way from start to end.
+
+    Args:
+        shape: how to go on; `stepped` stays at start until progress is 1, `cosine` is level at
+            both ends, `exponential` has equal ratios and needs both ends above 0.
+        start: value at progress 0.
+        end: value at progress 1.
+        progress: from 0 to 1.
+    """
+    if progress == 1:
+        return end
+    if shape == "stepped":
+        return start
+    if shape == "linear":
+        return start + (end - start) * progress
+    if shape == "cosine":
+        return start + (end - start) * (1 - math.cos(math.pi * progress)) / 2
+    assert shape == "exponential", shape
+    return start * (end / start) ** progress
+
+
+def micro_batches_at(batch: BatchSchedule, step: int, scheduled_steps: int) -> int:
+    """Whole micro-batches of a step, before any multiple."""
+    stage = stage_at(batch.fractions, step, scheduled_steps)
+    here = batch.micro_batches[stage]
+    if stage + 1 == len(batch.fractions):
+        return here
+    first = stage_start(batch.fractions[stage], scheduled_steps)
+    following = stage_start(batch.fractions[stage + 1], scheduled_steps)
+    progress = (step - first) / (following - first)
+    return round(eased(batch.shape, here, batch.micro_batches[stage + 1], progress))
+
+
+def learning_rate_multiplier_at(schedule: ScheduleConfig, step: int) -> float:
+    """Warm-up, plateau, cooldown to the floor, times what the batch adds."""
+    rate, scheduled_steps = schedule.learning_rate, schedule.scheduled_steps
+    batch = schedule.batch
+    growth = micro_batches_at(batch, step, scheduled_steps) / batch.micro_batches[0]
+    return float(growth**rate.batch_exponent) * _learning_rate_shape(rate, step, scheduled_steps)
+
+
+def _learning_rate_shape(rate: LearningRateSchedule, step: int, scheduled_steps: int) -> float:
+    """Between 0 and 1: the schedule of a constant batch."""
+    if step < rate.warmup_steps:
+        return (step + 1) / (rate.warmup_steps + 1)
+    cooldown_steps = round(rate.cooldown_fraction * scheduled_steps)
+    since_cooldown = step - (scheduled_steps - cooldown_steps)
+    if cooldown_steps == 0 or since_cooldown <= 0:
+        return 1.0
+    progress = min(since_cooldown / cooldown_steps, 1.0)
+    return eased(rate.cooldown_shape, 1.0, rate.floor, progress)
+
+
+def momentum_at(momentum: MomentumConfig, step: int, total_steps: int) -> float:
+    """Momentum of a step: linear from start to peak, level, linear to end."""
+    warmup_steps = round(momentum.warmup_fraction * total_steps)
+    cooldown_steps = round(momentum.cooldown_fraction * total_steps)
+    if step < warmup_steps:
+        return eased("linear", momentum.start, momentum.peak, step / warmup_steps)
+    steps_left = total_steps - 1 - step
+    if steps_left < cooldown_steps:
+        return eased("linear", momentum.end, momentum.peak, steps_left / cooldown_steps)
+    return momentum.peak
+
+
+def embedding_tied_at(schedule: ScheduleConfig, step: int) -> bool:
+    """Whether embedding and head are one matrix: until the split, or always if that is 1."""
+    fraction = schedule.embedding_split_fraction
+    return fraction == 1 or step < stage_start(fraction, schedule.scheduled_steps)
+
+
+def transition_at(schedule: ScheduleConfig, step: int) -> bool:
+    """Whether a step begins with other settings than the one before.
+
+    A batch that grows along a ramp has no transitions: it changes in nearly every step.
+    """
+    if step == 0:
+        return False
+    return _settings(schedule, step) != _settings(schedule, step - 1)
+
+
+def _settings(schedule: ScheduleConfig, step: int) -> tuple[int, int, int, bool]:
+    """What a transition changes."""
+    steps = schedule.scheduled_steps
+    stepped = schedule.batch.shape == "stepped"
+    return (
+        micro_batches_at(schedule.batch, step, steps) if stepped else 0,
+        stage_value(schedule.window.fractions, schedule.window.tokens, step, steps),
+        stage_value(schedule.sequence.fractions, schedule.sequence.tokens, step, steps),
+        embedding_tied_at(schedule, step),
+    )
+
+
+def scalars_frozen_at(schedule: ScheduleConfig, step: int) -> bool:
+    """Whether a transition lies fewer than `scalar_freeze_steps` steps back, this one included."""
+    first = max(step - schedule.scalar_freeze_steps + 1, 0)
+    return any(transition_at(schedule, earlier) for earlier in range(first, step + 1))
