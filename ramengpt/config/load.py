@@ -1,0 +1,204 @@
+"""Read params.yaml, apply overrides, check everything, and pick what the selectors name.
+
+Everything is checked before any work, the entries that are not selected too, so that a mistake
+costs a second rather than the outputs of the last run.
+"""
+
+import difflib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ramengpt.config.base import ConfigError, Section
+from ramengpt.config.dataset import DatasetConfig, DownloadConfig
+from ramengpt.config.model import ModelConfig, ParametersConfig
+from ramengpt.config.optimizer import AdamConfig, GradientClippingConfig, OptimizerConfig
+from ramengpt.config.run import TrainConfig, ValidationConfig
+from ramengpt.config.sample import SampleConfig
+from ramengpt.config.schedule import ScheduleConfig
+from ramengpt.config.tracking import TrackingConfig
+
+PARAMS_FILE = Path("params.yaml")
+SELECTORS = {
+    "dataset": "datasets",
+    "model": "models",
+    "optimizer": "optimizers",
+    "schedule": "schedules",
+}
+
+
+class ParamsFile(Section):
+    """The whole of params.yaml: selectors, the tables they name entries of, and sections."""
+
+    dataset: str
+    model: str
+    optimizer: str
+    schedule: str
+    seed: int = Field(ge=0, lt=2**32)
+    datasets: dict[str, DatasetConfig]
+    download: DownloadConfig
+    models: dict[str, ModelConfig]
+    parameters: ParametersConfig
+    optimizers: dict[str, OptimizerConfig]
+    embedding_adam: AdamConfig
+    scalar_adam: AdamConfig
+    gradient_clipping: GradientClippingConfig
+    schedules: dict[str, ScheduleConfig]
+    train: TrainConfig
+    validation: ValidationConfig
+    tracking: TrackingConfig
+    sample: SampleConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """What one run uses: the selected entry of each table, and its name."""
+
+    dataset_name: str
+    dataset: DatasetConfig
+    model_name: str
+    model: ModelConfig
+    parameters: ParametersConfig
+    optimizer_name: str
+    optimizer: OptimizerConfig
+    embedding_adam: AdamConfig
+    scalar_adam: AdamConfig
+    gradient_clipping: GradientClippingConfig
+    schedule_name: str
+    schedule: ScheduleConfig
+    seed: int
+    download: DownloadConfig
+    train: TrainConfig
+    validation: ValidationConfig
+    tracking: TrackingConfig
+    sample: SampleConfig
+
+
+def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Config:
+    """Read and check a params file.
+
+    Args:
+        overrides: ``key.path=value`` each, the value in YAML; keys must exist.
+        path: the file.
+
+    Returns:
+        What the selectors pick.
+
+    Raises:
+        ConfigError: with a line for every key that is wrong: what was expected, what was found.
+    """
+    raw = _read_yaml(path)
+    for override in overrides:
+        _apply_override(raw, override)
+    try:
+        params = ParamsFile.model_validate(raw)
+    except ValidationError as error:
+        lines = [_describe(detail, raw) for detail in error.errors()]
+        raise ConfigError(f"\n{' ' * 7}".join(f"{path}: {line}" for line in lines)) from None
+    return _select(params, path)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: not found in {Path.cwd()}; run this from the project's folder"
+        ) from None
+    try:
+        raw = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected keys and values, found {type(raw).__name__}")
+    return raw
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"override {override!r}: expected key=value")
+    *parents, last = key.split(".")
+    section: Any = raw
+    for depth, name in enumerate([*parents, last]):
+        if not isinstance(section, Mapping) or name not in section:
+            known = section if isinstance(section, Mapping) else ()
+            prefix = "".join(f"{parent}." for parent in parents[:depth])
+            raise ConfigError(f"override {override!r}: no key {name!r}{_nearest(prefix, name, known)}")
+        if depth < len(parents):
+            section = section[name]
+    try:
+        section[last] = YAML(typ="safe", pure=True).load(io.StringIO(text))
+    except YAMLError:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML") from None
+
+
+def _select(params: ParamsFile, path: Path) -> Config:
+    picked: dict[str, Any] = {}
+    for selector, table_name in SELECTORS.items():
+        name = getattr(params, selector)
+        table = getattr(params, table_name)
+        if name not in table:
+            raise ConfigError(
+                f"{path}: {selector}: {name!r} is not in {table_name}{_nearest('', name, table)}"
+            )
+        picked |= {f"{selector}_name": name, selector: table[name]}
+    rest = set(ParamsFile.model_fields) - set(SELECTORS) - set(SELECTORS.values())
+    return Config(**picked, **{name: getattr(params, name) for name in rest})
+
+
+def _nearest(prefix: str, name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    if near:
+        return f"; did you mean {prefix + near[0]!r}?"
+    return f"; choose one of: {', '.join(names)}" if names else ""
+
+
+def _describe(detail: ErrorDetails, raw: dict[str, Any]) -> str:
+    """One line for one of pydantic's findings: the key, what is expected, what was found."""
+    location = _keys_in_file(detail["loc"], raw)
+    key = ".".join(str(part) for part in location)
+    found = detail["input"]
+    match detail["type"]:
+        case "missing":
+            return f"{key}: missing"
+        case "extra_forbidden":
+            near = difflib.get_close_matches(str(location[-1]), _all_keys(Section), n=1)
+            return f"{key}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+        case "value_error":
+            return f"{key}: {detail['ctx']['error']}" if key else str(detail["ctx"]["error"])
+        case _:
+            hint = ""
+            if isinstance(found, str) and "valid string" not in detail["msg"]:
+                hint = " (a string; write numbers without quotes, small ones as 0.001)"
+            expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            return f"{key}: expected {expected}, found {found!r}{hint}"
+
+
+def _keys_in_file(location: tuple[int | str, ...], raw: Any) -> list[int | str]:
+    """Drop from pydantic's location the tags of unions, which the file does not hold."""
+    keys: list[int | str] = []
+    for position, part in enumerate(location):
+        if isinstance(raw, Mapping) and part in raw:
+            raw = raw[part]
+        elif isinstance(raw, list) and isinstance(part, int):
+            raw = raw[part]
+        elif position < len(location) - 1:
+            continue
+        keys.append(part)
+    return keys
+
+
+def _all_keys(section: type[Section]) -> set[str]:
+    keys = set(section.model_fields)
+    for subclass in section.__subclasses__():
+        keys |= _all_keys(subclass)
+    return keys

@@ -1,0 +1,38 @@
+"""The sections `train:` and `validation:` of params.yaml: how a run is carried out."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ramengpt.config.base import Section
+
+
+class TrainConfig(Section):
+    """How the training loop runs on this machine.
+
+    Attributes:
+        attention_backend: `flex` (CUDA), `sdpa` (anywhere), or `auto`: the faster that runs here.
+        precision: what matrix products are computed in; weights, gradients and losses stay
+            float32. `auto` is bfloat16 on a GPU that has it, else float32.
+        compile: torch.compile the model and the optimizers; `auto` does so on CUDA only.
+        checkpoint_every_steps: steps between two checkpoints to resume from.
+        checkpoints_kept: the newest this many stay on disk.
+    """
+
+    attention_backend: Literal["auto", "flex", "sdpa"]
+    precision: Literal["auto", "float32", "bfloat16"]
+    compile: Literal["auto", "yes", "no"]
+    checkpoint_every_steps: int = Field(gt=0)
+    checkpoints_kept: int = Field(gt=0)
+
+
+class ValidationConfig(Section):
+    """How held-out loss is measured.
+
+    Attributes:
+        tokens: the first this many tokens of the validation split count, each exactly once.
+        every_steps: steps between two measurements; the last step is always measured.
+    """
+
+    tokens: int = Field(gt=0)
+    every_steps: int = Field(gt=0)

@@ -1,0 +1,53 @@
+"""One process a run: a lock that names its holder and is released by the kernel on any death."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ramengpt.errors import UserError
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Hold a run's folder for this process.
+
+    Args:
+        folder: the run's checkpoint folder.
+
+    Raises:
+        UserError: another process holds it; the message names that process.
+    """
+    lock = FileLock(folder / "run.lock")
+    holder_file = folder / "run.lock.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{folder}: this run is already going, in {_holder(holder_file)}; wait for it or stop it"
+        ) from None
+    holder = {
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+    try:
+        holder_file.write_text(json.dumps(holder) + "\n")
+        yield
+    finally:
+        holder_file.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(file: Path) -> str:
+    try:
+        holder = json.loads(file.read_text())
+        return f"process {holder['process']} on {holder['host']} since {holder['started']}"
+    except (OSError, ValueError, KeyError):
+        # Between the other process's lock and its name.
+        return "a process that has only just started"

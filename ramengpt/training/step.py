@@ -1,0 +1,69 @@
+"""One training step: the gradient of the mean loss over a plan's micro-batches, then one update."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ramengpt.optimizers import OptimizerSet
+from ramengpt.training.schedules import StepPlan
+
+
+class Batch(Protocol):
+    """One packed micro-batch of T tokens on the device; all int32."""
+
+    tokens_T: Tensor
+    targets_T: Tensor
+    positions_T: Tensor
+
+
+LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def accumulate_gradients(
+    loss_function: LossFunction, batches: Iterator[Batch], micro_batches: int
+) -> Tensor:
+    """Add the gradient of the mean loss over several micro-batches to ``.grad``.
+
+    Equal to the gradient of one batch of all their tokens, since all hold equally many.
+
+    Args:
+        loss_function: (tokens_T, targets_T, positions_T) -> mean loss, a float32 scalar.
+        batches: yields at least ``micro_batches`` batches.
+        micro_batches: how many to take.
+
+    Returns:
+        The mean loss, float32 on the device; nothing here waits for the device.
+    """
+    losses = []
+    for _ in range(micro_batches):
+        batch = next(batches)
+        loss = loss_function(batch.tokens_T, batch.targets_T, batch.positions_T)
+        (loss / micro_batches).backward()
+        losses.append(loss.detach())
+    return torch.stack(losses).mean()
+
+
+def train_step(
+    loss_function: LossFunction,
+    batches: Iterator[Batch],
+    optimizers: OptimizerSet,
+    plan: StepPlan,
+) -> dict[str, Tensor]:
+    """Carry out one step of the plan.
+
+    Args:
+        loss_function: as in :func:`accumulate_gradients`.
+        batches: this step's micro-batches come next.
+        optimizers: hold the parameters and how each is updated.
+        plan: what this step is.
+
+    Returns:
+        `loss` and `gradient_norm_<group>`, scalars still on the device.
+    """
+    loss = accumulate_gradients(loss_function, batches, plan.micro_batches)
+    norms = optimizers.clip_gradients()
+    optimizers.step(plan)
+    optimizers.zero_grad()
+    return {"loss": loss} | {f"gradient_norm_{group}": norm for group, norm in norms.items()}
