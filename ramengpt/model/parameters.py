@@ -1,0 +1,79 @@
+"""Labels of the parameters: what the optimizers know of a parameter without knowing the network.
+
+Every parameter carries `.label`, `.group` ("embedding", "hidden" or "scalar"), `.lr_mul`, `.wd_mul`
+and, in the group "hidden", `.residual_dims`. A hidden matrix is `len(residual_dims)` equal blocks
+along dim 0; entry i is the dim (0 or 1) of block i that faces the residual stream.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from ramengpt.config.model import ParametersConfig
+
+Group = Literal["embedding", "hidden", "scalar"]
+
+
+@dataclass(frozen=True)
+class Label:
+    """What all parameters of one label share."""
+
+    group: Group
+    residual_dims: tuple[int, ...] = ()
+
+
+LABELS = {
+    "embedding": Label("embedding"),
+    "head": Label("embedding"),
+    "value_embedding": Label("embedding"),
+    "attention": Label("hidden", (1, 1, 1, 0)),  # q, k, v read the residual stream, o writes it
+    "mlp_in": Label("hidden", (1,)),
+    "mlp_out": Label("hidden", (1,)),
+    "attention_gate": Label("scalar"),
+    "value_gate": Label("scalar"),
+    "smear_gate": Label("scalar"),
+    "skip_gate": Label("scalar"),
+    "residual_lambda": Label("scalar"),
+    "embedding_lambda": Label("scalar"),
+    "attention_lambda": Label("scalar"),
+    "smear_lambda": Label("scalar"),
+    "skip_lambda": Label("scalar"),
+    "backout_lambda": Label("scalar"),
+}
+
+
+def make_parameter(
+    label: str, *shape: int, residual_dims: tuple[int, ...] | None = None
+) -> torch.nn.Parameter:
+    """Create an uninitialised float32 parameter with its label and group.
+
+    Args:
+        label: a key of `LABELS`.
+        shape: sizes.
+        residual_dims: in place of the label's own, for matrices with another layout.
+
+    Returns:
+        The parameter, filled with NaN, so that one that nobody initialises cannot go unnoticed.
+    """
+    kind = LABELS[label]
+    parameter = torch.nn.Parameter(torch.full(shape, torch.nan))
+    parameter.label = label  # type: ignore[attr-defined]
+    parameter.group = kind.group  # type: ignore[attr-defined]
+    if kind.group == "hidden":
+        parameter.residual_dims = residual_dims or kind.residual_dims  # type: ignore[attr-defined]
+    return parameter
+
+
+def set_multipliers(parameters: Iterable[torch.nn.Parameter], config: ParametersConfig) -> None:
+    """Give every parameter the `.lr_mul` and `.wd_mul` of its label.
+
+    Args:
+        parameters: made by `make_parameter`.
+        config: the section `parameters` of params.yaml.
+    """
+    for parameter in parameters:
+        multipliers = getattr(config, parameter.label)  # type: ignore[attr-defined]
+        parameter.lr_mul = multipliers.lr_mul  # type: ignore[attr-defined]
+        parameter.wd_mul = multipliers.wd_mul  # type: ignore[attr-defined]
