@@ -1,0 +1,46 @@
+"""Where shards lie: one folder a dataset, outside what DVC checks out, so that runs share it.
+
+The store is `data/shards` of the main checkout: experiments that DVC runs elsewhere (queued, or
+with --temp) find it through DVC_ROOT, which DVC sets. DATA_PATH overrides it, by one rule: a folder
+that itself holds .bin files is the dataset's own folder; any other stands in for `data/shards`.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder with one dataset's shards.
+
+    Attributes:
+        folder: absolute path; need not exist yet.
+        data_path: the value of DATA_PATH that led here, empty without one.
+    """
+
+    folder: Path
+    data_path: str
+
+    def announce(self) -> None:
+        """Say on standard error that DATA_PATH is in force, since DVC cannot track it."""
+        if self.data_path:
+            sys.stderr.write(f"DATA_PATH={self.data_path}: the shards are in {self.folder}\n")
+
+
+def locate_store(dataset: str, environment: Mapping[str, str] = os.environ) -> Store:
+    """Find the folder of a dataset's shards (the module's docstring has the rule).
+
+    Args:
+        dataset: the selector, a key of `datasets` in params.yaml.
+        environment: where DATA_PATH and DVC_ROOT are looked up.
+    """
+    data_path = environment.get("DATA_PATH", "")
+    if data_path:
+        folder = Path(data_path).expanduser().resolve()
+        own = any(folder.glob("*.bin"))
+        return Store(folder if own else folder / dataset, data_path)
+    root = Path(environment.get("DVC_ROOT") or Path.cwd())
+    return Store(root.resolve() / "data" / "shards" / dataset, "")
