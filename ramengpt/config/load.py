@@ -46,6 +46,7 @@ class ParamsFile(Section):
     download: DownloadConfig
     models: dict[str, ModelConfig]
     parameters: ParametersConfig
+    parameters: ParametersConfig
     optimizers: dict[str, OptimizerConfig]
     embedding_adam: AdamConfig
     scalar_adam: AdamConfig

@@ -1,0 +1,46 @@
+"""SIGTERM and Ctrl-C ask a run to stop at the end of its step, with everything saved."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopRequest:
+    """Whether a signal has asked the run to stop, and which."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_status(self) -> int:
+        """What a shell expects of a process that ended because of this signal."""
+        assert self.signal is not None
+        return 128 + self.signal
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn the first SIGTERM or SIGINT into a request; a second one takes its usual course.
+
+    Yields:
+        The request, false until a signal comes. Earlier handlers return after the block.
+    """
+    request = StopRequest()
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def ask(number: int, _: FrameType | None) -> None:
+        request.signal = number
+        for each, handler in earlier.items():
+            signal.signal(each, handler)
+
+    for number in earlier:
+        signal.signal(number, ask)
+    try:
+        yield request
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -1,0 +1,121 @@
+"""params.yaml: every mistake is one clear line, and nothing unknown passes."""
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from ramengpt.config import ConfigError, load_config
+from tests.conftest import ROOT
+
+PARAMS = ROOT / "params.yaml"
+
+
+def load(*overrides: str):
+    return load_config(overrides, PARAMS)
+
+
+def error_of(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(*overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("table", ["dataset", "model", "optimizer", "schedule"])
+def test_every_entry_can_be_selected(table: str) -> None:
+    entries = YAML(typ="safe").load(PARAMS.read_text())[f"{table}s"]
+    for name in entries:
+        assert getattr(load(f"{table}={name}"), f"{table}_name") == name
+
+
+def test_the_fixed_entries_are_there() -> None:
+    params = YAML(typ="safe").load(PARAMS.read_text())
+    assert set(params["datasets"]) == {
+        "docstrings", "fineweb10B", "fineweb100B", "fineweb-edu10B", "fineweb10B-raw",
+        "fineweb100B-raw", "text",
+    }  # fmt: skip
+    assert {"instant", "base", "small", "medium"} <= set(params["models"])
+    assert {"instant", "base", "small", "medium"} <= set(params["schedules"])
+    assert {"normuon", "muon", "bam", "aro", "adam"} <= set(params["optimizers"])
+    assert params["optimizer"] == "normuon"
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("optimizer=adamz", "optimizer: 'adamz' is not in optimizers; did you mean 'adam'?"),
+        ("dataset=fineweb", "did you mean 'fineweb10B'?"),
+        ("seed=-1", "seed: expected greater than or equal to 0, found -1"),
+        ("seed=1.5", "seed: expected integer, found 1.5"),
+        ("seed=true", "seed: expected integer, found True"),
+        ("optimizers.normuon.learning_rate='1e-5'", "expected number, found '1e-5' (a string"),
+        ("optimizers.bam.learning_rate=0", "optimizers.bam.learning_rate: expected greater than 0"),
+        ("models.base.width=255", "models.base: width must be num_heads x head_dim = 256"),
+        ("schedules.base.sequence.tokens=[262144]", "at least the longest sequence"),
+        ("schedules.base.micro_batch_tokens=131000", "must be a multiple of 128"),
+        ("schedules.base.learning_rate.warmup_steps=4000", "warmup_steps + the cooldown must fit"),
+        ("train.precision=float16", "train.precision: expected 'auto', 'float32' or 'bfloat16'"),
+        ("sample.prompts=[]", "sample.prompts: expected"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(override: str, line: str) -> None:
+    message = error_of(override)
+    assert line in message
+    assert "\n" not in message
+
+
+def test_small_numbers_may_be_written_with_an_exponent() -> None:
+    assert load("optimizers.adam.learning_rate=1e-5").optimizer_name == "normuon"
+
+
+def test_an_override_of_an_unknown_key_names_the_nearest() -> None:
+    assert "did you mean 'optimizers.normuon.beta2'" in error_of("optimizers.normuon.beta=0.9")
+    assert "did you mean 'seed'" in error_of("sed=1")
+    assert "expected key=value" in error_of("seed")
+
+
+def edited(tmp_path: Path, old: str, new: str) -> Path:
+    text = PARAMS.read_text()
+    assert old in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("\nseed: 1337\n", "\n", "seed: missing"),
+        ("\nseed: 1337\n", "\nsead: 1337\n", "sead: unknown key; did you mean 'seed'?"),
+        ("\nseed: 1337\n", "\nseed: 1337\nseed: 1\n", "not valid YAML"),
+        ("    kind: docstrings\n", "    kind: docstringz\n", "datasets.docstrings: expected"),
+        ("  top_k: ", "  top_q: ", "sample.top_q: unknown key; did you mean 'top_k'?"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, old: str, new: str, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path=edited(tmp_path, old, new))
+    assert line in str(caught.value)
+
+
+def test_every_wrong_key_is_reported_at_once(tmp_path: Path) -> None:
+    message = error_of("seed=-1", "tracking.log_every_steps=0")
+    assert len(message.splitlines()) == 2
+    assert "seed" in message
+    assert "tracking.log_every_steps" in message
+
+
+def test_a_missing_file_says_where_to_go(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="run this from the project's folder"):
+        load_config(path=tmp_path / "params.yaml")
+
+
+def test_no_value_lives_in_code() -> None:
+    from ramengpt.config.base import Section
+
+    def sections(section: type[Section]) -> list[type[Section]]:
+        return [s for sub in section.__subclasses__() for s in (sub, *sections(sub))]
+
+    for section in sections(Section):
+        for name, field in section.model_fields.items():
+            assert field.is_required(), f"{section.__name__}.{name} has a default"
