@@ -1,0 +1,86 @@
+# ruff: noqa: PLR0917
+# mypy: disallow-untyped-defs=False
+"""What the kernels with a matrix product share: which tile a program computes, and the product.
+
+Shapes: A [M, K] and B [N, K], both row-major; a tile is BLOCK_M rows of A against BLOCK_N of B.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def grouped_tile(num_rows, num_columns, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Row and column of this program's tile.
+
+    Neighbouring programs share 16 row tiles and walk along the columns, so that what they read
+    stays in the L2 cache.
+    """
+    group: tl.constexpr = 16
+    num_row_tiles = tl.cdiv(num_rows, BLOCK_M)
+    tiles_of_group = group * tl.cdiv(num_columns, BLOCK_N)
+    first_row_tile = (tl.program_id(0) // tiles_of_group) * group
+    rows_of_group = min(num_row_tiles - first_row_tile, group)
+    within = tl.program_id(0) % tiles_of_group
+    return first_row_tile + within % rows_of_group, within // rows_of_group
+
+
+@triton.jit
+def product_of_rows(
+    a_ptr,  # [M, K]
+    b_ptr,  # [N, K]
+    rows,  # [BLOCK_M]
+    columns,  # [BLOCK_N]
+    num_rows,
+    num_columns,
+    width,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """A tile of A B^T in float32. Rows past the end hold copies of row 0: mask what is stored."""
+    a_ptrs = a_ptr + tl.where(rows < num_rows, rows, 0)[:, None] * width
+    b_ptrs = b_ptr + tl.where(columns < num_columns, columns, 0)[None, :] * width
+    accumulator = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for start in range(0, width, BLOCK_K):
+        inner = start + tl.arange(0, BLOCK_K)
+        a = tl.load(a_ptrs + inner[None, :], mask=inner[None, :] < width, other=0.0)
+        b = tl.load(b_ptrs + inner[:, None], mask=inner[:, None] < width, other=0.0)
+        accumulator = tl.dot(a, b, accumulator, input_precision=PRECISION)
+    return accumulator
+
+
+def product_tile(dtype: torch.dtype) -> dict[str, int]:
+    """Tile and launch parameters for a product of operands in `dtype`.
+
+    Two programs fit a multiprocessor, so that one multiplies while the other is in its epilogue.
+    """
+    if dtype == torch.float32:
+        return {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2}
+    return {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3}
+
+
+def dot_precision(dtype: torch.dtype) -> str:
+    """Triton's `input_precision`: float32 operands keep all their bits, narrower ones ignore it."""
+    return "ieee" if dtype == torch.float32 else "tf32"
+
+
+def add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """total += left @ right, summed in the dtype of `total`: that of the operands, or float32."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    elif total.is_cuda:
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
+    else:
+        total.addmm_(left.to(total.dtype), right.to(total.dtype))
+
+
+def product(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """left @ right, in the dtype of the operands or in float32."""
+    if dtype == left.dtype:
+        return left @ right
+    if left.is_cuda:
+        return torch.mm(left, right, out_dtype=dtype)
+    return left.to(dtype) @ right.to(dtype)
