@@ -1,0 +1,49 @@
+"""One layer: mix the residual stream with the embedding, attend, then the MLP.
+
+Shapes: T packed tokens, D width.
+"""
+
+from torch import Tensor, nn
+
+from ramengpt.config.model import ModelConfig
+from ramengpt.model.attention import Attention, Rotation
+from ramengpt.model.context import Context
+from ramengpt.model.mlp import MLP
+from ramengpt.model.norm import normalise
+
+
+class Block(nn.Module):
+    """Layer number `layer`; `attention` is None where the pattern has none."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        has_attention = config.attention_pattern[layer] != "-"
+        self.attention = Attention(config, layer) if has_attention else None
+        self.mlp = MLP(config)
+
+    def forward(
+        self,
+        x_TD: Tensor,
+        value_TD: Tensor | None,
+        attention_lambdas_2: Tensor | None,
+        rotation: Rotation,
+        context: Context,
+    ) -> Tensor:
+        """Add what attention and MLP make of the residual stream to it.
+
+        Args:
+            x_TD: [T, D], the residual stream.
+            value_TD: see :class:`Attention`.
+            attention_lambdas_2: see :class:`Attention`; None without attention.
+            rotation: see :class:`Attention`.
+            context: see :class:`Attention`.
+
+        Returns:
+            [T, D], the residual stream after this layer.
+        """
+        if self.attention is not None:
+            assert attention_lambdas_2 is not None
+            x_TD = x_TD + self.attention(
+                normalise(x_TD), value_TD, attention_lambdas_2, rotation, context
+            )
+        return x_TD + self.mlp(normalise(x_TD))

@@ -1,0 +1,175 @@
+"""The network: embedding, smear, blocks with their connections, backout, head.
+
+    e = embed(tokens), smeared               x0 = x = norm(e)
+    each layer:  x = residual_lambda x + embedding_lambda x0, then attention and MLP
+    at skip_target_layer first  x += gate(x0) x_after_skip_source_layer
+    at the end  x -= backout_lambda x_after_backout_layer, then norm, head, softcap
+
+Shapes: T packed tokens, D width, L layers, V rows of embedding and head.
+
+Source: modded-nanogpt, whose parts these are; defects of its look-back across documents mended.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ramengpt.config.model import ModelConfig
+from ramengpt.model.attention import Rotation
+from ramengpt.model.block import Block
+from ramengpt.model.context import Backend, Context, KernelOptions, PackedSequence
+from ramengpt.model.gates import SkipConnection, Smear
+from ramengpt.model.head import Head
+from ramengpt.model.initialisation import initialise
+from ramengpt.model.norm import normalise
+from ramengpt.model.parameters import make_parameter
+from ramengpt.model.rope import Rotary
+
+
+class Table(nn.Module):
+    """A vector [D] for each token of the padded vocabulary."""
+
+    def __init__(self, config: ModelConfig, label: str) -> None:
+        super().__init__()
+        self.weight = make_parameter(label, config.padded_vocabulary, config.width)
+
+    def forward(self, tokens_T: Tensor) -> Tensor:
+        """Look up [T, D]."""
+        return F.embedding(tokens_T, self.weight)
+
+
+class GPT(nn.Module):
+    """Packed tokens to losses or logits. Parameters are float32 and cast where they are used.
+
+    `embedding.weight` and `head.weight` are always two parameters of one shape and start equal;
+    to tie them is the optimizer's work. Call :meth:`set_window` before the first forward.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        max_sequence_tokens: int,
+        backend: Backend,
+        compute_dtype: torch.dtype,
+        kernel_options: KernelOptions | None = None,
+    ) -> None:
+        """Build and initialise, drawing from the global generator.
+
+        Args:
+            config: the network.
+            max_sequence_tokens: longest document, or piece of one, that will come.
+            backend: "flex" (CUDA, compiled) or "sdpa"; see `resolve_backend`.
+            compute_dtype: of activations and matrix products.
+            kernel_options: FlexAttention's, for this GPU.
+        """
+        super().__init__()
+        self.config = config
+        self.backend: Backend = backend
+        self.compute_dtype = compute_dtype
+        self.kernel_options = kernel_options
+        self.windows = "".join(sorted(set(config.attention_pattern) - {"-"}))
+        self.rotary = Rotary(config, max_sequence_tokens)
+        self.embedding = Table(config, "embedding")
+        self.value_embeddings = nn.ModuleDict(
+            {letter: Table(config, "value_embedding") for letter in config.value_tables}
+        )
+        self.smear = Smear(config) if config.smear else None
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.residual_lambda = make_parameter("residual_lambda", config.num_layers)
+        self.embedding_lambda = make_parameter("embedding_lambda", config.num_layers)
+        num_attentions = config.num_layers - config.attention_pattern.count("-")
+        self.attention_lambda = (
+            make_parameter("attention_lambda", num_attentions, 2) if num_attentions else None
+        )
+        self.skip = SkipConnection(config) if config.skip_connection else None
+        self.backout_lambda = make_parameter("backout_lambda", 1) if config.backout else None
+        self.head = Head(config)
+        initialise(self, config)
+
+    @property
+    def max_sequence_tokens(self) -> int:
+        """Longest document that the network can take."""
+        return self.rotary.max_sequence_tokens
+
+    def set_window(self, long_window_tokens: int) -> None:
+        """Set the attention window, and stretch the rotations to it; see :class:`Rotary`."""
+        self.rotary.set_window(long_window_tokens)
+
+    @contextmanager
+    def temporary_window(self, long_window_tokens: int) -> Iterator[None]:
+        """Another window inside a `with` (for validation); the exact state comes back after."""
+        with self.rotary.temporary_window(long_window_tokens):
+            yield
+
+    def forward(self, tokens_T: Tensor, targets_T: Tensor, positions_T: Tensor) -> Tensor:
+        """Mean cross entropy of one packed micro-batch.
+
+        Args:
+            tokens_T: int32 [T].
+            targets_T: int32 [T].
+            positions_T: int32 [T], offset of each token in its document; the first is 0.
+
+        Returns:
+            Float32 scalar.
+
+        Raises:
+            ValueError: no window has been set.
+        """
+        return self.head.losses(self._packed(tokens_T, positions_T), targets_T)[0]
+
+    def token_losses(self, tokens_T: Tensor, targets_T: Tensor, positions_T: Tensor) -> Tensor:
+        """Cross entropy of each token, float32 [T], without gradient; see :meth:`forward`."""
+        return self.head.losses(self._packed(tokens_T, positions_T), targets_T)[1]
+
+    def logits(self, tokens_T: Tensor, positions_T: Tensor) -> Tensor:
+        """All logits [T, vocabulary], float32 or wider; see :meth:`forward`."""
+        return self.head.logits(self._packed(tokens_T, positions_T))
+
+    def _packed(self, tokens_T: Tensor, positions_T: Tensor) -> Tensor:
+        if not self.rotary.has_window:
+            raise ValueError("model: no attention window yet; call set_window before the forward")
+        context = PackedSequence(
+            positions_T, self.rotary, self.windows, self.backend, self.kernel_options
+        )
+        return self.hidden(tokens_T, context)
+
+    def hidden(self, tokens_T: Tensor, context: Context) -> Tensor:
+        """The head's input [T, D], normed.
+
+        Args:
+            tokens_T: int32 [T].
+            context: their positions and the tokens before them.
+        """
+        config = self.config
+        x_TD = self.embedding(tokens_T).to(self.compute_dtype)
+        if self.smear is not None:
+            x_TD = self.smear(x_TD, context)
+        x0_TD = x_TD = normalise(x_TD)
+        values = {
+            letter: table(tokens_T).to(self.compute_dtype)
+            for letter, table in self.value_embeddings.items()
+        }
+        rotation = Rotation(*self.rotary(context.positions_T), self.rotary.attention_scale)
+        attention_lambdas = iter(() if self.attention_lambda is None else self.attention_lambda)
+        skipped_TD = backed_out_TD = x0_TD  # both are replaced on the way
+        mixes = zip(self.residual_lambda.unbind(), self.embedding_lambda.unbind(), strict=True)
+        for layer, (block, (residual, embedding)) in enumerate(
+            zip(self.blocks, mixes, strict=True)
+        ):
+            if self.skip is not None and layer == config.skip_target_layer:
+                x_TD = x_TD + self.skip(x0_TD) * skipped_TD
+            x_TD = residual * x_TD + embedding * x0_TD
+            lambdas_2 = next(attention_lambdas) if block.attention is not None else None
+            value_TD = values.get(config.value_embedding_pattern[layer])
+            x_TD = block(x_TD, value_TD, lambdas_2, rotation, context)
+            if layer == config.skip_source_layer:
+                skipped_TD = x_TD
+            if layer == config.backout_layer:
+                backed_out_TD = x_TD
+        if self.backout_lambda is not None:
+            x_TD = x_TD - self.backout_lambda.to(x_TD.dtype) * backed_out_TD
+        return normalise(x_TD)

@@ -1,0 +1,65 @@
+"""The first value of every parameter, by label, in one place.
+
+Projections that write to the residual stream are zero, so every block starts as the identity.
+
+Sources: the scales of modded-nanogpt; zero-initialised projections from muP (2203.03466).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ramengpt.config.model import ModelConfig
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, config: ModelConfig) -> None:
+    """Fill every parameter, drawing from the global generator in the order of the parameters.
+
+    Args:
+        model: with parameters made by `make_parameter`; embedding and head are named
+            `embedding.weight` and `head.weight`.
+        config: holds the scales.
+    """
+    fill = _fillers(config)
+    for parameter in model.parameters():
+        fill[parameter.label](parameter)  # type: ignore[attr-defined]
+    model.get_parameter("embedding.weight").copy_(model.get_parameter("head.weight"))
+
+
+def _fillers(config: ModelConfig) -> dict[str, Callable[[Tensor], object]]:
+    width = config.width
+
+    def uniform(gain: float) -> Callable[[Tensor], Tensor]:
+        bound = math.sqrt(3 / width) * gain  # the standard deviation is gain / sqrt(width)
+        return lambda weight: nn.init.uniform_(weight, -bound, bound)
+
+    def constant(*values: float) -> Callable[[Tensor], Tensor]:
+        return lambda weight: weight.copy_(weight.new_tensor(values))
+
+    def attention(weight: Tensor) -> None:
+        uniform(config.attention_init_gain)(weight[: 3 * width])
+        weight[3 * width :].zero_()
+
+    return {
+        "embedding": nn.init.zeros_,  # replaced by the head's, to which it is tied at first
+        "head": lambda weight: nn.init.normal_(weight, std=config.head_init_std),
+        "value_embedding": nn.init.zeros_,
+        "attention": attention,
+        "mlp_in": uniform(config.mlp_init_gain),
+        "mlp_out": nn.init.zeros_,
+        "attention_gate": nn.init.zeros_,
+        "value_gate": nn.init.zeros_,
+        "smear_gate": nn.init.zeros_,
+        "skip_gate": nn.init.zeros_,
+        "residual_lambda": constant(config.residual_lambda),
+        "embedding_lambda": constant(config.embedding_lambda),
+        "attention_lambda": constant(
+            config.attention_input_lambda, config.attention_output_lambda
+        ),
+        "smear_lambda": constant(config.smear_lambda),
+        "skip_lambda": constant(config.skip_lambda),
+        "backout_lambda": constant(config.backout_lambda),
+    }

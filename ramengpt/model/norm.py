@@ -1,0 +1,20 @@
+"""Root-mean-square norm without a gain, the only norm of the network."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EPSILON = torch.finfo(torch.float32).eps
+"""Added to the mean square in every dtype: bfloat16's own epsilon would shrink small vectors."""
+
+
+def normalise(x: Tensor) -> Tensor:
+    """Divide by the root mean square over the last dim, computed in float32 or wider.
+
+    Args:
+        x: any shape and floating dtype.
+
+    Returns:
+        The same shape and dtype; the mean square of every vector is 1.
+    """
+    return F.rms_norm(x, (x.size(-1),), eps=EPSILON)

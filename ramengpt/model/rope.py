@@ -1,0 +1,157 @@
+"""Half-truncated rotary position embedding, stretched by YaRN when the attention window changes.
+
+A head's K dims are four quarters. Pairs (j, j + K/2) of the first and third quarter rotate; the
+second and fourth have frequency zero and never turn, so that the key offset can use them.
+
+Shapes: T packed tokens, H heads, K head_dim, P positions of the tables, F = K / 4 frequencies.
+
+Sources: RoFormer (2104.09864); YaRN (2309.00071) and the half truncation as in modded-nanogpt.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ramengpt.config.model import ModelConfig
+from ramengpt.model.masks import BLOCK, short_window
+
+
+class Rotary(nn.Module):
+    """Rotation tables and everything else that depends on the attention window.
+
+    The state (frequencies, attention scale, long window) is buffers of the checkpoint, changed
+    in place: a compiled model sees a new window without recompiling.
+    """
+
+    frequencies_F: Tensor
+    attention_scale: Tensor
+    long_window_tokens: Tensor
+    short_window_tokens: Tensor
+    cos_PF: Tensor
+    sin_PF: Tensor
+
+    def __init__(self, config: ModelConfig, max_sequence_tokens: int) -> None:
+        super().__init__()
+        self.config = config
+        num_frequencies = config.head_dim // 4
+        exponents_F = torch.arange(num_frequencies) / (num_frequencies - 1)
+        self.register_buffer("frequencies_F", config.rope_base**-exponents_F)
+        self.register_buffer("attention_scale", torch.tensor(config.attention_scale))
+        self.register_buffer("long_window_tokens", torch.tensor(0, dtype=torch.int32))
+        self.register_buffer(
+            "short_window_tokens", torch.tensor(0, dtype=torch.int32), persistent=False
+        )
+        for name in ("cos_PF", "sin_PF"):
+            table_PF = torch.empty(max_sequence_tokens, num_frequencies)
+            self.register_buffer(name, table_PF, persistent=False)
+        self.has_window = False
+        self.windows = {"L": 0, "S": 0}  # what the buffers hold, without asking the device
+        self._fill_tables()
+        self.register_load_state_dict_post_hook(_after_loading)
+
+    @property
+    def max_sequence_tokens(self) -> int:
+        """Longest document (or piece of one) that the tables reach."""
+        return self.cos_PF.size(0)
+
+    @torch.no_grad()
+    def set_window(self, window_tokens: int) -> None:
+        """Set the long window; from the second on, stretch the slow rotations to it.
+
+        Args:
+            window_tokens: a multiple of 128.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if window_tokens <= 0 or window_tokens % BLOCK:
+            raise ValueError(
+                f"window: expected a positive multiple of {BLOCK} tokens, "
+                f"found {window_tokens}"
+            )
+        if window_tokens == self.windows["L"]:
+            return
+        if self.has_window and self.config.yarn:
+            self._stretch(self.windows["L"], window_tokens)
+            self._fill_tables()
+        self._remember(window_tokens)
+
+    def window_on_device(self, window: str) -> Tensor:
+        """The long ("L") or short ("S") window in tokens, an int32 scalar changed in place."""
+        return self.long_window_tokens if window == "L" else self.short_window_tokens
+
+    @contextmanager
+    def temporary_window(self, window_tokens: int) -> Iterator[None]:
+        """Another window inside a `with`; the exact state of before comes back after it.
+
+        Stretching and stretching back would not: what is kept of a rotation depends on the window.
+        """
+        before = {name: value.clone() for name, value in self.state_dict().items()}
+        self.set_window(window_tokens)
+        try:
+            yield
+        finally:
+            self.load_state_dict(before)
+
+    def _remember(self, window_tokens: int) -> None:
+        self.windows = {"L": window_tokens, "S": short_window(window_tokens)}
+        self.long_window_tokens.fill_(self.windows["L"])
+        self.short_window_tokens.fill_(self.windows["S"])
+        self.has_window = True
+
+    def _stretch(self, old_tokens: int, new_tokens: int) -> None:
+        config = self.config
+        ratio = old_tokens / new_tokens
+        rotations_F = self.frequencies_F * (old_tokens / (2 * math.pi))
+        span = config.yarn_high_rotations - config.yarn_low_rotations
+        kept_F = ((rotations_F - config.yarn_low_rotations) / span).clamp(0, 1)
+        self.frequencies_F.mul_(ratio + kept_F * (1 - ratio))
+        self.attention_scale.mul_(1 - config.yarn_scale_gain * math.log(ratio))
+
+    def _fill_tables(self) -> None:
+        positions_P = torch.arange(self.max_sequence_tokens, device=self.frequencies_F.device)
+        angles_PF = torch.outer(positions_P.to(self.frequencies_F.dtype), self.frequencies_F)
+        self.cos_PF.copy_(angles_PF.cos())
+        self.sin_PF.copy_(angles_PF.sin())
+
+    def forward(self, positions_T: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [T, 1, F] at each position, for :func:`rotate`."""
+        return tuple(  # type: ignore[return-value]
+            table_PF.index_select(0, positions_T)[:, None] for table_PF in (self.cos_PF, self.sin_PF)
+        )
+
+
+@torch.no_grad()
+def _after_loading(rotary: nn.Module, _incompatible_keys: Any) -> None:
+    assert isinstance(rotary, Rotary)
+    rotary._fill_tables()
+    window_tokens = int(rotary.long_window_tokens)
+    if window_tokens:
+        rotary._remember(window_tokens)
+
+
+def rotate(x_THK: Tensor, cos_T1F: Tensor, sin_T1F: Tensor) -> Tensor:
+    """Turn the first and third quarter of every head by its position's angles.
+
+    Args:
+        x_THK: [T, H, K].
+        cos_T1F: [T, 1, K / 4], float32 or wider.
+        sin_T1F: likewise.
+
+    Returns:
+        [T, H, K] in the wider dtype; products of two of them depend on the distance only.
+    """
+    real, still_real, imaginary, still_imaginary = x_THK.to(cos_T1F.dtype).chunk(4, dim=-1)
+    return torch.cat(
+        [
+            real * cos_T1F + imaginary * sin_T1F,
+            still_real,
+            imaginary * cos_T1F - real * sin_T1F,
+            still_imaginary,
+        ],
+        dim=-1,
+    )
