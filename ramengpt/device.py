@@ -1,0 +1,227 @@
+"""The GPU: what it is, what fits it, and what PyTorch must be told about it.
+
+Imports nothing of the data, the model, the optimizers or the training; `triton` only where CUDA is.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ramengpt.config.model import ModelConfig
+
+Architecture = Literal["none", "unknown", "ampere", "ada", "hopper", "blackwell"]
+
+HEAD_CHUNK_TOKENS = 16_384
+"""Tokens whose logits the GPU holds at a time; what `suggest_micro_batch` reckons with."""
+
+_CONSUMER_BLACKWELL_MAJOR = 12
+_FLEX_FORWARD_TILES = ((128, 64, 3), (64, 64, 2), (64, 32, 2), (32, 32, 1), (16, 16, 1))
+"""Queries, keys and pipeline stages of FlexAttention's forward kernel, the fastest first."""
+_USABLE_MEMORY = 0.85  # the rest is the driver's context, fragmentation and the display
+_FLOATS_PER_PARAMETER = 5  # master, gradient, two moments, and one for copies and scratch
+_WIDTHS_PER_LAYER = 12  # activations kept for backward in each layer, beside the MLP's
+_WIDTHS_ONCE = 8  # embeddings, their gradients and the head's input
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is known about a device."""
+
+    architecture: Architecture
+    name: str
+    capability: tuple[int, int]
+    shared_memory_bytes: int
+    """A program can have at most this much, opted in."""
+    memory_bytes: int
+    bfloat16: bool
+    """Whether its matrix units take bfloat16."""
+
+
+def profile(device: torch.device) -> Profile:
+    """Describe a device; the CPU is a `Profile` whose architecture is "none"."""
+    if device.type != "cuda":
+        return Profile("none", "CPU", (0, 0), 0, 0, bfloat16=False)
+    properties = torch.cuda.get_device_properties(device)
+    capability = (properties.major, properties.minor)
+    return Profile(
+        architecture=architecture_of(capability),
+        name=properties.name,
+        capability=capability,
+        shared_memory_bytes=properties.shared_memory_per_block_optin,  # type: ignore[attr-defined]
+        memory_bytes=properties.total_memory,
+        bfloat16=properties.major >= 8,
+    )
+
+
+def architecture_of(capability: tuple[int, int]) -> Architecture:
+    """Name of an architecture from CUDA's compute capability.
+
+    A100 is 8.0, 30-series 8.6, 40-series and L4 8.9, H100 and H200 9.0, B200 10.x, 50-series 12.x.
+    """
+    major, minor = capability
+    if major == 8:
+        return "ada" if minor == 9 else "ampere"
+    if major == 9:
+        return "hopper"
+    return "blackwell" if major in (10, 11, 12) else "unknown"
+
+
+def choose_dtype(
+    name: Literal["auto", "float32", "bfloat16"], device_profile: Profile
+) -> torch.dtype:
+    """The dtype of matrix products for `train.precision`.
+
+    Raises:
+        ValueError: bfloat16 was asked for on a GPU that lacks it.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device_profile.bfloat16 else torch.float32
+    if name == "bfloat16" and device_profile.architecture != "none" and not device_profile.bfloat16:
+        raise ValueError(
+            f"precision: {device_profile.name} has no bfloat16 matrix units; use float32 or auto"
+        )
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def flex_kernel_options(
+    device_profile: Profile, head_dim: int, dtype: torch.dtype
+) -> dict[str, int | bool]:
+    """FlexAttention's options: PyTorch's own tile, or the largest known one that fits.
+
+    PyTorch picks tiles by compute capability 8.x, 9.x, ...; for the 30- and 40-series these are
+    A100's, and need more shared memory than they have when heads are wide.
+
+    Args:
+        device_profile: the GPU.
+        head_dim: units of a head.
+        dtype: of queries, keys and values.
+
+    Returns:
+        For `flex_attention(kernel_options=...)`.
+
+    Raises:
+        ValueError: no tile fits.
+    """
+    # Every query sees at least itself, so no row of the softmax is empty.
+    options: dict[str, int | bool] = {"ROWS_GUARANTEED_SAFE": True}
+    unit_bytes = head_dim * dtype.itemsize
+    fitting = [
+        tile
+        for tile in _FLEX_FORWARD_TILES
+        if _flex_forward_bytes(*tile, unit_bytes) <= device_profile.shared_memory_bytes
+    ]
+    if not fitting:
+        raise ValueError(
+            f"attention_backend: no FlexAttention tile for heads of {head_dim} fits the "
+            f"{device_profile.shared_memory_bytes} bytes of shared memory of "
+            f"{device_profile.name}; use sdpa"
+        )
+    if fitting[0] != _FLEX_FORWARD_TILES[0]:
+        names = ("fwd_BLOCK_M", "fwd_BLOCK_N", "fwd_num_stages")
+        options |= dict(zip(names, fitting[0], strict=True))
+    return options
+
+
+def _flex_forward_bytes(queries: int, keys: int, stages: int, unit_bytes: int) -> int:
+    """Shared memory for one tile of queries and `stages` tiles of keys and of values."""
+    return (queries + 2 * stages * keys) * unit_bytes
+
+
+def configure(device: torch.device, cache_folder: Path | None = None) -> None:
+    """Prepare PyTorch for a run: compile cache, float32 products, shared memory. Call it once.
+
+    Args:
+        device: where the run is.
+        cache_folder: for compiled kernels; by default `ramengpt/inductor` in the user's cache
+            folder (XDG). `TORCHINDUCTOR_CACHE_DIR`, if set, wins.
+    """
+    folder = cache_folder or user_cache_folder() / "inductor"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, where products are float32 at all
+        patch_triton_shared_memory(profile(device))
+
+
+def user_cache_folder() -> Path:
+    """`ramengpt` in the user's cache folder, by the XDG rule that a relative path is ignored."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (home if home.is_absolute() else Path.home() / ".cache") / "ramengpt"
+
+
+def patch_triton_shared_memory(device_profile: Profile, utilities: Any = None) -> bool:
+    """Let Triton use the shared memory that a consumer Blackwell card has.
+
+    Some releases of Triton report the 48 KiB of a program that has not opted in to more for
+    compute capability 12.x, and then refuse kernels that would run.
+
+    Args:
+        device_profile: what CUDA says of the card.
+        utilities: Triton's driver utilities; the active driver's by default.
+
+    Returns:
+        Whether there was something to patch: never on other cards, nor where Triton is right.
+    """
+    if device_profile.capability[0] != _CONSUMER_BLACKWELL_MAJOR:
+        return False
+    if utilities is None:
+        from triton.runtime import driver
+
+        utilities = driver.active.utils
+    reported: Callable[[int], dict[str, Any]] = utilities.get_device_properties
+    if reported(0)["max_shared_mem"] >= device_profile.shared_memory_bytes:
+        return False
+
+    def corrected(device_index: int) -> dict[str, Any]:
+        properties = reported(device_index)
+        return properties | {"max_shared_mem": device_profile.shared_memory_bytes}
+
+    utilities.get_device_properties = corrected
+    return True
+
+
+def suggest_micro_batch(model: ModelConfig, device_profile: Profile, multiple: int) -> int:
+    """Tokens of the largest micro-batch that should fit the card: an estimate, rounded down.
+
+    Args:
+        model: the network.
+        device_profile: the card.
+        multiple: the answer is a multiple of this many tokens.
+
+    Returns:
+        Tokens, at least `multiple`.
+
+    Raises:
+        ValueError: not even `multiple` tokens fit.
+    """
+    usable = _USABLE_MEMORY * device_profile.memory_bytes
+    tokens = multiple
+    while training_bytes(model, tokens + multiple) <= usable:
+        tokens += multiple
+    if training_bytes(model, tokens) > usable:
+        raise ValueError(
+            f"micro_batch_tokens: even {tokens} tokens of this model need about "
+            f"{training_bytes(model, tokens) / 2**30:.1f} GiB; {device_profile.name} has "
+            f"{device_profile.memory_bytes / 2**30:.1f} GiB"
+        )
+    return tokens
+
+
+def training_bytes(model: ModelConfig, tokens: int) -> int:
+    """Estimated peak memory of a bfloat16 training step, in bytes.
+
+    Parameters with gradients and moments in float32; activations kept for backward; and one chunk
+    of logits with the float32 gradient of the head.
+    """
+    width, layers = model.width, model.num_layers
+    tables = 2 + len(model.value_tables)
+    parameters = tables * model.padded_vocabulary * width
+    mlp_matrices = 3 if model.gated else 2
+    parameters += layers * (4 * width * width + mlp_matrices * model.ffn_units * width)
+    activations = layers * (_WIDTHS_PER_LAYER * width + 2 * model.ffn_units)
+    activations += (_WIDTHS_ONCE + tables) * width
+    head = model.padded_vocabulary * (2 * min(tokens, HEAD_CHUNK_TOKENS) + 4 * width)
+    return 4 * _FLOATS_PER_PARAMETER * parameters + 2 * activations * tokens + head
