@@ -99,7 +99,7 @@ class AroConfig(MomentumRuleConfig):
     rule: Literal["aro"]
     update_rms: Positive
     sinkhorn_passes: Count
-    orthogonalisation_passes: Count
+    orthogonalisation_passes: Annotated[int, Field(ge=2)]
     orthogonalisation_shift: Positive
 
 

@@ -1,0 +1,120 @@
+"""From labelled parameters and params.yaml to the optimizers of a run."""
+
+from collections.abc import Iterable
+from importlib import import_module
+
+import torch
+
+from ramengpt.config.optimizer import AdamConfig, GradientClippingConfig, OptimizerConfig
+from ramengpt.optimizers.adam import Adam
+from ramengpt.optimizers.groups import LabelledParameter, labelled_parameters
+from ramengpt.optimizers.optimizer_set import EmbeddingPair, OptimizerSet, Unit
+from ramengpt.optimizers.rule import UpdateRule
+from ramengpt.optimizers.stacks import FlatStack, SingleStack, block_stacks
+
+
+def build_optimizers(
+    named_parameters: Iterable[tuple[str, torch.nn.Parameter]],
+    *,
+    optimizer: OptimizerConfig,
+    embedding_adam: AdamConfig,
+    scalar_adam: AdamConfig,
+    gradient_clipping: GradientClippingConfig,
+    embedding_tied: bool,
+    compile: bool,
+) -> OptimizerSet:
+    """Make the optimizers of all three groups.
+
+    Args:
+        named_parameters: all of a model's, on the device that they are trained on.
+        optimizer: of the hidden matrices.
+        embedding_adam: Adam of embeddings and head.
+        scalar_adam: Adam of scalars and gates.
+        gradient_clipping: the groups' largest gradient norms.
+        embedding_tied: whether the first step's plan ties embedding and head; then the head's
+            weight is copied into the embedding now.
+        compile: whether updates go through torch.compile.
+    Returns:
+        The optimizers, at the state before the first step.
+    Raises:
+        ValueError: a parameter belongs to no group, or to more than one optimizer, or there are no
+            embedding and head to tie; the message has the names.
+    """
+    parameters = labelled_parameters(named_parameters)
+    matrix_rule = load_rule(optimizer, compile=compile)
+    embedding_rule = Adam(embedding_adam, compile=compile)
+    scalar_rule = Adam(scalar_adam, compile=compile)
+
+    embeddings = [entry for entry in parameters if entry.group == "embedding"]
+    hidden = [entry for entry in parameters if entry.group == "hidden"]
+    scalars = [entry for entry in parameters if entry.group == "scalar"]
+    units = [
+        Unit(
+            name=f"embedding/{entry.name}",
+            group="embedding",
+            stack=SingleStack(entry),
+            rule=embedding_rule,
+            learning_rate=embedding_adam.learning_rate,
+            weight_decay=embedding_adam.weight_decay,
+        )
+        for entry in embeddings
+    ]
+    pair = _embedding_pair(embeddings, units)
+    if embedding_tied and pair is None:
+        raise ValueError(
+            "the schedule ties embedding and head, so the model needs exactly one parameter with "
+            f"each label, found {[f'{entry.name}: {entry.label}' for entry in embeddings]}"
+        )
+    for stack in block_stacks(hidden, oriented=matrix_rule.oriented):
+        shape = "x".join(str(size) for size in stack.weight().shape[1:])
+        units.append(
+            Unit(
+                name=f"hidden/{shape}",
+                group="hidden",
+                stack=stack,
+                rule=matrix_rule,
+                learning_rate=optimizer.learning_rate,
+                weight_decay=optimizer.weight_decay,
+            )
+        )
+    if scalars:
+        units.append(
+            Unit(
+                name="scalar",
+                group="scalar",
+                stack=FlatStack(scalars),
+                rule=scalar_rule,
+                learning_rate=scalar_adam.learning_rate,
+                weight_decay=scalar_adam.weight_decay,
+            )
+        )
+    return OptimizerSet(
+        parameters,
+        units,
+        pair,
+        {
+            "embedding": gradient_clipping.embedding_norm,
+            "hidden": gradient_clipping.hidden_norm,
+            "scalar": gradient_clipping.scalar_norm,
+        },
+        embedding_tied=embedding_tied,
+    )
+
+
+def load_rule(optimizer: OptimizerConfig, *, compile: bool) -> UpdateRule:
+    """The rule of the hidden matrices: `RULE` of the module that is named like it."""
+    rule: UpdateRule = import_module(f"ramengpt.optimizers.{optimizer.rule}").RULE(
+        optimizer, compile=compile
+    )
+    return rule
+
+
+def _embedding_pair(embeddings: list[LabelledParameter], units: list[Unit]) -> EmbeddingPair | None:
+    """Embedding and head with their units, if there is exactly one of each, of one shape."""
+    labels = [entry.label for entry in embeddings]
+    if labels.count("embedding") != 1 or labels.count("head") != 1:
+        return None
+    embedding, head = labels.index("embedding"), labels.index("head")
+    if embeddings[embedding].parameter.shape != embeddings[head].parameter.shape:
+        return None
+    return EmbeddingPair(embeddings[embedding], embeddings[head], units[embedding], units[head])

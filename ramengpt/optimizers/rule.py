@@ -1,0 +1,114 @@
+"""What an update rule is, and the pieces that several of them share.
+
+A rule updates a *stack*: one tensor that holds many parameters, or equal blocks of parameters.
+Shapes: N matrices of R rows and C columns. Numbers that change from step to step enter as scalars
+on the device, so that a new value neither compiles anything again nor waits for the device.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+SMALLEST_MEAN_SQUARE = 1e-36
+"""Below this a mean square is taken for 0: its root would be lost in float32."""
+
+
+class DeviceScalars(NamedTuple):
+    """The numbers of one update as tensors: three of them 0-dimensional, and the multipliers."""
+
+    learning_rate: Tensor
+    weight_decay: Tensor
+    momentum: Tensor
+    lr_mul: Tensor
+    wd_mul: Tensor
+
+
+@dataclass(frozen=True)
+class StepScalars:
+    """The numbers of one update of one stack.
+
+    Attributes:
+        update: how many updates the stack has had, this one included.
+        learning_rate: with the schedule's multiplier, without the parameters' own.
+        weight_decay: of the group.
+        momentum: of this step.
+        lr_mul: the parameters' own multipliers, broadcast against the stack.
+        wd_mul: the same of weight decay.
+    """
+
+    update: int
+    learning_rate: float
+    weight_decay: float
+    momentum: float
+    lr_mul: Tensor
+    wd_mul: Tensor
+
+    def on_device(self) -> DeviceScalars:
+        """The same as tensors beside the multipliers."""
+        return DeviceScalars(
+            learning_rate=scalar_like(self.learning_rate, self.lr_mul),
+            weight_decay=scalar_like(self.weight_decay, self.lr_mul),
+            momentum=scalar_like(self.momentum, self.lr_mul),
+            lr_mul=self.lr_mul,
+            wd_mul=self.wd_mul,
+        )
+
+
+class UpdateRule(Protocol):
+    """An optimizer: how a stack follows from its gradient.
+
+    Attributes:
+        oriented: matrices come with the residual stream as their rows (the shorter side, where
+            the residual stream is longer), not as they are stored.
+        counters: names of state tensors that count events worth reporting.
+    """
+
+    oriented: ClassVar[bool]
+    counters: ClassVar[tuple[str, ...]]
+
+    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
+        """The state before the first update; all of it on the weight's device."""
+        ...
+
+    def step(
+        self,
+        weight_NRC: Tensor,
+        gradient_NRC: Tensor,
+        state: dict[str, Tensor],
+        scalars: StepScalars,
+    ) -> None:
+        """Update weight and state in place, without waiting for the device."""
+        ...
+
+
+def scalar_like(value: float, tensor: Tensor) -> Tensor:
+    """A 0-dimensional tensor on the same device, of the same type, made without a copy to it."""
+    return torch.full((), value, dtype=tensor.dtype, device=tensor.device)
+
+
+def compiled(function: Callable[..., Any], enabled: bool) -> Callable[..., Any]:
+    """The function through torch.compile, one version for each shape, or as it is."""
+    return torch.compile(function, dynamic=False, fullgraph=True) if enabled else function
+
+
+def nesterov_direction(gradient: Tensor, momentum_buffer: Tensor, momentum: Tensor) -> Tensor:
+    """Update a running mean of the gradient in place; return Nesterov's look-ahead of it."""
+    momentum_buffer.lerp_(gradient, 1 - momentum)
+    return torch.lerp(gradient, momentum_buffer, momentum)
+
+
+def shape_gain(rows: int, columns: int) -> float:
+    """Step of a tall matrix relative to a wide one: gives both the same RMS for each input."""
+    return max(1.0, rows / columns) ** 0.5
+
+
+def reciprocal_root(mean_square: Tensor) -> Tensor:
+    """1 / sqrt of a mean square; 0 where it is 0."""
+    return torch.where(
+        mean_square > SMALLEST_MEAN_SQUARE,
+        mean_square.clamp_min(SMALLEST_MEAN_SQUARE).rsqrt(),
+        torch.zeros_like(mean_square),
+    )

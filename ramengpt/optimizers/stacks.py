@@ -1,0 +1,167 @@
+"""Stacks: many parameters seen as one tensor, so that one kernel updates them all.
+
+Blocks of equal shape become [N, R, C]; scalars and gates become one vector; an embedding stays as
+it is, since copying it would cost as much as updating it. Parameters themselves keep their storage.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ramengpt.optimizers.groups import LabelledParameter
+
+
+class Stack(Protocol):
+    """What the update of several parameters needs to know about them.
+
+    Attributes:
+        members: names of the parameters, with the block's number where there are several.
+        lr_mul: their learning-rate multipliers, broadcast against the stacked tensor.
+        wd_mul: the same of weight decay.
+    """
+
+    members: list[str]
+    lr_mul: Tensor
+    wd_mul: Tensor
+
+    def weight(self) -> Tensor:
+        """All weights as one tensor."""
+        ...
+
+    def gradient(self) -> Tensor:
+        """All gradients as one tensor."""
+        ...
+
+    def write(self, weight: Tensor) -> None:
+        """Bring an updated `weight()` back into the parameters."""
+        ...
+
+
+class Block(NamedTuple):
+    """One of the equal blocks, along dim 0, of a hidden matrix."""
+
+    entry: LabelledParameter
+    number: int
+    transposed: bool
+
+    def view(self, tensor: Tensor) -> Tensor:
+        """This block of the parameter or of its gradient, as the stack holds it."""
+        rows = tensor.size(0) // len(self.entry.residual_dims)
+        block_RC = tensor[self.number * rows : (self.number + 1) * rows]
+        return block_RC.mT if self.transposed else block_RC
+
+
+class BlockStack:
+    """Blocks of one shape, as [N, R, C]."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self._blocks = blocks
+        self.members = [f"{block.entry.name}[{block.number}]" for block in blocks]
+        like = blocks[0].entry.parameter
+        self.lr_mul = _constants([block.entry.lr_mul for block in blocks], like)[:, None, None]
+        self.wd_mul = _constants([block.entry.wd_mul for block in blocks], like)[:, None, None]
+        self._weights = [block.view(block.entry.parameter.detach()) for block in blocks]
+
+    def weight(self) -> Tensor:
+        """A copy [N, R, C]."""
+        return torch.stack(self._weights)
+
+    def gradient(self) -> Tensor:
+        """A copy [N, R, C]."""
+        return torch.stack([block.view(gradient_of(block.entry)) for block in self._blocks])
+
+    def write(self, weight: Tensor) -> None:
+        """Copy every block back."""
+        torch._foreach_copy_(self._weights, list(weight.unbind()))
+
+
+class FlatStack:
+    """Small parameters of any shapes, as one vector."""
+
+    def __init__(self, entries: Sequence[LabelledParameter]) -> None:
+        self._entries = entries
+        self.members = [entry.name for entry in entries]
+        like = entries[0].parameter
+        self._weights = [entry.parameter.detach() for entry in entries]
+        self._sizes = [weight.numel() for weight in self._weights]
+        sizes = torch.tensor(self._sizes, device=like.device)
+        self.lr_mul = _constants([entry.lr_mul for entry in entries], like).repeat_interleave(sizes)
+        self.wd_mul = _constants([entry.wd_mul for entry in entries], like).repeat_interleave(sizes)
+
+    def weight(self) -> Tensor:
+        """A copy, one vector."""
+        return torch.cat([weight.reshape(-1) for weight in self._weights])
+
+    def gradient(self) -> Tensor:
+        """A copy, one vector."""
+        return torch.cat([gradient_of(entry).reshape(-1) for entry in self._entries])
+
+    def write(self, weight: Tensor) -> None:
+        """Copy every parameter back."""
+        pieces = weight.split(self._sizes)
+        torch._foreach_copy_(
+            self._weights,
+            [piece.view_as(own) for piece, own in zip(pieces, self._weights, strict=True)],
+        )
+
+
+class SingleStack:
+    """One large parameter, updated where it is."""
+
+    def __init__(self, entry: LabelledParameter) -> None:
+        self._entry = entry
+        self.members = [entry.name]
+        self.lr_mul = _constants([entry.lr_mul], entry.parameter)[0]
+        self.wd_mul = _constants([entry.wd_mul], entry.parameter)[0]
+
+    def weight(self) -> Tensor:
+        """The parameter itself."""
+        return self._entry.parameter.detach()
+
+    def gradient(self) -> Tensor:
+        """Its gradient itself."""
+        return gradient_of(self._entry)
+
+    def write(self, weight: Tensor) -> None:
+        """Nothing: the parameter has been updated in place."""
+
+
+def block_stacks(entries: Sequence[LabelledParameter], *, oriented: bool) -> list[BlockStack]:
+    """Stack the blocks of hidden matrices by shape.
+
+    Args:
+        entries: hidden matrices.
+        oriented: whether blocks are turned so that their rows are the residual stream, or the
+            other side where that is shorter, since only the shorter one can be rotated.
+    Returns:
+        One stack for each shape, in the order in which shapes first occur.
+    """
+    by_shape: dict[tuple[int, int], list[Block]] = {}
+    for entry in entries:
+        rows = entry.parameter.size(0) // len(entry.residual_dims)
+        columns = entry.parameter.size(1)
+        for number, residual_dim in enumerate(entry.residual_dims):
+            row_dim = residual_dim if rows == columns else int(columns < rows)
+            transposed = oriented and row_dim == 1
+            shape = (columns, rows) if transposed else (rows, columns)
+            by_shape.setdefault(shape, []).append(Block(entry, number, transposed))
+    return [BlockStack(blocks) for blocks in by_shape.values()]
+
+
+def gradient_of(entry: LabelledParameter) -> Tensor:
+    """The parameter's gradient.
+
+    Raises:
+        ValueError: it has none, so the loss does not depend on it.
+    """
+    gradient = entry.parameter.grad
+    if gradient is None:
+        raise ValueError(f"parameter {entry.name} has no gradient: the loss does not depend on it")
+    return gradient
+
+
+def _constants(values: list[float], like: Tensor) -> Tensor:
+    """Numbers that stay the same all through training."""
+    return torch.tensor(values, dtype=like.dtype, device=like.device)
