@@ -1,0 +1,261 @@
+"""Each kernel against its plain PyTorch, torch.compile of it, and the floor of the card."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.ceilings import Ceilings, measure_ceilings
+from benchmarks.report import Report, median_milliseconds, relative_error
+
+TOKENS_WIDTH = {"base": (131_072, 256), "small": (65_536, 768)}
+VOCABULARY, PADDED = 50_257, 50_304
+SOFTCAP = (23.0, 5.0, 7.5)
+TILES = (
+    (128, 128, 64, 8, 3),
+    (128, 128, 64, 4, 3),
+    (128, 128, 64, 8, 4),
+    (128, 128, 128, 8, 2),
+    (128, 256, 64, 8, 3),
+    (256, 128, 64, 8, 3),
+    (64, 256, 64, 8, 3),
+)
+
+
+def measure(report: Report) -> None:
+    """All kernels at the shapes of the presets."""
+    if not torch.cuda.is_available():
+        raise ValueError("benchmarks: kernels need a CUDA device")
+    ceilings = measure_ceilings(report)
+    for preset, (tokens, width) in TOKENS_WIDTH.items():
+        for part in (head, head_pieces, mlp):
+            if report.time_left():
+                part(report, ceilings, preset, tokens, width)
+                torch.cuda.empty_cache()
+    for batch, rows, columns in (
+        (24, 256, 256),
+        (12, 256, 1024),
+        (24, 768, 3072),
+        (48, 1024, 1024),
+    ):
+        if report.time_left():
+            symmetric(report, ceilings, batch, rows, columns)
+
+
+def _random(*shape: int, scale: float = 1.0, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    return (torch.randn(*shape, device="cuda") * scale).to(dtype)
+
+
+def _tile(numbers: tuple[int, ...]) -> dict[str, int]:
+    names = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "num_warps", "num_stages")
+    return dict(zip(names, numbers, strict=True))
+
+
+def _peak_gib(function: Callable[[], object]) -> float:
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    function()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**30
+
+
+def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int) -> None:
+    """Head and loss, forward and backward."""
+    from ramengpt.kernels.softcapped_cross_entropy import (
+        softcapped_cross_entropy,
+        softcapped_cross_entropy_reference,
+    )
+
+    report.title(f"head and loss, {preset}: {tokens} x {width} x {PADDED}")
+    x = _random(tokens, width).requires_grad_()
+    weight = _random(PADDED, width, scale=0.1, dtype=torch.float32).requires_grad_()
+    targets = torch.randint(0, VOCABULARY, (tokens,), device="cuda", dtype=torch.int32)
+
+    def step(function: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        loss, _ = function(x, weight, targets, None, VOCABULARY, *SOFTCAP)
+        return (loss.detach(), *torch.autograd.grad(loss, (x, weight)))
+
+    def losses() -> Tensor:
+        with torch.no_grad():
+            return softcapped_cross_entropy(x, weight, targets, None, VOCABULARY, *SOFTCAP)[0]
+
+    flops = 2.0 * tokens * width * PADDED
+    # The least that must move once the logits do not fit the cache: dz written, and read twice.
+    floor = ceilings.floor_milliseconds(3 * flops, 3 * 2.0 * tokens * PADDED)
+    ours = step(softcapped_cross_entropy)
+    variants: dict[str, Callable[[], object]] = {
+        "ours, forward and backward": lambda: step(softcapped_cross_entropy)
+    }
+    compiled = torch.compile(softcapped_cross_entropy_reference)
+    theirs = step(compiled)
+    report.add(
+        "head",
+        f"{preset}: ours against compiled reference",
+        loss_difference=float(ours[0] - theirs[0]),
+        exact_loss_difference=float(losses() - theirs[0]),
+        gx_error=relative_error(ours[1], theirs[1]),
+        gw_error=relative_error(ours[2], theirs[2]),
+    )
+    del ours, theirs
+    variants["compiled reference, forward and backward"] = lambda: step(compiled)
+    for name, function in variants.items():
+        milliseconds = median_milliseconds(function)
+        report.add(
+            "head",
+            f"{preset}: {name}",
+            ms=milliseconds,
+            floor_ms=floor,
+            peak_GiB=_peak_gib(function),
+        )
+        torch.cuda.empty_cache()
+    report.add(
+        "head",
+        f"{preset}: ours, losses only (exact sigmoids)",
+        ms=median_milliseconds(losses),
+        floor_ms=ceilings.floor_milliseconds(flops, 0),
+    )
+
+
+def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int) -> None:
+    """One chunk of the head, kernel by kernel; times are scaled to all tokens."""
+    from ramengpt.kernels import softcapped_cross_entropy_cuda as cuda
+    from ramengpt.kernels.tiles import add_product
+
+    chunk = cuda.CHUNK_TOKENS
+    report.title(f"pieces of the head, {preset}: chunks of {chunk}, ms for all {tokens} tokens")
+    scale, shift, divisor = SOFTCAP
+    softcap = (scale / 2, 0.5 / divisor, 0.5 * shift / divisor)
+    x, weight = _random(chunk, width), _random(PADDED, width, scale=0.1)
+    targets = torch.randint(0, VOCABULARY, (chunk,), device="cuda", dtype=torch.int32)
+    z, sums = _random(chunk, PADDED), torch.rand(chunk, device="cuda") + 1e6
+    weights = torch.full((chunk,), 1 / tokens, device="cuda")
+    grad_x, grad_weight = torch.empty_like(x), weight.float()
+
+    def gradient() -> None:
+        cuda._gradient_kernel[(chunk,)](
+            *(z, sums, targets, weights, PADDED, VOCABULARY),
+            *softcap,
+            APPROXIMATE=True,
+            BLOCK_COLUMNS=4096,
+            num_warps=8,
+        )
+
+    pieces: dict[str, Callable[[], object]] = {
+        "z = x W^T by cuBLAS": lambda: torch.mm(x, weight.T, out=z),
+        "dz from z, in place": gradient,
+        "dx = dz W by cuBLAS": lambda: torch.mm(z, weight, out=grad_x),
+        "dW += dz^T x by cuBLAS, float32": lambda: add_product(grad_weight, z.T, x),
+    }
+    for numbers in TILES:
+        for approximate in (True, False):
+            product = partial(cuda.logits_and_sums, x, weight, z, sums, VOCABULARY, softcap)
+            kind = "tanh.approx" if approximate else "exact"
+            pieces[f"z and sums, tile {numbers} {kind}"] = partial(
+                product, approximate, _tile(numbers)
+            )
+    for name, function in pieces.items():
+        if report.time_left():
+            _try(report, "head_pieces", f"{preset}: {name}", function, tokens / chunk)
+
+
+def _try(
+    report: Report, part: str, name: str, function: Callable[[], object], factor: float = 1.0
+) -> None:
+    """Time something that may need more shared memory than there is."""
+    from triton.runtime.errors import OutOfResources
+
+    try:
+        report.add(part, name, ms=factor * median_milliseconds(function, 0.1))
+    except OutOfResources as error:
+        report.add(part, name, failed=str(error))
+
+
+def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int) -> None:
+    """The MLP with relu squared."""
+    from ramengpt.kernels import relu_squared_mlp as fused
+
+    report.title(f"relu squared MLP, {preset}: {tokens} x {width} x {4 * width}")
+    x, grad = _random(tokens, width).requires_grad_(), _random(tokens, width)
+    w_in, w_out = (
+        _random(4 * width, width, scale=width**-0.5, dtype=torch.float32).requires_grad_()
+        for _ in range(2)
+    )
+
+    def both(function: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(function(x, w_in, w_out), (x, w_in, w_out), grad)
+
+    compiled = torch.compile(fused.linear_relu_squared_mlp_reference)
+    ours, theirs = both(fused.linear_relu_squared_mlp), both(compiled)
+    errors = [relative_error(a, b) for a, b in zip(ours, theirs, strict=True)]
+    report.add("mlp", f"{preset}: largest error against compiled", error=max(errors))
+    flops = 2.0 * tokens * width * 4 * width
+    functions = {
+        "ours": fused.linear_relu_squared_mlp,
+        "compiled reference": compiled,
+        "reference": fused.linear_relu_squared_mlp_reference,
+    }
+    forward_floor = ceilings.floor_milliseconds(2 * flops, 2.0 * tokens * width * 10)
+    both_floor = ceilings.floor_milliseconds(6 * flops, 2.0 * tokens * width * 29)
+    for name, function in functions.items():
+        report.add(
+            "mlp",
+            f"{preset}: {name}, forward",
+            ms=median_milliseconds(partial(function, x, w_in, w_out), 0.2),
+            floor_ms=forward_floor,
+        )
+        report.add(
+            "mlp",
+            f"{preset}: {name}, forward and backward",
+            ms=median_milliseconds(partial(both, function), 0.2),
+            floor_ms=both_floor,
+            peak_GiB=_peak_gib(partial(both, function)),
+        )
+    narrow, wide = x.detach(), w_in.detach().bfloat16()
+    h = fused.launch_product(narrow, wide, None)
+    for numbers in TILES:
+        for kind, saved in (("forward", None), ("backward", h)):
+            if report.time_left():
+                _try(
+                    report,
+                    "mlp_tiles",
+                    f"{preset}: {kind} product, tile {numbers}",
+                    partial(fused.launch_product, narrow, wide, saved, _tile(numbers)),
+                )
+    _try(report, "mlp_tiles", f"{preset}: product by cuBLAS", lambda: narrow @ wide.T)
+
+
+def symmetric(report: Report, ceilings: Ceilings, batch: int, rows: int, columns: int) -> None:
+    """The two products of Polar Express."""
+    from ramengpt.kernels import symmetric_matmul as ours
+
+    report.title(f"symmetric products, {batch} matrices of {rows} x {columns}")
+    x = _random(batch, rows, columns, scale=columns**-0.5)
+    a = ours.symmetric_product(x)
+    exact = ours.symmetric_quadratic_reference(a.float(), -2.0, 0.5)
+    cases: dict[str, tuple[Callable[[], Tensor], Tensor, float]] = {
+        "X X^T": (
+            lambda: ours.symmetric_product(x),
+            ours.symmetric_product_reference(x.float()),
+            columns,
+        ),
+        "X X^T by cuBLAS": (lambda: ours.symmetric_product_reference(x), a, columns),
+        "b A + c A A": (lambda: ours.symmetric_quadratic(a, -2.0, 0.5), exact, rows),
+        "b A + c A A by cuBLAS": (
+            lambda: torch.baddbmm(a, a, a, beta=-2.0, alpha=0.5),
+            exact,
+            rows,
+        ),
+    }
+    for name, (function, expected, inner) in cases.items():
+        floor = ceilings.floor_milliseconds(
+            batch * rows * (rows + 1.0) * inner, 2.0 * batch * rows * (inner + rows)
+        )
+        report.add(
+            "symmetric",
+            f"{batch} x {rows} x {columns}: {name}",
+            ms=median_milliseconds(function, 0.1),
+            floor_ms=floor,
+            error=relative_error(function(), expected),
+        )

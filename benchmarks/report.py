@@ -1,0 +1,100 @@
+"""What all benchmarks share: timing on the GPU, a table that grows line by line, and JSON."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Report:
+    """Rows of figures, printed as they come and written as JSON at the end."""
+
+    def __init__(self, limit_seconds: float) -> None:
+        """Start the clock.
+
+        Args:
+            limit_seconds: nothing new begins after this long.
+        """
+        self.rows: list[dict[str, Any]] = []
+        self.deadline = time.monotonic() + limit_seconds
+
+    def time_left(self) -> bool:
+        """Whether another measurement may begin."""
+        return time.monotonic() < self.deadline
+
+    def title(self, text: str) -> None:
+        """Print a headline."""
+        print(f"\n## {text}", flush=True)
+
+    def add(self, part: str, name: str, **figures: float | str | None) -> None:
+        """Record and print one row; figures carry their unit in their name."""
+        self.rows.append({"part": part, "name": name} | figures)
+        cells = [f"{key} {_short(value)}" for key, value in figures.items() if value is not None]
+        print(f"{name:<48} " + "   ".join(cells), flush=True)
+
+    def write(self, path: Path) -> None:
+        """Write everything, with the machine and the versions, by way of a temporary file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        with temporary.open("w") as file:
+            json.dump({"machine": machine(), "rows": self.rows}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        print(f"\nwrote {path}", flush=True)
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def machine() -> dict[str, str]:
+    """Names and versions that a figure depends on."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    found["cpu_cores"] = str(os.cpu_count())
+    if torch.cuda.is_available():
+        import triton
+
+        found |= {
+            "gpu": torch.cuda.get_device_name(),
+            "cuda": str(torch.version.cuda),
+            "triton": triton.__version__,
+        }
+    return found
+
+
+def median_milliseconds(function: Callable[[], object], budget_seconds: float = 0.4) -> float:
+    """Median time of a call on the GPU, by events, after three calls to warm up.
+
+    Args:
+        function: takes new inputs itself if they would stay in the cache.
+        budget_seconds: about how long to repeat; at least 5 and at most 200 times.
+    """
+    for _ in range(3):
+        function()
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    function()
+    torch.cuda.synchronize()
+    once_seconds = time.perf_counter() - started
+    repeats = max(5, min(200, int(budget_seconds / max(once_seconds, 1e-6))))
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
+    events[0].record()
+    for event in events[1:]:
+        function()
+        event.record()
+    torch.cuda.synchronize()
+    return statistics.median(before.elapsed_time(after) for before, after in pairwise(events))
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """||found - expected|| / ||expected||, in float64; NaN if there is a NaN."""
+    found, expected = found.double(), expected.double()
+    return float((found - expected).norm() / expected.norm())
