@@ -1,0 +1,64 @@
+# ruff: noqa: PLR0917
+"""The Triton kernels in Triton's interpreter; test_interpreter.py runs this in its own process.
+
+The interpreter's products are numpy's, which has no bfloat16: float32 and float16 stand in.
+"""
+
+import pytest
+import torch
+
+from ramengpt.kernels import relu_squared_mlp, softcapped_cross_entropy_cuda, symmetric_matmul
+from ramengpt.kernels.softcapped_cross_entropy import softcapped_cross_entropy_reference
+from tests.kernels.numbers import SOFTCAP, head_inputs, relative_error
+
+TOLERANCES = {torch.float32: 1e-6, torch.float16: 2e-3}
+pytestmark = [
+    pytest.mark.usefixtures("poisoned"),
+    pytest.mark.parametrize("dtype", TOLERANCES),
+]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "width", "rows", "vocabulary"), [(200, 72, 200, 190), (64, 32, 128, 128)]
+)
+def test_head(dtype, tokens, width, rows, vocabulary, monkeypatch):
+    monkeypatch.setattr(softcapped_cross_entropy_cuda, "CHUNK_TOKENS", 96)
+    x, weight, targets, weights = head_inputs(tokens, width, rows, vocabulary, dtype)
+    arguments = (x, weight, targets, weights, vocabulary, *SOFTCAP)
+    losses, grad_x, grad_weight = softcapped_cross_entropy_cuda.chunked_on_cuda(*arguments, True)
+    only_losses, *empty = softcapped_cross_entropy_cuda.chunked_on_cuda(*arguments, False)
+    assert torch.equal(losses, only_losses)
+    assert [t.numel() for t in empty] == [0, 0]
+
+    x, weight = (t.double().requires_grad_() for t in (x, weight))
+    loss, expected = softcapped_cross_entropy_reference(
+        x, weight, targets, weights.double(), vocabulary, *SOFTCAP
+    )
+    expected_x, expected_weight = torch.autograd.grad(loss, (x, weight))
+    assert relative_error(losses, expected) < 1e-6
+    assert relative_error(grad_x, expected_x) < TOLERANCES[dtype]
+    assert relative_error(grad_weight, expected_weight) < TOLERANCES[dtype]
+    assert not grad_weight[vocabulary:].any()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_symmetric(dtype, transposed):
+    x = torch.randn(2, 100, 70).to(dtype)
+    x = x.mT if transposed else x
+    found = symmetric_matmul.launch_symmetric(x, 1.0, None, 0.0)
+    expected = symmetric_matmul.symmetric_product_reference(x.double())
+    assert relative_error(found, expected) < TOLERANCES[dtype]
+
+    a = (expected / 100).to(dtype)
+    found = symmetric_matmul.launch_symmetric(a, 0.5, a, -2.0)
+    expected = symmetric_matmul.symmetric_quadratic_reference(a.double(), -2.0, 0.5)
+    assert relative_error(found, expected) < TOLERANCES[dtype]
+
+
+def test_mlp_products(dtype):
+    x, weight = torch.randn(130, 70).to(dtype), (torch.randn(150, 70) * 0.1).to(dtype)
+    z = x.double() @ weight.double().T
+    h = relu_squared_mlp.launch_product(x, weight, None)
+    assert relative_error(h, z.relu().square()) < TOLERANCES[dtype]
+    dz = relu_squared_mlp.launch_product(x, weight, h)
+    assert relative_error(dz, 2 * z.relu() * z) < TOLERANCES[dtype]
