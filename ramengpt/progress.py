@@ -12,6 +12,12 @@ PLAIN_INTERVAL_SECONDS = 5.0
 _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
+def say(line: str) -> None:
+    """Tell the user something, at once, on standard output."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def scaled(value: float, unit: str) -> str:
     """Write a quantity with three digits and a decimal prefix, e.g. `1.25 GB`, `83 tokens`."""
     gap = "" if unit == "B" else " "

@@ -1,0 +1,75 @@
+"""Stage 1: put the dataset's shards into the store and say in data/download.json which they are.
+
+Shards that are there and intact are kept. Everything in params.yaml is checked first.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ramengpt.cli import run_main
+from ramengpt.config import Config, load_config
+from ramengpt.config.dataset import DocstringsConfig
+from ramengpt.data.docstrings import build_docstrings
+from ramengpt.data.manifest import Receipt, ReceiptShard, write_receipt
+from ramengpt.data.store import locate_store
+from ramengpt.errors import UserError
+
+LOCK_NAME = ".download.lock"
+
+
+def obtain_shards(
+    config: Config, folder: Path, redo: Sequence[str] | None
+) -> tuple[ReceiptShard, ...]:
+    """Make or fetch what is missing of the selected dataset.
+
+    Args:
+        config: the run's configuration.
+        folder: the dataset's store.
+        redo: files to make or fetch again; empty for all of them, None for none.
+
+    Returns:
+        The dataset's shards, validation first.
+
+    Raises:
+        UserError: they cannot be had; one line says why and what to do.
+    """
+    processes = config.download.processes or len(os.sched_getaffinity(0))
+    match config.dataset:
+        case DocstringsConfig():
+            return build_docstrings(config.dataset, folder, processes, redo)
+        case _:
+            raise UserError(f"dataset={config.dataset_name}: cannot be fetched yet")
+
+
+def main() -> None:
+    """Run the stage, one download of the same store at a time."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.download", description=__doc__)
+    parser.add_argument(
+        "--redownload",
+        nargs="*",
+        metavar="FILE",
+        help="make or fetch these shards again, or all if none is named",
+    )
+    redo = parser.parse_args().redownload
+    config = load_config()
+    store = locate_store(config.dataset_name)
+    store.announce()
+    store.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(store.folder / LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another download is at work in {store.folder}; waiting for it to end")
+        lock.acquire()
+    with lock:
+        shards = obtain_shards(config, store.folder, redo)
+    lock.release()
+    write_receipt(Receipt(config.dataset_name, shards))
+
+
+if __name__ == "__main__":
+    run_main(main)
