@@ -6,8 +6,6 @@ Sources: modded-nanogpt (merged matrix, gates, value embeddings, key offset); va
 learning (2410.17897); query-key norm (2010.04245).
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,16 +14,7 @@ from ramengpt.config.model import ModelConfig
 from ramengpt.model.context import Context
 from ramengpt.model.norm import normalise
 from ramengpt.model.parameters import make_parameter
-from ramengpt.model.rope import rotate
-
-
-@dataclass
-class Rotation:
-    """What positions and window do to queries and keys; the same in every layer."""
-
-    cos_T1F: Tensor
-    sin_T1F: Tensor
-    attention_scale: Tensor
+from ramengpt.model.rope import Rotation
 
 
 class Attention(nn.Module):
@@ -71,8 +60,8 @@ class Attention(nn.Module):
         weight_qkv, weight_o = self.weight.split([3 * width, width])
         qkv_TD3 = F.linear(x_TD, (weight_qkv * lambdas_2[0]).to(x_TD.dtype))
         q, k, v = qkv_TD3.view(num_tokens, 3, self.num_heads, -1).unbind(1)
-        q = self._turn(q, rotation) * rotation.attention_scale
-        k = self._turn(k, rotation)
+        q = rotation.turn(normalise(q.to(rotation.dtype))) * rotation.attention_scale
+        k = rotation.turn(normalise(k.to(rotation.dtype)))
         if self.offsets_keys:
             k = _offset(k, context, f"keys of layer {self.layer}")
         inputs = x_TD[:, : self.gate_inputs]
@@ -84,11 +73,6 @@ class Attention(nn.Module):
             y = y * self._open(self.gate, inputs)
         y_TD = y.reshape(num_tokens, width)
         return F.linear(y_TD, (weight_o * lambdas_2[1]).to(x_TD.dtype))
-
-    @staticmethod
-    def _turn(x_THK: Tensor, rotation: Rotation) -> Tensor:
-        wide = x_THK.to(rotation.cos_T1F.dtype)
-        return rotate(normalise(wide), rotation.cos_T1F, rotation.sin_T1F)
 
     @staticmethod
     def _open(gate_HG: Tensor, inputs_TG: Tensor) -> Tensor:

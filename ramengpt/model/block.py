@@ -6,10 +6,11 @@ Shapes: T packed tokens, D width.
 from torch import Tensor, nn
 
 from ramengpt.config.model import ModelConfig
-from ramengpt.model.attention import Attention, Rotation
+from ramengpt.model.attention import Attention
 from ramengpt.model.context import Context
 from ramengpt.model.mlp import MLP
 from ramengpt.model.norm import normalise
+from ramengpt.model.rope import Rotation
 
 
 class Block(nn.Module):

@@ -126,9 +126,10 @@ class _FlexAttention:
 
     def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor) -> Tensor:
         q, k, v = (x.transpose(0, 1)[None] for x in (q_THK, k_THK, v_THK))
+        options = self.kernel_options
         y = flex_attention(
-            q, k, v, block_mask=self.mask, scale=1.0, kernel_options=self.kernel_options
-        )
+            q, k, v, block_mask=self.mask, scale=1.0, kernel_options=options  # type: ignore[arg-type]
+        )  # fmt: skip
         assert isinstance(y, Tensor)
         return y[0].transpose(0, 1)
 

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramengpt.config.model import ModelConfig
-from ramengpt.model.attention import Rotation
 from ramengpt.model.block import Block
 from ramengpt.model.context import Backend, Context, KernelOptions, PackedSequence
 from ramengpt.model.gates import SkipConnection, Smear
@@ -153,7 +152,7 @@ class GPT(nn.Module):
             letter: table(tokens_T).to(self.compute_dtype)
             for letter, table in self.value_embeddings.items()
         }
-        rotation = Rotation(*self.rotary(context.positions_T), self.rotary.attention_scale)
+        rotation = self.rotary(context.positions_T)
         attention_lambdas = iter(() if self.attention_lambda is None else self.attention_lambda)
         skipped_TD = backed_out_TD = x0_TD  # both are replaced on the way
         mixes = zip(self.residual_lambda.unbind(), self.embedding_lambda.unbind(), strict=True)

@@ -56,9 +56,7 @@ def _fillers(config: ModelConfig) -> dict[str, Callable[[Tensor], object]]:
         "skip_gate": nn.init.zeros_,
         "residual_lambda": constant(config.residual_lambda),
         "embedding_lambda": constant(config.embedding_lambda),
-        "attention_lambda": constant(
-            config.attention_input_lambda, config.attention_output_lambda
-        ),
+        "attention_lambda": constant(config.attention_input_lambda, config.attention_output_lambda),
         "smear_lambda": constant(config.smear_lambda),
         "skip_lambda": constant(config.skip_lambda),
         "backout_lambda": constant(config.backout_lambda),

@@ -11,6 +11,7 @@ Sources: RoFormer (2104.09864); YaRN (2309.00071) and the half truncation as in 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,36 @@ from torch import Tensor, nn
 
 from ramengpt.config.model import ModelConfig
 from ramengpt.model.masks import BLOCK, short_window
+
+
+@dataclass
+class Rotation:
+    """What positions and window do to queries and keys; the same in every layer."""
+
+    cos_T1F: Tensor
+    sin_T1F: Tensor
+    attention_scale: Tensor
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Float32 or wider."""
+        return self.cos_T1F.dtype
+
+    def turn(self, x_THK: Tensor) -> Tensor:
+        """Turn the first and third quarter of every head [T, H, K] by its position's angles.
+
+        The product of two turned heads depends on the distance between their positions only.
+        """
+        real, still_real, imaginary, still_imaginary = x_THK.chunk(4, dim=-1)
+        return torch.cat(
+            [
+                real * self.cos_T1F + imaginary * self.sin_T1F,
+                still_real,
+                imaginary * self.cos_T1F - real * self.sin_T1F,
+                still_imaginary,
+            ],
+            dim=-1,
+        )
 
 
 class Rotary(nn.Module):
@@ -70,14 +101,13 @@ class Rotary(nn.Module):
         """
         if window_tokens <= 0 or window_tokens % BLOCK:
             raise ValueError(
-                f"window: expected a positive multiple of {BLOCK} tokens, "
-                f"found {window_tokens}"
+                f"window: expected a positive multiple of {BLOCK} tokens, found {window_tokens}"
             )
         if window_tokens == self.windows["L"]:
             return
         if self.has_window and self.config.yarn:
             self._stretch(self.windows["L"], window_tokens)
-            self._fill_tables()
+        self._fill_tables()
         self._remember(window_tokens)
 
     def window_on_device(self, window: str) -> Tensor:
@@ -118,10 +148,12 @@ class Rotary(nn.Module):
         self.cos_PF.copy_(angles_PF.cos())
         self.sin_PF.copy_(angles_PF.sin())
 
-    def forward(self, positions_T: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [T, 1, F] at each position, for :func:`rotate`."""
-        return tuple(  # type: ignore[return-value]
-            table_PF.index_select(0, positions_T)[:, None] for table_PF in (self.cos_PF, self.sin_PF)
+    def forward(self, positions_T: Tensor) -> Rotation:
+        """What to do to queries and keys at these positions [T], each within the tables."""
+        return Rotation(
+            cos_T1F=self.cos_PF.index_select(0, positions_T)[:, None],
+            sin_T1F=self.sin_PF.index_select(0, positions_T)[:, None],
+            attention_scale=self.attention_scale,
         )
 
 
@@ -132,26 +164,3 @@ def _after_loading(rotary: nn.Module, _incompatible_keys: Any) -> None:
     window_tokens = int(rotary.long_window_tokens)
     if window_tokens:
         rotary._remember(window_tokens)
-
-
-def rotate(x_THK: Tensor, cos_T1F: Tensor, sin_T1F: Tensor) -> Tensor:
-    """Turn the first and third quarter of every head by its position's angles.
-
-    Args:
-        x_THK: [T, H, K].
-        cos_T1F: [T, 1, K / 4], float32 or wider.
-        sin_T1F: likewise.
-
-    Returns:
-        [T, H, K] in the wider dtype; products of two of them depend on the distance only.
-    """
-    real, still_real, imaginary, still_imaginary = x_THK.to(cos_T1F.dtype).chunk(4, dim=-1)
-    return torch.cat(
-        [
-            real * cos_T1F + imaginary * sin_T1F,
-            still_real,
-            imaginary * cos_T1F - real * sin_T1F,
-            still_imaginary,
-        ],
-        dim=-1,
-    )

@@ -1,0 +1,70 @@
+import math
+from typing import get_args
+
+import pytest
+import torch
+
+from ramengpt.config.model import Activation
+from ramengpt.model.mlp import ACTIVATIONS, MLP
+from tests.model.tiny import tiny_config
+
+
+def gelu(x: float) -> float:
+    return x * 0.5 * (1 + math.erf(x / math.sqrt(2)))
+
+
+def silu(x: float) -> float:
+    return x / (1 + math.exp(-x))
+
+
+POINTWISE = {
+    "relu": lambda x: max(x, 0.0),
+    "relu_squared": lambda x: max(x, 0.0) ** 2,
+    "gelu": gelu,
+    "gelu_squared": lambda x: gelu(x) ** 2,
+    "silu": silu,
+    "silu_squared": lambda x: silu(x) ** 2,
+    "swish": silu,
+    "swish_squared": lambda x: silu(x) ** 2,
+    "linear": lambda x: x,
+    "identity": lambda x: x,
+}
+GATES = {"swiglu": silu, "geglu": gelu}
+
+
+def filled(**changes: object) -> MLP:
+    torch.manual_seed(0)
+    mlp = MLP(tiny_config(**changes)).double()
+    for parameter in mlp.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return mlp
+
+
+def test_every_name_in_params_is_tested_and_known():
+    assert set(get_args(Activation)) == set(ACTIVATIONS) == set(POINTWISE) | set(GATES)
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+def test_pointwise_activations(name):
+    mlp = filled(activation=name)
+    x = torch.randn(7, 32, dtype=torch.float64)
+    hidden = (x @ mlp.weight_in.T).detach().clone().apply_(POINTWISE[name])
+    torch.testing.assert_close(mlp(x), hidden @ mlp.weight_out)
+    assert mlp.weight_in.shape == mlp.weight_out.shape == (128, 32)
+    assert mlp.weight_in.residual_dims == mlp.weight_out.residual_dims == (1,)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_gated_activations(name):
+    mlp = filled(activation=name)
+    x = torch.randn(7, 32, dtype=torch.float64)
+    gate, value = (x @ mlp.weight_in.T).detach().split(128, dim=1)  # 8/3 x 32, rounded up to 128
+    torch.testing.assert_close(mlp(x), (gate.apply_(GATES[name]) * value) @ mlp.weight_out)
+    assert mlp.weight_in.shape == (256, 32) and mlp.weight_out.shape == (128, 32)
+    assert mlp.weight_in.residual_dims == (1, 1)
+
+
+@pytest.mark.parametrize(("activation", "rows"), [("relu", 24), ("geglu", 48)])
+def test_ffn_dim_is_the_inner_size(activation, rows):
+    mlp = filled(activation=activation, ffn_dim=24)
+    assert mlp.weight_in.shape == (rows, 32) and mlp.weight_out.shape == (24, 32)

@@ -1,0 +1,98 @@
+"""Small networks and packed documents for the tests of the model."""
+
+import torch
+from torch import Tensor
+
+from ramengpt.config.model import ModelConfig
+from ramengpt.model.gpt import GPT
+
+TINY = {
+    "num_layers": 4,
+    "num_heads": 2,
+    "head_dim": 16,
+    "width": 32,
+    "vocabulary": 61,
+    "vocabulary_multiple": 8,
+    "activation": "relu_squared",
+    "ffn_dim": "auto",
+    "attention_pattern": "SL-L",
+    "value_embedding_pattern": "ab-a",
+    "attention_gate": True,
+    "key_offset": True,
+    "smear": True,
+    "skip_connection": True,
+    "skip_source_layer": 0,
+    "skip_target_layer": 2,
+    "backout": True,
+    "backout_layer": 2,
+    "gate_inputs": 12,
+    "attention_scale": 0.3,
+    "rope_base": 1024.0,
+    "yarn": True,
+    "yarn_low_rotations": 1.0,
+    "yarn_high_rotations": 32.0,
+    "yarn_scale_gain": 0.2,
+    "logit_scale": 23.0,
+    "logit_shift": 5.0,
+    "logit_divisor": 7.5,
+    "attention_init_gain": 1.0,
+    "mlp_init_gain": 0.5,
+    "head_init_std": 0.005,
+    "residual_lambda": 1.1,
+    "embedding_lambda": 0.0,
+    "attention_input_lambda": 0.5,
+    "attention_output_lambda": 1.0,
+    "smear_lambda": 0.0,
+    "skip_lambda": -1.5,
+    "backout_lambda": 0.5,
+}
+
+
+def tiny_config(**changes: object) -> ModelConfig:
+    """Every part of the network in four layers of width 32."""
+    return ModelConfig.model_validate(TINY | changes)
+
+
+def tiny_model(
+    config: ModelConfig,
+    *,
+    window: int = 256,
+    max_sequence_tokens: int = 512,
+    dtype: torch.dtype = torch.float64,
+    backend: str = "sdpa",
+) -> GPT:
+    """A network whose every parameter has moved, so that no part is silent."""
+    torch.manual_seed(0)
+    model = GPT(
+        config,
+        max_sequence_tokens=max_sequence_tokens,
+        backend=backend,  # type: ignore[arg-type]
+        compute_dtype=dtype,
+    )
+    if dtype == torch.float64:
+        model.double()
+    move_parameters(model)
+    model.set_window(window)
+    return model
+
+
+@torch.no_grad()
+def move_parameters(model: GPT) -> None:
+    """Add noise that keeps every part at work and every activation near 1."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        scale = 0.5 if parameter.dim() == 1 else parameter.size(-1) ** -0.5
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.add_((scale * noise).to(parameter))
+
+
+def packed(
+    lengths: list[int], vocabulary: int = 61, seed: int = 0, device: str = "cpu"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens, targets and positions of documents of these lengths, one after the other."""
+    generator = torch.Generator().manual_seed(seed)
+    total = sum(lengths)
+    tokens_T = torch.randint(0, vocabulary, (total,), generator=generator, dtype=torch.int32)
+    targets_T = torch.randint(0, vocabulary, (total,), generator=generator, dtype=torch.int32)
+    positions_T = torch.cat([torch.arange(n, dtype=torch.int32) for n in lengths])
+    return tokens_T.to(device), targets_T.to(device), positions_T.to(device)
