@@ -46,7 +46,6 @@ class ParamsFile(Section):
     download: DownloadConfig
     models: dict[str, ModelConfig]
     parameters: ParametersConfig
-    parameters: ParametersConfig
     optimizers: dict[str, OptimizerConfig]
     embedding_adam: AdamConfig
     scalar_adam: AdamConfig
