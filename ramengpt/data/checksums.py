@@ -50,6 +50,7 @@ class Checksums:
         self._path = folder / CACHE_NAME
         self._lock = threading.Lock()
         self._entries = self._load()
+        self._changed = False
 
     def sha256(self, file: str) -> str:
         """Checksum of a file as it is now.
@@ -57,28 +58,37 @@ class Checksums:
         Raises:
             OSError: the file cannot be read.
         """
-        path = self._folder / file
-        before = _stamp(path)
+        before = stamp(self._folder / file)
         known = self._entries.get(file)
         if known is not None and known[0] == before:
             return known[1]
-        checksum = file_sha256(path)
+        checksum = file_sha256(self._folder / file)
+        self.record(file, before, checksum)
+        return checksum
+
+    def record(self, file: str, before: Stamp, checksum: str) -> None:
+        """Keep a checksum that was taken of a file.
+
+        Args:
+            file: its name in the folder.
+            before: its stamp before it was read; if it is another now, nothing is kept.
+            checksum: 64 hexadecimal digits.
+
+        Raises:
+            OSError: the file is gone.
+        """
         settled = time.time_ns() - max(before[2:]) > SETTLED_NANOSECONDS
         with self._lock:
-            if settled and _stamp(path) == before:
+            if settled and stamp(self._folder / file) == before:
                 self._entries[file] = (before, checksum)
-            else:
-                self._entries.pop(file, None)
-        return checksum
+                self._changed = True
 
     def save(self) -> None:
         """Keep what is known for the next run; files that are gone are forgotten."""
-        with self._lock:
-            content = {
-                file: entry
-                for file, entry in sorted(self._entries.items())
-                if (self._folder / file).exists()
-            }
+        if not self._changed:
+            return
+        entries = sorted(self._entries.items())
+        content = {file: entry for file, entry in entries if (self._folder / file).exists()}
         try:
             write_bytes(self._path, json.dumps(content, indent=0).encode())
         except OSError:
@@ -95,7 +105,7 @@ class Checksums:
             return {}
 
 
-def _stamp(path: Path) -> Stamp:
+def stamp(path: Path) -> Stamp:
     """What changes whenever the file does: size, inode, modification and change time."""
     status = path.stat()
     return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]

@@ -1,0 +1,87 @@
+"""Stage index: find where documents start and write data/index and results/index.
+
+    python -m pipeline.index
+
+Takes data/manifest.json and the shards. results/index/metrics.json holds documents, tokens and
+length quantiles of each split, results/index/document_lengths.csv the distribution of lengths.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from ramengpt.cli import run_main
+from ramengpt.data.bos_index import INDEX_FOLDER, build_index, index_path, open_offsets
+from ramengpt.data.document_lengths import DocumentLengths, histogram_edges
+from ramengpt.data.manifest import Manifest, read_manifest
+from ramengpt.data.shard import Split
+from ramengpt.data.store import locate_store
+from ramengpt.data.verification import check_store
+from ramengpt.files import write_bytes
+from ramengpt.progress import Progress
+
+METRICS_PATH = Path("results/index/metrics.json")
+PLOT_PATH = Path("results/index/document_lengths.csv")
+SPLITS: tuple[Split, ...] = ("train", "val")
+
+
+def index() -> None:
+    """Index the shards of the manifest.
+
+    Raises:
+        ShardError: the manifest is missing, or the shards are not those of the manifest.
+    """
+    manifest = read_manifest()
+    store = locate_store(manifest.dataset)
+    store.announce()
+    check_store(manifest, store.folder)
+    total_tokens = sum(shard.tokens for shard in manifest.shards)
+    with Progress(f"index {manifest.dataset}", total_tokens, "tokens") as progress:
+        build_index(manifest, store.folder, advance=progress.advance)
+    lengths = {split: _measure(manifest, split) for split in SPLITS}
+    _write_metrics(manifest, lengths)
+    _write_plot(lengths)
+
+
+def _measure(manifest: Manifest, split: Split) -> DocumentLengths:
+    lengths = DocumentLengths()
+    for shard in manifest.split(split):
+        offsets = open_offsets(index_path(shard.file, INDEX_FOLDER), shard.documents)
+        lengths.add_shard(offsets, shard.tokens)
+    lengths.finish()
+    return lengths
+
+
+def _write_metrics(manifest: Manifest, lengths: dict[Split, DocumentLengths]) -> None:
+    metrics = {
+        split: {
+            "shards": len(manifest.split(split)),
+            "documents": lengths[split].documents,
+            "tokens": sum(shard.tokens for shard in manifest.split(split)),
+            "length_tokens": lengths[split].summary(),
+        }
+        for split in SPLITS
+    }
+    write_bytes(METRICS_PATH, (json.dumps(metrics, indent=2) + "\n").encode())
+
+
+def _write_plot(lengths: dict[Split, DocumentLengths]) -> None:
+    """One row a bin: its lower edge, and the percentage of each split's documents in it."""
+    longest = max(int(lengths[split].summary().get("max", 1)) for split in SPLITS)
+    edges = histogram_edges(longest)
+    columns = [lengths[split].histogram(edges) for split in SPLITS]
+    rows = ["length_tokens,train_percent,val_percent"]
+    for edge, *percentages in zip(edges[:-1], *columns, strict=True):
+        rows.append(",".join([str(edge), *(f"{value:.6g}" for value in percentages)]))
+    write_bytes(PLOT_PATH, ("\n".join(rows) + "\n").encode())
+
+
+def main() -> None:
+    """Run the stage."""
+    argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
+    index()
+    print(METRICS_PATH.read_text(encoding="utf-8"), end="")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,56 @@
+"""Stage verify: read every shard of the dataset in full and write data/manifest.json.
+
+    python -m pipeline.verify
+
+Takes data/download.json and the store; changes neither. All faults are reported, one line each.
+"""
+
+import argparse
+
+from ramengpt.cli import run_main
+from ramengpt.config import load_config
+from ramengpt.data.manifest import MANIFEST_PATH, Manifest, read_receipt, write_manifest
+from ramengpt.data.shard import Fault, ShardError
+from ramengpt.data.store import locate_store
+from ramengpt.data.verification import verify_shards
+from ramengpt.progress import Progress
+
+
+def verify(dataset: str) -> Manifest:
+    """Check the shards of a dataset and write the manifest.
+
+    Raises:
+        ShardError: the receipt is missing or of another dataset, or shards are bad: one line for
+            each fault. No manifest is left, not even an older one.
+    """
+    MANIFEST_PATH.unlink(missing_ok=True)
+    receipt = read_receipt()
+    if receipt.dataset != dataset:
+        advice = "run `python -m pipeline.download`"
+        raise ShardError(
+            Fault("data/download.json", "dataset", repr(dataset), repr(receipt.dataset), advice)
+        )
+    store = locate_store(dataset)
+    store.announce()
+    total_bytes = sum(shard.bytes for shard in receipt.shards)
+    with Progress(f"verify {dataset}", total_bytes, "B") as progress:
+        manifest, faults = verify_shards(receipt, store.folder, progress.advance)
+    if manifest is None:
+        raise ShardError(*faults)
+    write_manifest(manifest)
+    return manifest
+
+
+def main() -> None:
+    """Run the stage."""
+    argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
+    manifest = verify(load_config().dataset_name)
+    for split in ("val", "train"):
+        shards = manifest.split(split)
+        tokens = sum(shard.tokens for shard in shards)
+        documents = sum(shard.documents for shard in shards)
+        print(f"{split}: {len(shards)} shards, {documents:,} documents, {tokens:,} tokens")
+
+
+if __name__ == "__main__":
+    run_main(main)
