@@ -120,6 +120,7 @@ class GPT(nn.Module):
         """
         return self.head.losses(self._packed(tokens_T, positions_T), targets_T)[0]
 
+    @torch.no_grad()
     def token_losses(self, tokens_T: Tensor, targets_T: Tensor, positions_T: Tensor) -> Tensor:
         """Cross entropy of each token, float32 [T], without gradient; see :meth:`forward`."""
         return self.head.losses(self._packed(tokens_T, positions_T), targets_T)[1]
