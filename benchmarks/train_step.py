@@ -1,0 +1,249 @@
+"""Whole training steps on synthetic documents: tokens/s, MFU, memory, and time to the first step.
+
+Every measurement is a process of its own: compile caches and peak memory start clean. The first
+process of a configuration finds an empty cache (cold), the second what the first left (warm).
+
+    python -m benchmarks.train_step --presets base --backends flex --optimizers normuon,adam
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.ceilings import Ceilings, measure_ceilings
+from benchmarks.report import Report
+from ramengpt.config import Config, load_config
+from ramengpt.config.model import ModelConfig
+from ramengpt.training.schedules import StepPlan, plan_run
+
+STARTED = "RAMENGPT_BENCHMARK_STARTED"  # environment: when the parent started this process
+MEDIAN_DOCUMENT_TOKENS = 400.0  # FineWeb's documents are about log-normal around this
+STEPS = 20
+DISTINCT_BATCHES = 4
+
+
+@dataclass
+class PackedBatch:
+    """One micro-batch on the device, all int32 [T]."""
+
+    tokens_T: Tensor
+    targets_T: Tensor
+    positions_T: Tensor
+
+
+def synthetic_batch(tokens: int, sequence_tokens: int, vocabulary: int, seed: int) -> PackedBatch:
+    """Documents of log-normal length, cut at `sequence_tokens`, of random tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.exp(torch.randn(tokens, generator=generator)) * MEDIAN_DOCUMENT_TOKENS
+    lengths = lengths.long().clamp(2, sequence_tokens)
+    ends = lengths.cumsum(0)
+    starts_T = torch.zeros(tokens, dtype=torch.bool)
+    starts_T[0] = True
+    starts_T[ends[ends < tokens]] = True
+    order_T = torch.arange(tokens)
+    positions_T = order_T - torch.where(starts_T, order_T, 0).cummax(0).values
+    tokens_T = torch.randint(0, vocabulary, (tokens + 1,), generator=generator)
+    parts = (tokens_T[:-1], tokens_T[1:], positions_T)
+    return PackedBatch(*(part.to(torch.int32).cuda() for part in parts))
+
+
+def flops_per_token(model: ModelConfig, mean_keys: dict[str, float]) -> float:
+    """Of a forward and backward pass: 6 a weight in a product, 12 x width a key attended to.
+
+    Args:
+        model: the network.
+        mean_keys: by "L" and "S", how many keys a query sees on average.
+    """
+    width = model.width
+    mlp_matrices = 3 if model.gated else 2
+    layer = mlp_matrices * model.ffn_units * width
+    attentions = [letter for letter in model.attention_pattern if letter != "-"]
+    weights = model.vocabulary * width + model.num_layers * layer
+    weights += len(attentions) * 4 * width * width
+    return 6.0 * weights + sum(12.0 * width * mean_keys[letter] for letter in attentions)
+
+
+def measure(report: Report) -> None:
+    """The presets `base` and `small` with the default optimizer, cold and warm."""
+    compare(report, ["base", "small"], ["flex"], ["normuon"])
+
+
+def compare(
+    report: Report,
+    presets: list[str],
+    backends: list[str],
+    optimizers: list[str],
+    overrides: tuple[str, ...] = (),
+) -> None:
+    """Measure every combination, each in two processes: cold, then warm."""
+    ceilings = measure_ceilings(report)
+    report.title("training steps")
+    for preset in presets:
+        for backend in backends:
+            for optimizer in optimizers:
+                with tempfile.TemporaryDirectory() as cache:
+                    for state in ("cold", "warm"):
+                        if report.time_left():
+                            found = _child(preset, backend, optimizer, Path(cache), overrides)
+                            name = f"{preset}, {backend}, {optimizer}, {state} cache"
+                            _add(report, ceilings, name, found)
+
+
+def _add(report: Report, ceilings: Ceilings, name: str, found: dict[str, Any]) -> None:
+    rate = found.pop("flops_per_second", None)
+    if rate is not None:
+        found["MFU"] = rate / ceilings.matmul_flops_per_second
+    report.add("train_step", name, **found)
+
+
+def _child(
+    preset: str, backend: str, optimizer: str, cache: Path, overrides: tuple[str, ...]
+) -> dict[str, Any]:
+    environment = os.environ | {
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+        "TRITON_CACHE_DIR": str(cache / "triton"),
+        STARTED: str(time.time()),
+    }
+    command = [sys.executable, "-m", "benchmarks.train_step", "--child", "--presets", preset]
+    command += ["--backends", backend, "--optimizers", optimizer]
+    for override in overrides:
+        command += ["--set", override]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        print(done.stderr[-3000:], flush=True)
+        return {"failed": done.stderr.strip().rsplit("\n", 1)[-1]}
+    return json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
+
+
+def run_steps(config: Config, backend: str) -> dict[str, float]:
+    """Train some steps of the first plan, then some of the next window's; one process's figures."""
+    from ramengpt import device as device_module
+    from ramengpt.model.gpt import GPT
+    from ramengpt.model.parameters import set_multipliers
+    from ramengpt.optimizers import build_optimizers
+
+    device = torch.device("cuda")
+    device_module.configure(device)
+    profile = device_module.profile(device)
+    dtype = device_module.choose_dtype(config.train.precision, profile)
+    plans = plan_run(config.schedule, config.optimizer.momentum, 1)
+    torch.manual_seed(config.seed)
+    with device:
+        model = GPT(
+            config.model,
+            max_sequence_tokens=max(config.schedule.sequence.tokens),
+            backend=backend,  # type: ignore[arg-type]
+            compute_dtype=dtype,
+            kernel_options=device_module.flex_kernel_options(profile, config.model.head_dim, dtype),
+        )
+    set_multipliers(model.parameters(), config.parameters)
+    optimizers = build_optimizers(
+        model.named_parameters(),
+        optimizer=config.optimizer,
+        embedding_adam=config.embedding_adam,
+        scalar_adam=config.scalar_adam,
+        gradient_clipping=config.gradient_clipping,
+        embedding_tied=plans[0].embedding_tied,
+        compile=True,
+    )
+    tokens, sequence_tokens = plans[0].micro_batch_tokens, plans[0].sequence_tokens
+    batches = [
+        synthetic_batch(tokens, sequence_tokens, config.model.vocabulary, seed)
+        for seed in range(DISTINCT_BATCHES)
+    ]
+    seconds, first_step_seconds = _time_steps(model, optimizers, batches, plans)
+    median = statistics.median(seconds[1 : STEPS + 1])
+    mean_keys = _mean_keys(batches, plans[0].window_tokens)
+    tokens_per_second = tokens / median
+    return {
+        "tokens_per_second": tokens_per_second,
+        "step_ms": 1e3 * median,
+        "flops_per_second": tokens_per_second * flops_per_token(config.model, mean_keys),
+        "peak_GiB": torch.cuda.max_memory_allocated() / 2**30,
+        "estimated_GiB": device_module.training_bytes(config.model, tokens) / 2**30,
+        "first_step_seconds": first_step_seconds,
+        "next_window_over_median": max(seconds[STEPS + 1 :]) / median,
+    }
+
+
+def _time_steps(
+    model: Any, optimizers: Any, batches: list[PackedBatch], plans: tuple[StepPlan, ...]
+) -> tuple[list[float], float]:
+    """Seconds of each step, synchronised, and seconds from the process's start to the first."""
+    from ramengpt.training.step import train_step
+
+    loss_function = torch.compile(model, dynamic=False, fullgraph=True)
+    first = plans[0]
+    later = next((plan for plan in plans if plan.window_tokens != first.window_tokens), first)
+    cycle = _repeat(batches)
+    seconds: list[float] = []
+    first_step_seconds = 0.0
+    for plan in [first] * (STEPS + 1) + [later] * 5:
+        started = time.perf_counter()
+        model.set_window(plan.window_tokens)
+        figures = train_step(loss_function, cycle, optimizers, plan)
+        torch.cuda.synchronize()
+        seconds.append((time.perf_counter() - started) / plan.micro_batches)
+        if len(seconds) == 1:
+            begun = float(os.environ.get(STARTED, time.time()))
+            first_step_seconds = time.time() - begun
+    if not torch.isfinite(figures["loss"]):
+        raise ValueError("benchmarks: the loss is not finite")
+    return seconds, first_step_seconds
+
+
+def _repeat(batches: list[PackedBatch]) -> Iterator[PackedBatch]:
+    while True:
+        yield from batches
+
+
+def _mean_keys(batches: list[PackedBatch], window_tokens: int) -> dict[str, float]:
+    from ramengpt.model.masks import short_window
+
+    positions = torch.stack([batch.positions_T for batch in batches]).float() + 1
+    windows = {"L": window_tokens, "S": short_window(window_tokens)}
+    return {letter: positions.clamp(max=tokens).mean().item() for letter, tokens in windows.items()}
+
+
+def main() -> None:
+    """Compare what was asked for; as a child, run one configuration and print JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
+    parser.add_argument("--presets", default="base,small")
+    parser.add_argument("--backends", default="flex")
+    parser.add_argument("--optimizers", default="normuon")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--seconds", type=float, default=600, help="begin nothing after this long")
+    parser.add_argument("--json", type=Path, default=Path("results/benchmarks/train_step.json"))
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        preset = arguments.presets
+        selectors = [f"model={preset}", f"schedule={preset}", f"optimizer={arguments.optimizers}"]
+        config = load_config([*selectors, *arguments.set])
+        print(json.dumps(run_steps(config, arguments.backends)))
+        return
+    report = Report(arguments.seconds)
+    compare(
+        report,
+        arguments.presets.split(","),
+        arguments.backends.split(","),
+        arguments.optimizers.split(","),
+        tuple(arguments.set),
+    )
+    report.write(arguments.json)
+
+
+if __name__ == "__main__":
+    main()
