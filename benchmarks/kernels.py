@@ -14,13 +14,16 @@ VOCABULARY, PADDED = 50_257, 50_304
 SOFTCAP = (23.0, 5.0, 7.5)
 TILES = (
     (128, 128, 64, 8, 3),
+    (128, 128, 64, 8, 3, 128),
     (128, 128, 64, 4, 3),
     (128, 128, 64, 8, 4),
     (128, 128, 128, 8, 2),
     (128, 256, 64, 8, 3),
     (256, 128, 64, 8, 3),
     (64, 256, 64, 8, 3),
+    (64, 128, 64, 4, 3),
 )
+"""BLOCK_M, BLOCK_N, BLOCK_K, num_warps, num_stages, and where given the most registers."""
 
 
 def measure(report: Report) -> None:
@@ -48,8 +51,8 @@ def _random(*shape: int, scale: float = 1.0, dtype: torch.dtype = torch.bfloat16
 
 
 def _tile(numbers: tuple[int, ...]) -> dict[str, int]:
-    names = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "num_warps", "num_stages")
-    return dict(zip(names, numbers, strict=True))
+    names = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "num_warps", "num_stages", "maxnreg")
+    return dict(zip(names, numbers, strict=False))
 
 
 def _peak_gib(function: Callable[[], object]) -> float:
@@ -148,13 +151,22 @@ def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, wi
         "dx = dz W by cuBLAS": lambda: torch.mm(z, weight, out=grad_x),
         "dW += dz^T x by cuBLAS, float32": lambda: add_product(grad_weight, z.T, x),
     }
+    nothing = x.new_empty(0)
+    sums_alone = partial(cuda.logits_and_sums, x, weight, nothing, sums, VOCABULARY, softcap)
+    both = partial(cuda.logits_and_sums, x, weight, z, sums, VOCABULARY, softcap)
+    recompute = partial(cuda.launch, x, weight, z, sums, VOCABULARY, softcap, "gradient", True)
+    first = _tile(TILES[0])
+    pieces |= {
+        "z and sums, exact": partial(both, False, first),
+        "sums, exact": partial(sums_alone, False, first),
+    }
     for numbers in TILES:
-        for approximate in (True, False):
-            product = partial(cuda.logits_and_sums, x, weight, z, sums, VOCABULARY, softcap)
-            kind = "tanh.approx" if approximate else "exact"
-            pieces[f"z and sums, tile {numbers} {kind}"] = partial(
-                product, approximate, _tile(numbers)
-            )
+        tile = _tile(numbers)
+        pieces |= {
+            f"z and sums, tile {numbers}": partial(both, True, tile),
+            f"sums, tile {numbers}": partial(sums_alone, True, tile),
+            f"dz from x, tile {numbers}": partial(recompute, tile, targets, weights),
+        }
     for name, function in pieces.items():
         if report.time_left():
             _try(report, "head_pieces", f"{preset}: {name}", function, tokens / chunk)

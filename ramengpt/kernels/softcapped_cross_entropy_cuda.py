@@ -56,8 +56,10 @@ def _exponential(tanh, half_scale):
 def _logits_kernel(
     x_ptr,  # [C, D]
     weight_ptr,  # [V, D]
-    z_ptr,  # [C, V], written if STORE
-    sums_ptr,  # float32 [N, C]: sum over the tile's columns of exp(logit)
+    out_ptr,  # [C, V]: z or dz, written unless MODE is "sums"
+    sums_ptr,  # float32 [N, C], written: sum over the tile's columns of exp(logit); or [C], read
+    targets_ptr,  # [C]
+    weights_ptr,  # float32 [C]
     num_rows,
     num_columns,
     vocabulary,
@@ -65,14 +67,14 @@ def _logits_kernel(
     half_scale,
     half_slope,
     half_shift,
-    STORE: tl.constexpr,
+    MODE: tl.constexpr,  # "sums", "logits" (and sums), or "gradient" (from the finished sums)
     APPROXIMATE: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """One tile of z and its row sums."""
+    """One tile of x W^T, and what MODE makes of it."""
     row_tile, column_tile = grouped_tile(num_rows, num_columns, BLOCK_M, BLOCK_N)
     rows = row_tile * BLOCK_M + tl.arange(0, BLOCK_M)
     columns = column_tile * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -85,12 +87,22 @@ def _logits_kernel(
     tanh = _half_tanh(accumulator, half_slope, half_shift, APPROXIMATE)
     exponential = _exponential(tanh, half_scale)
     exponential = tl.where(columns[None, :] < vocabulary, exponential, 0.0)
-    sums_ptrs = sums_ptr + column_tile * num_rows + rows
-    tl.store(sums_ptrs, tl.sum(exponential, axis=1), mask=rows < num_rows)
-    if STORE:
-        z_ptrs = z_ptr + rows[:, None].to(tl.int64) * num_columns + columns[None, :]
+    if MODE == "gradient":
+        inverse_sums = 1.0 / tl.load(sums_ptr + rows, mask=rows < num_rows, other=1.0)
+        targets = tl.load(targets_ptr + rows, mask=rows < num_rows, other=-1)
+        weights = tl.load(weights_ptr + rows, mask=rows < num_rows, other=0.0)
+        factors = (weights * half_scale * half_slope)[:, None]
+        softmax = exponential * inverse_sums[:, None]
+        difference = tl.where(columns[None, :] == targets[:, None], softmax - 1.0, softmax)
+        out = difference * (factors - factors * tanh * tanh)
+    else:
+        sums_ptrs = sums_ptr + column_tile * num_rows + rows
+        tl.store(sums_ptrs, tl.sum(exponential, axis=1), mask=rows < num_rows)
+        out = accumulator
+    if MODE != "sums":
+        out_ptrs = out_ptr + rows[:, None].to(tl.int64) * num_columns + columns[None, :]
         inside = (rows[:, None] < num_rows) & (columns[None, :] < num_columns)
-        tl.store(z_ptrs, accumulator.to(z_ptr.dtype.element_ty), mask=inside)
+        tl.store(out_ptrs, out.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -238,17 +250,36 @@ def logits_and_sums(
         approximate: tanh in one instruction.
         tile: launch parameters other than `product_tile`'s, for measurements.
     """
-    num_rows, width = x_CD.shape
     tile = tile or product_tile(x_CD.dtype)
     column_tiles = triton.cdiv(len(weight_VD), tile["BLOCK_N"])
-    partial_sums_NC = sums_C.new_empty(column_tiles, num_rows)
-    _logits_kernel[(triton.cdiv(num_rows, tile["BLOCK_M"]) * column_tiles,)](
-        *(x_CD, weight_VD, z_CV, partial_sums_NC),
+    partial_sums_NC = sums_C.new_empty(column_tiles, len(x_CD))
+    mode = "logits" if z_CV.numel() else "sums"
+    launch(x_CD, weight_VD, z_CV, partial_sums_NC, vocabulary, softcap, mode, approximate, tile)
+    torch.sum(partial_sums_NC, 0, out=sums_C)
+
+
+def launch(
+    x_CD: Tensor,
+    weight_VD: Tensor,
+    out_CV: Tensor,
+    sums: Tensor,
+    vocabulary: int,
+    softcap: tuple[float, float, float],
+    mode: str,
+    approximate: bool,
+    tile: dict[str, int],
+    targets_C: Tensor | None = None,
+    weights_C: Tensor | None = None,
+) -> None:
+    """Start `_logits_kernel` in one of its modes."""
+    num_rows, width = x_CD.shape
+    row_tiles = triton.cdiv(num_rows, tile["BLOCK_M"])
+    _logits_kernel[(row_tiles * triton.cdiv(len(weight_VD), tile["BLOCK_N"]),)](
+        *(x_CD, weight_VD, out_CV, sums, targets_C, weights_C),
         *(num_rows, len(weight_VD), vocabulary, width),
         *softcap,
-        STORE=z_CV.numel() > 0,
+        MODE=mode,
         APPROXIMATE=approximate,
         PRECISION=dot_precision(x_CD.dtype),
         **tile,
     )
-    torch.sum(partial_sums_NC, 0, out=sums_C)

@@ -62,3 +62,21 @@ def test_mlp_products(dtype):
     assert relative_error(h, z.relu().square()) < TOLERANCES[dtype]
     dz = relu_squared_mlp.launch_product(x, weight, h)
     assert relative_error(dz, 2 * z.relu() * z) < TOLERANCES[dtype]
+
+
+def test_head_by_recomputing_the_logits(dtype):
+    tokens, width, rows, vocabulary = 70, 40, 150, 140
+    x, weight, targets, weights = head_inputs(tokens, width, rows, vocabulary, dtype)
+    scale, shift, divisor = SOFTCAP
+    softcap = (scale / 2, 0.5 / divisor, 0.5 * shift / divisor)
+    sums, z = torch.empty(tokens), torch.empty(tokens, rows)
+    cuda = softcapped_cross_entropy_cuda
+    cuda.logits_and_sums(x, weight, x.new_empty(0), sums, vocabulary, softcap, False)
+    tile = cuda.product_tile(dtype)
+    cuda.launch(x, weight, z, sums, vocabulary, softcap, "gradient", False, tile, targets, weights)
+    x, weight = x.double().requires_grad_(), weight.double()
+    loss, _ = softcapped_cross_entropy_reference(
+        x, weight, targets, weights.double(), vocabulary, *SOFTCAP
+    )
+    (expected,) = torch.autograd.grad(loss, x)
+    assert relative_error(z.double() @ weight, expected) < 1e-5
