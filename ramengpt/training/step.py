@@ -63,7 +63,7 @@ def train_step(
         `loss` and `gradient_norm_<group>`, scalars still on the device.
     """
     loss = accumulate_gradients(loss_function, batches, plan.micro_batches)
-    norms = optimizers.clip_gradients()
+    norms = optimizers.clip_gradients(plan)
     optimizers.step(plan)
     optimizers.zero_grad()
     return {"loss": loss} | {f"gradient_norm_{group}": norm for group, norm in norms.items()}
