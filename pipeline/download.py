@@ -12,8 +12,9 @@ from filelock import FileLock, Timeout
 
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
-from ramengpt.config.dataset import DocstringsConfig
+from ramengpt.config.dataset import DocstringsConfig, HubShardsConfig
 from ramengpt.data.docstrings import build_docstrings
+from ramengpt.data.fetch import fetch_shards
 from ramengpt.data.manifest import Receipt, ReceiptShard, write_receipt
 from ramengpt.data.store import locate_store
 from ramengpt.errors import UserError
@@ -41,6 +42,8 @@ def obtain_shards(
     match config.dataset:
         case DocstringsConfig():
             return build_docstrings(config.dataset, folder, processes, redo)
+        case HubShardsConfig():
+            return fetch_shards(config.dataset, config.download, folder, redo)
         case _:
             raise UserError(f"dataset={config.dataset_name}: cannot be fetched yet")
 

@@ -46,12 +46,16 @@ class Provenance:
         folder: the store's folder; need not exist yet.
         source: everything that determines the shards' content, as JSON values. A record of
             another source counts for nothing.
+
+    Attributes:
+        replaced: the store holds, or held, shards of another source.
     """
 
     def __init__(self, folder: Path, source: dict[str, Any]) -> None:
         self.folder = folder
         self.source: dict[str, Any] = json.loads(json.dumps(source))
         self.checksums = Checksums(folder)
+        self.replaced = False
         self.origins = self._load()
 
     def _load(self) -> dict[str, ShardOrigin]:
@@ -59,6 +63,7 @@ class Provenance:
         try:
             content = json.loads((self.folder / PROVENANCE_NAME).read_bytes())
             if content["source"] != self.source:
+                self.replaced = True
                 return {}
             return {
                 file: ShardOrigin(**{**origin, "end": tuple(origin["end"])})
