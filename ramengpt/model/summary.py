@@ -1,0 +1,56 @@
+"""Print what a network of params.yaml costs: `python -m ramengpt.model.summary [--model NAME]`."""
+
+import argparse
+import sys
+
+from ramengpt.cli import run_main
+from ramengpt.config import Config, load_config
+from ramengpt.device import training_bytes
+from ramengpt.model.cost import count_as_gpt2, count_parameters, flops_per_token
+
+
+def summarise(config: Config) -> str:
+    """A table of parameters, floating point operations and memory.
+
+    Args:
+        config: its model, with the sequence, window and micro-batch of its schedule.
+
+    Returns:
+        Lines of text.
+    """
+    schedule = config.schedule
+    counts = count_parameters(config.model)
+    lines = [f"model {config.model_name}, schedule {config.schedule_name}", ""]
+    lines += [f"{'group':<12}{'label':<18}{'parameters':>14}"]
+    lines += [f"{group:<12}{label:<18}{count:>14,}" for (group, label), count in counts.items()]
+    lines += [f"{'total':<30}{sum(counts.values()):>14,}"]
+    lines += [f"{'total as GPT-2 counts':<30}{count_as_gpt2(config.model):>14,}", ""]
+    stages = {"first": 0, "last": -1}
+    for name, stage in stages.items():
+        sequence, window = schedule.sequence.tokens[stage], schedule.window.tokens[stage]
+        flops = flops_per_token(config.model, sequence_tokens=sequence, window_tokens=window)
+        lines += [
+            f"{flops / 1e6:,.1f} MFLOP a token in training, {name} stage: documents of {sequence} "
+            f"tokens, window {window}"
+        ]
+    lines += [""]
+    memory_gib = training_bytes(config.model, schedule.micro_batch_tokens) / 2**30
+    lines += [
+        f"about {memory_gib:.1f} GiB to train micro-batches of {schedule.micro_batch_tokens} "
+        "tokens in bfloat16"
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse arguments and print."""
+    parser = argparse.ArgumentParser(prog="python -m ramengpt.model.summary", description=__doc__)
+    for selector in ("model", "schedule"):
+        parser.add_argument(f"--{selector}", help=f"in place of params.yaml's {selector}")
+    arguments = vars(parser.parse_args())
+    overrides = [f"{selector}={name}" for selector, name in arguments.items() if name]
+    sys.stdout.write(summarise(load_config(overrides)) + "\n")
+
+
+if __name__ == "__main__":
+    run_main(main)

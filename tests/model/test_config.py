@@ -1,0 +1,45 @@
+import pytest
+from pydantic import ValidationError
+
+from tests.model.tiny import tiny_config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 48}, "num_heads x head_dim = 32"),
+        ({"head_dim": 12, "width": 24}, "multiple of 8"),
+        ({"gate_inputs": 33}, "at most width = 32"),
+        ({"attention_pattern": "SLS"}, "num_layers = 4"),
+        ({"attention_pattern": "SLXS"}, "pattern"),
+        ({"value_embedding_pattern": "a--"}, "num_layers = 4"),
+        ({"value_embedding_pattern": "b--b"}, "first letters"),
+        ({"value_embedding_pattern": "a-a-"}, "layer 2"),
+        ({"activation": "tanh"}, "relu_squared"),
+        ({"ffn_dim": 100}, "multiple of 8"),
+        ({"ffn_dim": "large"}, "auto"),
+        ({"skip_source_layer": 2}, "skip_source_layer < skip_target_layer"),
+        ({"skip_target_layer": 4}, "num_layers - 1"),
+        ({"backout_layer": 3}, "at most 2"),
+        ({"rope_base": 1.0}, "greater than 1"),
+        ({"yarn_high_rotations": 1.0}, "greater than yarn_low_rotations"),
+        ({"num_layers": "4"}, "integer"),
+        ({"unknown": 1}, "unknown"),
+    ],
+)
+def test_impossible_networks_are_errors_that_say_what_is_allowed(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        tiny_config(**changes)
+
+
+def test_layers_of_connections_that_are_off_do_not_matter():
+    tiny_config(skip_connection=False, skip_source_layer=9, backout=False, backout_layer=9)
+
+
+def test_automatic_sizes():
+    assert tiny_config().ffn_units == 128
+    assert tiny_config(activation="swiglu").ffn_units == 128
+    assert tiny_config(activation="swiglu", head_dim=384, width=768).ffn_units == 2048
+    assert tiny_config(ffn_dim=24).ffn_units == 24
+    assert tiny_config(vocabulary=50257, vocabulary_multiple=128).padded_vocabulary == 50304
+    assert tiny_config().value_tables == ("a", "b")
