@@ -89,8 +89,8 @@ class WandbServer:
     def _known(self, bucket: dict[str, Any]) -> dict[str, Any] | None:
         if self.last_step is None:
             return None
-        tail = json.dumps([json.dumps({"_step": self.last_step})])
+        tail = json.dumps([json.dumps({"_step": self.last_step, "_runtime": 1})])
         counts = {f"{kind}LineCount": self.last_step for kind in ("log", "history", "events")}
         lines = {"historyTail": tail, "eventsTail": "[]", "config": "{}", "tags": []}
         summary = json.dumps({"_step": self.last_step})
-        return bucket | counts | lines | {"summaryMetrics": summary, "wandbConfig": "{}"}
+        return bucket | counts | lines | {"summaryMetrics": summary, "wandbConfig": '{"t": 1}'}
