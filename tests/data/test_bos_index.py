@@ -1,0 +1,137 @@
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ramengpt.data.bos_index import (
+    INDEX_FILE,
+    build_index,
+    check_index,
+    index_path,
+    index_shard,
+    open_offsets,
+    scan_documents,
+)
+from ramengpt.data.shard import ShardError
+from tests.data.make_shards import BOS, manifest_of, shard_bytes, tiny_store, write_store
+
+VAL, FIRST, SECOND = "x_val_000000.bin", "x_train_000001.bin", "x_train_000002.bin"
+
+
+@given(
+    tokens=st.lists(st.sampled_from([BOS, 0, 1, 50255]), max_size=200),
+    chunk_tokens=st.sampled_from([8, 16, 64, 1024]),
+)
+@settings(deadline=None, max_examples=200)
+def test_finds_every_document(tokens, chunk_tokens):
+    found = list(scan_documents(np.array(tokens, dtype=np.uint16), chunk_tokens))
+    expected = [place for place, token in enumerate(tokens) if token == BOS]
+    assert [int(offset) for part in found for offset in part] == expected
+    assert all(part.dtype == np.int64 for part in found)
+
+
+@pytest.mark.parametrize("tokens", [[1, 2, 3], [BOS] * 300_000, [BOS, 5] * 150_000], ids=len)
+def test_the_file_is_a_plain_npy(tmp_path, tokens):
+    (tmp_path / "x.bin").write_bytes(shard_bytes(tokens))
+    documents = index_shard(tmp_path / "x.bin", tmp_path / "x.npy")
+    expected = np.flatnonzero(np.array(tokens) == BOS)
+    assert documents == expected.size
+    np.save(tmp_path / "expected.npy", expected)
+    assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
+    assert open_offsets(tmp_path / "x.npy", documents).tolist() == expected.tolist()
+
+
+@pytest.fixture
+def index(tmp_path):
+    """A store, its manifest and its index."""
+    manifest = manifest_of(tiny_store(tmp_path / "store"), tmp_path / "store")
+    done = []
+    build_index(manifest, tmp_path / "store", tmp_path / "index", done.append)
+    assert done == [3000] * 3
+    return manifest, tmp_path / "store", tmp_path / "index"
+
+
+def test_what_was_built_passes_and_is_deterministic(index):
+    manifest, store, folder = index
+    check_index(manifest, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "old_train_000009.npy").write_bytes(b"of a dataset before")
+    build_index(manifest, store, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def rewrite_entry(folder, **values):
+    """Change the entry of the second shard."""
+    content = json.loads((folder / INDEX_FILE).read_bytes())
+    content["shards"][1] |= values
+    (folder / INDEX_FILE).write_text(json.dumps(content))
+
+
+FAULTS = {
+    "no folder": (shutil.rmtree, "index.json: file: expected a readable index, found No such"),
+    "no index.json": (lambda f: (f / INDEX_FILE).unlink(), "index.json: file: expected a readable"),
+    "no json": (lambda f: (f / INDEX_FILE).write_text("{"), "index.json: file: expected an index"),
+    "other json": (lambda f: (f / INDEX_FILE).write_text("{}"), "index.json: file: expected an"),
+    "unknown key": (lambda f: rewrite_entry(f, more=1), "index.json: file: expected an index"),
+    "no entry": (lambda f: rewrite_entry(f, shard="y"), f"shards: expected an entry for {FIRST}"),
+    "stale": (lambda f: rewrite_entry(f, shard_sha256="0" * 64), f"found {'0' * 64} (stale)"),
+    "count": (lambda f: rewrite_entry(f, documents=1), "number of documents: expected"),
+    "no npy": (lambda f: index_path(FIRST, f).unlink(), "file: expected a readable .npy, found No"),
+    "truncated": (lambda f: os.truncate(index_path(FIRST, f), 200), "sha256: expected"),
+    "swapped": (lambda f: shutil.copy(index_path(SECOND, f), index_path(FIRST, f)), "sha256: exp"),
+}
+
+
+@pytest.mark.parametrize("corrupt,message", FAULTS.values(), ids=list(FAULTS))
+def test_an_index_that_is_missing_stale_or_damaged_is_refused(index, corrupt, message):
+    manifest, _, folder = index
+    corrupt(folder)
+    with pytest.raises(ShardError) as caught:
+        check_index(manifest, folder)
+    assert len(caught.value.faults) == 1
+    assert message in str(caught.value) and "run `python -m pipeline.index`" in str(caught.value)
+
+
+def test_every_flipped_byte_of_the_offsets_is_noticed(index):
+    manifest, _, folder = index
+    path = index_path(VAL, folder)
+    good = path.read_bytes()
+    for place in range(0, len(good), 7):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 0x10]) + good[place + 1 :])
+        with pytest.raises(ShardError, match=r"x_val_000000\.npy: sha256"):
+            check_index(manifest, folder)
+
+
+def test_the_index_of_other_shards_is_stale(index, tmp_path):
+    _, store, folder = index
+    tokens = [BOS, 1, 2, 3]
+    shards = {VAL: tokens, FIRST: [*tokens, 4], SECOND: [*tokens, 5]}
+    manifest = manifest_of(write_store(store, shards), store)
+    with pytest.raises(ShardError) as caught:
+        check_index(manifest, folder)
+    assert len(caught.value.faults) == 3
+
+
+def test_a_shard_that_changed_since_the_manifest_is_not_indexed(index):
+    manifest, store, folder = index
+    (store / FIRST).write_bytes(shard_bytes([BOS] + [1] * 2999))
+    with pytest.raises(ShardError, match=f"{FIRST}: number of documents"):
+        build_index(manifest, store, folder)
+    assert not (folder / INDEX_FILE).exists()
+
+
+@pytest.mark.parametrize("array", [np.zeros(3, np.int32), np.zeros((3, 1), np.int64), np.zeros(4)])
+def test_offsets_of_another_kind_are_refused(tmp_path, array):
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(ShardError, match=r"x\.npy: array: expected int64 \[3\]"):
+        open_offsets(tmp_path / "x.npy", 3)
+
+
+def test_pickles_are_not_loaded(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(ShardError, match=r"expected a readable \.npy"):
+        open_offsets(tmp_path / "x.npy", 1)
