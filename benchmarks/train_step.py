@@ -25,7 +25,6 @@ from torch import Tensor
 from benchmarks.ceilings import Ceilings, measure_ceilings
 from benchmarks.report import Report
 from ramengpt.config import Config, load_config
-from ramengpt.config.model import ModelConfig
 from ramengpt.training.schedules import StepPlan, plan_run
 
 STARTED = "RAMENGPT_BENCHMARK_STARTED"  # environment: when the parent started this process
@@ -57,22 +56,6 @@ def synthetic_batch(tokens: int, sequence_tokens: int, vocabulary: int, seed: in
     tokens_T = torch.randint(0, vocabulary, (tokens + 1,), generator=generator)
     parts = (tokens_T[:-1], tokens_T[1:], positions_T)
     return PackedBatch(*(part.to(torch.int32).cuda() for part in parts))
-
-
-def flops_per_token(model: ModelConfig, mean_keys: dict[str, float]) -> float:
-    """Of a forward and backward pass: 6 a weight in a product, 12 x width a key attended to.
-
-    Args:
-        model: the network.
-        mean_keys: by "L" and "S", how many keys a query sees on average.
-    """
-    width = model.width
-    mlp_matrices = 3 if model.gated else 2
-    layer = mlp_matrices * model.ffn_units * width
-    attentions = [letter for letter in model.attention_pattern if letter != "-"]
-    weights = model.vocabulary * width + model.num_layers * layer
-    weights += len(attentions) * 4 * width * width
-    return 6.0 * weights + sum(12.0 * width * mean_keys[letter] for letter in attentions)
 
 
 def measure(report: Report) -> None:
@@ -130,6 +113,7 @@ def _child(
 def run_steps(config: Config, backend: str) -> dict[str, float]:
     """Train some steps of the first plan, then some of the next window's; one process's figures."""
     from ramengpt import device as device_module
+    from ramengpt.model.cost import flops_per_token
     from ramengpt.model.gpt import GPT
     from ramengpt.model.parameters import set_multipliers
     from ramengpt.optimizers import build_optimizers
@@ -165,12 +149,14 @@ def run_steps(config: Config, backend: str) -> dict[str, float]:
     ]
     seconds, first_step_seconds = _time_steps(model, optimizers, batches, plans)
     median = statistics.median(seconds[1 : STEPS + 1])
-    mean_keys = _mean_keys(batches, plans[0].window_tokens)
+    flops = flops_per_token(
+        config.model, sequence_tokens=sequence_tokens, window_tokens=plans[0].window_tokens
+    )
     tokens_per_second = tokens / median
     return {
         "tokens_per_second": tokens_per_second,
         "step_ms": 1e3 * median,
-        "flops_per_second": tokens_per_second * flops_per_token(config.model, mean_keys),
+        "flops_per_second": tokens_per_second * flops,
         "peak_GiB": torch.cuda.max_memory_allocated() / 2**30,
         "estimated_GiB": device_module.training_bytes(config.model, tokens) / 2**30,
         "first_step_seconds": first_step_seconds,
@@ -207,14 +193,6 @@ def _time_steps(
 def _repeat(batches: list[PackedBatch]) -> Iterator[PackedBatch]:
     while True:
         yield from batches
-
-
-def _mean_keys(batches: list[PackedBatch], window_tokens: int) -> dict[str, float]:
-    from ramengpt.model.masks import short_window
-
-    positions = torch.stack([batch.positions_T for batch in batches]).float() + 1
-    windows = {"L": window_tokens, "S": short_window(window_tokens)}
-    return {letter: positions.clamp(max=tokens).mean().item() for letter, tokens in windows.items()}
 
 
 def main() -> None:

@@ -156,3 +156,15 @@ def test_the_memory_model_knows_the_chunk_of_the_head():
     from ramengpt.kernels.softcapped_cross_entropy_cuda import CHUNK_TOKENS
 
     assert device.HEAD_CHUNK_TOKENS == CHUNK_TOKENS
+
+
+def test_no_ceiling_is_measured_on_the_cpu():
+    assert device.matmul_flops_per_second(torch.device("cpu"), torch.float32) is None
+
+
+@pytest.mark.gpu
+def test_the_ceiling_is_plausible_and_leaves_the_random_numbers_alone():
+    before = torch.cuda.get_rng_state()
+    rate = device.matmul_flops_per_second(torch.device("cuda", 0), torch.bfloat16)
+    assert 1e13 < rate < 1e16
+    assert torch.equal(before, torch.cuda.get_rng_state())

@@ -1,0 +1,75 @@
+"""The parts of benchmarks/ that need no GPU."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks.ceilings import Ceilings
+from benchmarks.report import Report, relative_error
+from benchmarks.train_step import synthetic_batch
+
+
+def test_synthetic_documents_are_packed_as_the_batcher_packs(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)
+    batch = synthetic_batch(4096, 256, 50_257, seed=1)
+    positions = batch.positions_T
+    assert [t.dtype for t in vars(batch).values()] == [torch.int32] * 3
+    assert positions[0] == 0
+    assert positions.max() == 255
+    follows = positions[1:] == positions[:-1] + 1
+    assert torch.all(follows | (positions[1:] == 0))
+    assert (positions == 0).sum() > 10
+    assert torch.equal(batch.targets_T[:-1], batch.tokens_T[1:])
+
+
+def test_the_floor_is_the_larger_of_arithmetic_and_memory():
+    ceilings = Ceilings(matmul_flops_per_second=1e12, bytes_per_second=1e9)
+    assert ceilings.floor_milliseconds(2e12, 1e9) == 2000
+    assert ceilings.floor_milliseconds(1e12, 3e9) == 3000
+
+
+def test_a_report_prints_at_once_and_writes_json(tmp_path, capsys):
+    report = Report(limit_seconds=0)
+    assert not report.time_left()
+    report.add("part", "name", ms=1.23456, note="text", nothing=None)
+    assert "ms 1.235   note text" in capsys.readouterr().out
+    report.write(tmp_path / "folder" / "figures.json")
+    written = json.loads((tmp_path / "folder" / "figures.json").read_text())
+    assert written["rows"] == [
+        {"part": "part", "name": "name", "ms": 1.23456, "note": "text", "nothing": None}
+    ]
+    assert written["machine"]["torch"] == torch.__version__
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["figures.json"]
+
+
+def test_nan_never_passes_for_a_small_error():
+    poisoned = torch.tensor([1.0, float("nan")])
+    assert not relative_error(poisoned, torch.ones(2)) < 1
+
+
+def test_an_unknown_part_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--only", "kernels,speed"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "unknown ['speed']; there are kernels" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="would measure")
+def test_without_a_gpu_its_parts_are_skipped_and_said_to_be(tmp_path):
+    path = tmp_path / "figures.json"
+    arguments = ["--only", "kernels,train_step", "--json", str(path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("skipped, it needs a GPU") == 2
+    assert json.loads(path.read_text())["rows"] == []
