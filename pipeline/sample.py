@@ -1,0 +1,35 @@
+"""Let the trained model continue the prompts of params.yaml; write results/samples.md."""
+
+from pathlib import Path
+
+import torch
+
+from ramengpt.cli import run_main
+from ramengpt.config import load_config
+from ramengpt.files import write_bytes
+from ramengpt.model.decode import Decoder
+from ramengpt.training.sampling import sample_text, samples_page
+from ramengpt.training.weights import load_weights
+
+WEIGHTS_FOLDER = Path("models")
+SAMPLES_FILE = Path("results/samples.md")
+
+
+def main() -> None:
+    """Run the stage."""
+    config = load_config().sample
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_weights(WEIGHTS_FOLDER, device).model
+    decoder = Decoder(model)
+    samples = []
+    for number, prompt in enumerate(config.prompts):
+        seed = config.seed + number
+        text = "".join(sample_text(decoder, prompt, config, seed, model.max_sequence_tokens))
+        print(f"{prompt}{text}\n", flush=True)
+        samples.append((prompt, text))
+    write_bytes(SAMPLES_FILE, samples_page(samples, config).encode())
+    print(f"samples: {SAMPLES_FILE}")
+
+
+if __name__ == "__main__":
+    run_main(main)
