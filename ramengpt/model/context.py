@@ -7,7 +7,9 @@ whole documents, `ramengpt.model.decode.CachedSequence` for one document that gr
 Shapes: T packed tokens, H heads, K head_dim.
 """
 
-from typing import Literal, Protocol
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -117,8 +119,17 @@ class PackedSequence:
         return self.attention[window](q_THK, k_THK, v_THK)
 
 
+@functools.cache
+def _compiled_flex_attention() -> Callable[..., Any]:
+    return torch.compile(flex_attention, dynamic=False)
+
+
 class _FlexAttention:
-    """FlexAttention over one block mask. Must be compiled, or it holds queries x keys scores."""
+    """FlexAttention over one block mask.
+
+    On the GPU it is always compiled, by itself if the network is not: uncompiled, it would hold
+    the scores of all queries and keys.
+    """
 
     def __init__(self, first_key_T: Tensor, kernel_options: KernelOptions | None) -> None:
         self.mask = block_mask(first_key_T)
@@ -126,11 +137,9 @@ class _FlexAttention:
 
     def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor) -> Tensor:
         q, k, v = (x.transpose(0, 1)[None] for x in (q_THK, k_THK, v_THK))
-        options = self.kernel_options
-        y = flex_attention(
-            q, k, v, block_mask=self.mask, scale=1.0, kernel_options=options  # type: ignore[arg-type]
-        )  # fmt: skip
-        assert isinstance(y, Tensor)
+        alone = q.is_cuda and not torch.compiler.is_compiling()
+        attend: Any = _compiled_flex_attention() if alone else flex_attention
+        y = attend(q, k, v, block_mask=self.mask, scale=1.0, kernel_options=self.kernel_options)
         return y[0].transpose(0, 1)
 
 

@@ -1,4 +1,7 @@
-"""What a network costs, from its config alone: parameters and floating point operations."""
+"""What a network costs, from its config alone: parameters, operations and memory.
+
+Shapes: T tokens of a micro-batch, D width, F inner units, V rows of embedding and head.
+"""
 
 import torch
 
@@ -56,3 +59,37 @@ def _mean_keys(sequence_tokens: int, window_tokens: int) -> float:
     """Mean over q < sequence of min(q + 1, window)."""
     window = min(window_tokens, sequence_tokens)
     return window - window * (window - 1) / (2 * sequence_tokens)
+
+
+def training_bytes(
+    config: ModelConfig, micro_batch_tokens: int, compute_dtype: torch.dtype
+) -> float:
+    """Estimate the peak memory of a training step.
+
+    Master weights, gradients and optimizer moments in float32 (two moments for embeddings and
+    scalars, one for hidden matrices); the head's gradient once more; what a compiled forward keeps
+    for the backward pass: of each attention 9 tensors of width D (its input, q, k, v before and
+    after the norm, its output before and after the gate), of each MLP 2 and its inner units, and
+    once the embeddings with their gradients. Not counted: the chunk of logits, which comes and
+    goes before the backward pass needs its own memory.
+
+    Args:
+        config: the network.
+        micro_batch_tokens: T.
+        compute_dtype: of the activations.
+
+    Returns:
+        Bytes; increasing in the tokens.
+    """
+    states = sum(
+        count * (12 if group == "hidden" else 16)
+        for (group, _), count in count_parameters(config).items()
+    )
+    width = config.width
+    head_gradient = 4 * config.padded_vocabulary * width
+    num_attentions = config.num_layers - config.attention_pattern.count("-")
+    inner = config.ffn_units * (3 if config.gated else 1)  # both halves and their product
+    layers = 9 * width * num_attentions + (2 * width + inner) * config.num_layers
+    kept = (layers + 4 * width) * compute_dtype.itemsize
+    tables = (1 + len(config.value_tables)) * width * (compute_dtype.itemsize + 4)
+    return states + head_gradient + (kept + tables) * micro_batch_tokens

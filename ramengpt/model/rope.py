@@ -131,7 +131,7 @@ class Rotary(nn.Module):
         self.windows = {"L": window_tokens, "S": short_window(window_tokens)}
         self.long_window_tokens.fill_(self.windows["L"])
         self.short_window_tokens.fill_(self.windows["S"])
-        self.has_window = True
+        self.has_window = window_tokens > 0
 
     def _stretch(self, old_tokens: int, new_tokens: int) -> None:
         config = self.config
@@ -161,6 +161,4 @@ class Rotary(nn.Module):
 def _after_loading(rotary: nn.Module, _incompatible_keys: Any) -> None:
     assert isinstance(rotary, Rotary)
     rotary._fill_tables()
-    window_tokens = int(rotary.long_window_tokens)
-    if window_tokens:
-        rotary._remember(window_tokens)
+    rotary._remember(int(rotary.long_window_tokens))

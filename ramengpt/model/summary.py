@@ -3,10 +3,11 @@
 import argparse
 import sys
 
+import torch
+
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
-from ramengpt.device import training_bytes
-from ramengpt.model.cost import count_as_gpt2, count_parameters, flops_per_token
+from ramengpt.model.cost import count_as_gpt2, count_parameters, flops_per_token, training_bytes
 
 
 def summarise(config: Config) -> str:
@@ -34,11 +35,12 @@ def summarise(config: Config) -> str:
             f"tokens, window {window}"
         ]
     lines += [""]
-    memory_gib = training_bytes(config.model, schedule.micro_batch_tokens) / 2**30
-    lines += [
-        f"about {memory_gib:.1f} GiB to train micro-batches of {schedule.micro_batch_tokens} "
-        "tokens in bfloat16"
-    ]
+    for dtype in (torch.bfloat16, torch.float32):
+        memory = training_bytes(config.model, schedule.micro_batch_tokens, dtype) / 2**30
+        lines += [
+            f"about {memory:.1f} GiB to train micro-batches of {schedule.micro_batch_tokens:,} "
+            f"tokens in {str(dtype).removeprefix('torch.')}"
+        ]
     return "\n".join(lines)
 
 

@@ -1,7 +1,13 @@
 import pytest
+import torch
 
 from ramengpt.config import load_config
-from ramengpt.model.cost import count_as_gpt2, count_parameters, flops_per_token
+from ramengpt.model.cost import (
+    count_as_gpt2,
+    count_parameters,
+    flops_per_token,
+    training_bytes,
+)
 from ramengpt.model.summary import summarise
 from tests.model.tiny import tiny_config
 
@@ -76,3 +82,13 @@ def test_summary_names_every_label_and_the_total():
     for _, label in count_parameters(config.model):
         assert label in text
     assert "56,230,419" in text and "GiB" in text
+
+
+def test_memory_grows_with_tokens_and_dtype_from_the_states():
+    config = load_config(["model=base"]).model
+    states = training_bytes(config, 0, torch.bfloat16)
+    assert states == training_bytes(config, 0, torch.float32)
+    assert states == pytest.approx(16 * 51.5e6 + 12 * 4.72e6 + 4 * 12.9e6, rel=0.01)
+    half, full = (training_bytes(config, 1000, x) - states for x in (torch.bfloat16, torch.float32))
+    assert half < full < 2 * half
+    assert training_bytes(config, 2000, torch.float32) - states == 2 * full

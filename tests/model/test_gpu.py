@@ -85,6 +85,20 @@ def test_flex_and_sdpa_agree_for_every_kind_of_layer(pattern):
     torch.testing.assert_close(*losses, rtol=2e-3, atol=2e-3)
 
 
+def test_flex_alone_is_compiled_where_the_network_is_not():
+    batch = packed(LENGTHS, 997, device="cuda")
+    losses = []
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for backend in ("flex", "sdpa"):
+            config = {"attention_pattern": "LLLL", "key_offset": False}
+            model = network(backend, torch.float32, **config)
+            for window in (256, 384):
+                model.set_window(window)
+                losses.append(model.token_losses(*batch))
+    torch.testing.assert_close(losses[:2], losses[2:], rtol=2e-3, atol=2e-3)
+
+
 def test_changing_one_document_leaves_the_losses_of_the_others_bit_equal():
     model = network("flex", torch.bfloat16)
     model.set_window(384)

@@ -107,6 +107,15 @@ def test_a_temporary_window_leaves_no_trace():
         assert torch.equal(buffer, expected) and buffer.data_ptr() == address
 
 
+def test_a_temporary_window_before_the_first_leaves_none():
+    rope = rotary()
+    with rope.temporary_window(896):
+        assert rope.has_window
+    assert not rope.has_window
+    rope.set_window(128)
+    assert rope.attention_scale == tiny_config().attention_scale
+
+
 @pytest.mark.parametrize("window", [0, -128, 100])
 def test_a_window_of_broken_blocks_is_an_error(window):
     with pytest.raises(ValueError, match="multiple of 128"):
