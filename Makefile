@@ -20,7 +20,7 @@ repro: setup
 
 # Two processes of one thread each: tests are many and small.
 test: setup
-	$(RUN) OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup
 
 check: setup
 	$(RUN) ruff check .

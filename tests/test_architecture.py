@@ -99,4 +99,3 @@ def test_a_stage_depends_on_all_that_it_imports_and_nothing_else(stage: str) -> 
 @pytest.mark.parametrize("file", project_files("ramengpt", "pipeline"), ids=module_name)
 def test_a_file_can_be_read_whole(file: Path) -> None:
     assert file.read_text().count("\n") <= 320
-

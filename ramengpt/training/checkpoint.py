@@ -71,7 +71,7 @@ class CheckpointFolder:
             partial.mkdir()
             _write_state(partial, state)
             _clear(self.path(step))
-            os.rename(partial, self.path(step))
+            partial.rename(self.path(step))
             _flush_folder(self.folder)
         except (OSError, RuntimeError) as error:
             # torch.save reports a full disk as a RuntimeError of its zip writer.
@@ -97,7 +97,7 @@ class CheckpointFolder:
             The state (None where no checkpoint is whole), and a line for each newer one that
             had to be passed over, with the reason.
         """
-        passed_over = []
+        passed_over: list[str] = []
         for step in reversed(self.steps()):
             try:
                 return _read_state(self.path(step), device), passed_over
@@ -161,7 +161,7 @@ def _clear(path: Path) -> None:
         return
     doomed = path.with_name(f"{path.name}.deleted")
     shutil.rmtree(doomed, ignore_errors=True)
-    os.rename(path, doomed)
+    path.rename(doomed)
     shutil.rmtree(doomed)
 
 

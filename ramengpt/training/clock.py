@@ -1,4 +1,4 @@
-"""How long training steps take, measured where the work happens and read when that costs nothing."""
+"""How long training steps take, measured where the work happens, read when that costs nothing."""
 
 import time
 from collections.abc import Callable

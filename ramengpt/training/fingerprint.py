@@ -1,4 +1,4 @@
-"""What a run depends on, in one short name: its checkpoints are found again by it, and only by it."""
+"""What a run depends on, in one short name, by which its checkpoints are found again."""
 
 import hashlib
 import json

@@ -1,22 +1,25 @@
-"""The training loop: plan, step, log, validate, save. It can be stopped after any step and resumed."""
+"""The training loop: plan, step, log, validate, save. Stopped after any step, it can go on."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from ramengpt.errors import UserError
+from ramengpt.model.gpt import GPT
 from ramengpt.optimizers import OptimizerSet
+from ramengpt.training.batches import TrainingBatches, ValidationBatch
 from ramengpt.training.checkpoint import CheckpointFolder
-from ramengpt.training.clock import StepClock
 from ramengpt.training.interruption import StopRequest
+from ramengpt.training.measurements import Measurements
 from ramengpt.training.schedules import StepPlan
-from ramengpt.training.step import Batch, LossFunction, train_step
+from ramengpt.training.step import LossFunction, train_step
 from ramengpt.training.tracking import Tracker
-from ramengpt.training.validation import ValidationBatch, validation_loss
+from ramengpt.training.validation import validation_loss
+
+Show = Callable[[str, Mapping[str, float]], None]
 
 
 class DivergedError(UserError):
@@ -31,47 +34,19 @@ class InterruptedRunError(UserError):
         self.exit_status = exit_status
 
 
-class TrainedModel(Protocol):
-    """What the loop needs of a model."""
-
-    def set_window(self, long_window_tokens: int) -> None:
-        """Take on another attention window, in place."""
-
-    def token_losses(self, tokens_T: Tensor, targets_T: Tensor, positions_T: Tensor) -> Tensor:
-        """Float32 [T], the loss of each token."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Parameters and buffers."""
-        ...
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """Take on what :meth:`state_dict` gave."""
-
-
-class TrainingBatches(Protocol):
-    """The micro-batches of the run, in order, and where they are in the data."""
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Itself."""
-        ...
-
-    def __next__(self) -> Batch:
-        """The next micro-batch, on the device."""
-        ...
-
-    @property
-    def cursor(self) -> dict[str, int]:
-        """Where the micro-batch after the last one that was given out starts."""
-        ...
-
-
 @dataclass(frozen=True)
-class Intervals:
-    """Steps between two events."""
+class Validation:
+    """How held-out loss is measured.
 
-    validation_steps: int
-    checkpoint_steps: int
+    Attributes:
+        batches: gives the validation split from its start at every call.
+        window_tokens: attention window.
+        every_steps: between two measurements; the last step is measured too.
+    """
+
+    batches: Callable[[], Iterable[ValidationBatch]]
+    window_tokens: int
+    every_steps: int
 
 
 @dataclass
@@ -83,34 +58,28 @@ class TrainingRun:
         loss_function: the model's mean loss, compiled or not.
         optimizers: hold every parameter exactly once.
         plans: one a step, from step 0.
-        batches: the micro-batches of ``plans[first_step:]``.
-        validation_batches: gives the validation split from its start at every call.
-        tracker: takes every row.
-        clock: seconds of training so far.
-        checkpoints: of this run alone.
-        intervals: when to validate and to save.
-        flops_per_token: of training, at a plan's sequence and window.
-        flops_per_second: what the device can do, for MFU; None where that is unknown.
-        peak_memory_gib: most memory used so far.
-        learning_rates: of each group, before the schedule's multiplier.
         first_step: number of steps already done.
+        batches: the micro-batches of ``plans[first_step:]``.
+        validation: of the same model.
+        measurements: what is logged beside the loss.
+        tracker: takes every row.
+        show: is told each row once its values are known, with its table's name.
+        checkpoints: of this run alone.
+        checkpoint_every_steps: between two of them.
     """
 
-    model: TrainedModel
+    model: GPT
     loss_function: LossFunction
     optimizers: OptimizerSet
     plans: Sequence[StepPlan]
-    batches: TrainingBatches
-    validation_batches: Callable[[], Iterable[ValidationBatch]]
-    tracker: Tracker
-    clock: StepClock
-    checkpoints: CheckpointFolder
-    intervals: Intervals
-    flops_per_token: Callable[[StepPlan], float]
-    flops_per_second: float | None
-    peak_memory_gib: Callable[[], float]
-    learning_rates: Mapping[str, float]
     first_step: int
+    batches: TrainingBatches
+    validation: Validation
+    measurements: Measurements
+    tracker: Tracker
+    show: Show
+    checkpoints: CheckpointFolder
+    checkpoint_every_steps: int
 
 
 def fit(run: TrainingRun, stop: StopRequest) -> None:
@@ -126,18 +95,14 @@ def fit(run: TrainingRun, stop: StopRequest) -> None:
         CheckpointError: a checkpoint could not be written.
     """
     last_step = len(run.plans)
-    window_tokens = None
     for plan in run.plans[run.first_step :]:
-        if plan.window_tokens != window_tokens:
-            window_tokens = plan.window_tokens
-            run.model.set_window(window_tokens)
-        end_of_step = run.clock.start()
+        run.model.set_window(plan.window_tokens)
+        end_of_step = run.measurements.clock.start()
         measured = train_step(run.loss_function, run.batches, run.optimizers, plan)
-        step_seconds = end_of_step()
-        row = measured | _planned(run, plan) | _timed(run, plan, step_seconds)
+        row = measured | run.measurements.of_step(plan, end_of_step())
         steps_done = plan.step + 1
-        _check_finite(run, run.tracker.log(steps_done, row))
-        if steps_done % run.intervals.validation_steps == 0 or steps_done == last_step:
+        _take_in(run, run.tracker.log(steps_done, row))
+        if steps_done % run.validation.every_steps == 0 or steps_done == last_step:
             _validate(run, plan)
         if stop:
             _save(run, steps_done)
@@ -146,24 +111,25 @@ def fit(run: TrainingRun, stop: StopRequest) -> None:
                 f"{run.checkpoints.folder}; the same command goes on from there",
                 stop.exit_status,
             )
-        if steps_done % run.intervals.checkpoint_steps == 0 and steps_done < last_step:
+        if steps_done % run.checkpoint_every_steps == 0 and steps_done < last_step:
             _save(run, steps_done)
+    _take_in(run, run.tracker.flush())
 
 
-def resume(run: TrainingRun, state: dict[str, Any]) -> None:
+def restore(model: GPT, optimizers: OptimizerSet, state: Mapping[str, Any]) -> None:
     """Bring model, optimizers and random numbers to where a checkpoint left them.
 
     The tracker, the clock, the batches and ``first_step`` are built from the same state.
     """
-    run.model.load_state_dict(state["model"])
-    run.optimizers.load_state_dict(state["optimizers"])
+    model.load_state_dict(state["model"])
+    optimizers.load_state_dict(state["optimizers"])
     torch.set_rng_state(state["random"]["cpu"].cpu())
-    if torch.cuda.is_available() and state["random"]["cuda"] is not None:
+    if state["random"]["cuda"] is not None:
         torch.cuda.set_rng_state(state["random"]["cuda"].cpu())
 
 
 def _save(run: TrainingRun, steps_done: int) -> None:
-    _check_finite(run, run.tracker.flush())
+    _take_in(run, run.tracker.flush())
     on_cuda = torch.cuda.is_initialized()
     run.checkpoints.save(
         steps_done,
@@ -171,76 +137,43 @@ def _save(run: TrainingRun, steps_done: int) -> None:
             "step": steps_done,
             "model": run.model.state_dict(),
             "optimizers": run.optimizers.state_dict(),
-            "cursor": run.batches.cursor,
+            "cursor": run.batches.cursor.to_json(),
             "random": {
                 "cpu": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state() if on_cuda else None,
             },
             "tracker": run.tracker.state(),
-            "seconds": run.clock.seconds,
+            "seconds": run.measurements.clock.seconds,
         },
     )
 
 
 def _validate(run: TrainingRun, plan: StepPlan) -> None:
-    _check_finite(run, run.tracker.flush())
-    loss = validation_loss(run.model, run.validation_batches())
-    row = {
-        "tokens": plan.tokens_before + plan.tokens,
-        "seconds": run.clock.seconds,
-        "loss": loss,
-    }
-    _check_finite(run, run.tracker.log(plan.step + 1, row, table="validation"))
+    _take_in(run, run.tracker.flush())
+    with run.model.temporary_window(run.validation.window_tokens):
+        loss = validation_loss(run.model, run.validation.batches())
+    row = run.measurements.of_validation(plan) | {"loss": loss}
+    _take_in(run, run.tracker.log(plan.step + 1, row, table="validation"))
 
 
-def _planned(run: TrainingRun, plan: StepPlan) -> dict[str, float]:
-    """What the plan says about a step, as it is logged."""
-    return {
-        "tokens": plan.tokens_before + plan.tokens,
-        "momentum": plan.momentum,
-        "batch_tokens": plan.tokens,
-        "sequence_tokens": plan.sequence_tokens,
-        "window_tokens": plan.window_tokens,
-    } | {
-        f"learning_rate_{group}": rate * plan.learning_rate_multiplier
-        for group, rate in run.learning_rates.items()
-    }
-
-
-def _timed(
-    run: TrainingRun, plan: StepPlan, step_seconds: Callable[[], float]
-) -> dict[str, float | Callable[[], float]]:
-    """A step's times and what follows from them; functions, called in this order, once each."""
-    measured: list[float] = []
-
-    def read_clock() -> float:
-        measured.append(step_seconds())
-        return measured[0]
-
-    timed: dict[str, float | Callable[[], float]] = {
-        "step_seconds": read_clock,
-        "seconds": lambda: run.clock.seconds,
-        "tokens_per_second": lambda: plan.tokens / measured[0],
-        "peak_memory_gib": run.peak_memory_gib(),
-    }
-    if run.flops_per_second is not None:
-        share = plan.tokens * run.flops_per_token(plan) / run.flops_per_second
-        timed["mfu"] = lambda: share / measured[0]
-    return timed
-
-
-def _check_finite(run: TrainingRun, rows: Iterable[tuple[str, Mapping[str, float]]]) -> None:
-    """Stop at the first row with a loss or gradient norm that is not a finite number."""
+def _take_in(run: TrainingRun, rows: Iterable[tuple[str, Mapping[str, float]]]) -> None:
+    """Show the rows that became known; stop at one whose loss or norm is not a finite number."""
     for table, row in rows:
         norms = {name: value for name, value in row.items() if name.startswith("gradient_norm_")}
-        if all(math.isfinite(value) for value in (row["loss"], *norms.values())):
-            continue
-        saved = run.checkpoints.steps()
-        newest = str(run.checkpoints.path(saved[-1])) if saved else "none was written yet"
-        listed = ", ".join(f"{name}: {value:.4g}" for name, value in norms.items())
-        raise DivergedError(
-            f"step {row['step']:.0f}: the {table} loss is {row['loss']:.4g} "
-            f"({listed or 'measured on held-out text'}); training stopped, nothing good was "
-            f"overwritten; last good checkpoint: {newest}. Lower the learning rate, or clip "
-            "gradients (gradient_clipping in params.yaml)"
-        )
+        if not all(math.isfinite(value) for value in (row["loss"], *norms.values())):
+            raise _diverged(run, table, row, norms)
+        run.show(table, row)
+
+
+def _diverged(
+    run: TrainingRun, table: str, row: Mapping[str, float], norms: Mapping[str, float]
+) -> DivergedError:
+    saved = run.checkpoints.steps()
+    newest = str(run.checkpoints.path(saved[-1])) if saved else "none was written yet"
+    listed = ", ".join(f"{name}: {value:.4g}" for name, value in norms.items())
+    return DivergedError(
+        f"step {row['step']:.0f}: the {table} loss is {row['loss']:.4g} "
+        f"({listed or 'measured on held-out text'}); training stopped, nothing good was "
+        f"overwritten; last good checkpoint: {newest}. Lower the learning rate, or clip "
+        "gradients (gradient_clipping in params.yaml)"
+    )

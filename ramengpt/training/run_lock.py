@@ -29,7 +29,8 @@ def run_lock(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"{folder}: this run is already going, in {_holder(holder_file)}; wait for it or stop it"
+            f"{folder}: this run is already going, in {_holder(holder_file)}; "
+            "wait for it or stop it"
         ) from None
     holder = {
         "process": os.getpid(),

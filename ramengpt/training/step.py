@@ -1,22 +1,13 @@
 """One training step: the gradient of the mean loss over a plan's micro-batches, then one update."""
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ramengpt.optimizers import OptimizerSet
+from ramengpt.training.batches import Batch
 from ramengpt.training.schedules import StepPlan
-
-
-class Batch(Protocol):
-    """One packed micro-batch of T tokens on the device; all int32."""
-
-    tokens_T: Tensor
-    targets_T: Tensor
-    positions_T: Tensor
-
 
 LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 

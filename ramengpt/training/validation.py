@@ -6,14 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-
-class ValidationBatch(Protocol):
-    """One packed micro-batch of T tokens, of which the first ``valid_tokens`` count."""
-
-    tokens_T: Tensor
-    targets_T: Tensor
-    positions_T: Tensor
-    valid_tokens: int
+from ramengpt.training.batches import ValidationBatch
 
 
 class EvaluatedModel(Protocol):

@@ -1,0 +1,92 @@
+"""Train the selected model on the selected data.
+
+Without flags this is the pipeline's stage: it reads params.yaml and writes models/ and
+results/train/. With any flag it is a scratch run: the same training, its outputs under --out,
+the stage's own left alone.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from ramengpt.cli import run_main
+from ramengpt.config import Config, load_config
+from ramengpt.errors import UserError
+from ramengpt.training.plan_table import plan_table
+from ramengpt.training.run import train
+from ramengpt.training.run_folders import scratch_folders, stage_folders
+from ramengpt.training.setup import RunOptions, plans_of
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line; without flags every attribute is None, False or empty."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.train", description=__doc__)
+    parser.add_argument(
+        "--early_stop_steps", type=int, metavar="N", help="end after N steps of the same schedule"
+    )
+    parser.add_argument("--seed", type=int, help="in place of params.yaml's")
+    parser.add_argument("--activation", help="of the selected model's MLP")
+    parser.add_argument("--ffn_dim", help="inner size of the selected model's MLP, or auto")
+    parser.add_argument("--checkpoint_every", type=int, metavar="STEPS")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any value of params.yaml"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="outputs of a scratch run")
+    parser.add_argument("--plan", action="store_true", help="print the schedule and stop")
+    return parser.parse_args()
+
+
+def config_of(arguments: argparse.Namespace) -> Config:
+    """params.yaml with the flags applied; each flag stands for a key."""
+    model = load_config(arguments.set).model_name
+    keys = {
+        "seed": arguments.seed,
+        f"models.{model}.activation": arguments.activation,
+        f"models.{model}.ffn_dim": arguments.ffn_dim,
+        "train.checkpoint_every_steps": arguments.checkpoint_every,
+    }
+    flags = [f"{key}={value}" for key, value in keys.items() if value is not None]
+    return load_config([*arguments.set, *flags])
+
+
+def batch_size_multiple() -> int:
+    """The environment's BATCH_SIZE_MULTIPLE, announced, since DVC cannot track it; else 1.
+
+    Raises:
+        UserError: it is not a positive whole number.
+    """
+    text = os.environ.get("BATCH_SIZE_MULTIPLE", "")
+    if not text:
+        return 1
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"BATCH_SIZE_MULTIPLE: expected a whole number from 1, found {text!r}")
+    print(f"BATCH_SIZE_MULTIPLE={text}: every step takes {text} times its micro-batches")
+    return int(text)
+
+
+def early_stop_steps(arguments: argparse.Namespace) -> int | None:
+    """The flag's value.
+
+    Raises:
+        UserError: it is not positive.
+    """
+    steps: int | None = arguments.early_stop_steps
+    if steps is not None and steps < 1:
+        raise UserError(f"--early_stop_steps: expected at least 1, found {steps}")
+    return steps
+
+
+def main() -> None:
+    """Run the stage, or a scratch run."""
+    arguments = parse_arguments()
+    config = config_of(arguments)
+    options = RunOptions(batch_size_multiple(), early_stop_steps(arguments))
+    if arguments.plan:
+        print(plan_table(plans_of(config, options)))
+        return
+    has_flags = any(value not in (None, False, []) for value in vars(arguments).values())
+    train(config, options, scratch_folders(arguments.out) if has_flags else stage_folders())
+
+
+if __name__ == "__main__":
+    run_main(main)

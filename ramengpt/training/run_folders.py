@@ -1,0 +1,50 @@
+"""Where a run writes: the pipeline's own outputs, or a folder of its own for a scratch run."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """The folders of one run.
+
+    Attributes:
+        models: final weights.
+        results: metrics and plots.
+        checkpoints: a folder for each run's fingerprint.
+        wandb: parent of wandb's own folder.
+    """
+
+    models: Path
+    results: Path
+    checkpoints: Path
+    wandb: Path
+
+
+def stage_folders() -> RunFolders:
+    """The outputs that dvc.yaml names; checkpoints in the main checkout.
+
+    DVC runs queued experiments in a copy of the project that it deletes, and sets DVC_ROOT to the
+    checkout it copied.
+    """
+    root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
+    return RunFolders(
+        models=Path("models"),
+        results=Path("results/train"),
+        checkpoints=root / "data" / "checkpoints",
+        wandb=root,
+    )
+
+
+def scratch_folders(out: Path | None) -> RunFolders:
+    """The folders of a scratch run.
+
+    Args:
+        out: chosen by the user; None takes a new folder under runs/, named after the time.
+    """
+    out = out or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    return RunFolders(
+        models=out / "models", results=out / "results", checkpoints=out / "checkpoints", wandb=out
+    )

@@ -1,0 +1,189 @@
+"""What reruns when, with real DVC in a fresh clone: the promises of dvc.yaml."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import copy_project, project_environment
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("experiments"),  # one clone, one order
+]
+
+ALL = ["download", "verify", "index", "train", "sample"]
+
+
+def shrink(project: Path) -> None:
+    """Make the default run a matter of seconds: a small text of our own, four steps."""
+    yaml = YAML()
+    path = project / "params.yaml"
+    params = yaml.load(path.read_text())
+    params["dataset"] = "text"
+    params["datasets"]["text"] |= {"paths": ["data/text/*.txt"], "val_tokens": 600}
+    params["schedules"]["instant"] |= {
+        "micro_batch_tokens": 256,
+        "scheduled_steps": 4,
+        "extension_steps": 0,
+    }
+    params["schedules"]["instant"]["sequence"] = {"fractions": [0.0], "tokens": [128]}
+    params["schedules"]["instant"]["batch"] = {
+        "shape": "stepped",
+        "fractions": [0.0],
+        "micro_batches": [1],
+    }
+    params["schedules"]["instant"]["learning_rate"] |= {"warmup_steps": 0}
+    params["sample"] |= {"prompts": ["Return the"], "new_tokens": 3}
+    yaml.dump(params, path)
+    text = project / "data" / "text"
+    text.mkdir(parents=True)
+    for number in range(40):
+        (text / f"{number:02}.txt").write_text(f"Document {number}. " + "Some words of it. " * 20)
+
+
+class Project:
+    """A clone with a small default run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, *command: str, fails: bool = False, **environment: str) -> str:
+        """Run a command as a user would; give back all it printed."""
+        ended = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=project_environment() | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=500,
+        )
+        assert (ended.returncode != 0) == fails, ended.stdout
+        return ended.stdout
+
+    def repro(self) -> list[str]:
+        """Reproduce; give back the stages that ran."""
+        return re.findall(r"Running stage '(\w+)'", self.run("dvc", "repro"))
+
+    def set(self, key: str, value: object) -> None:
+        """Edit params.yaml by hand."""
+        yaml = YAML()
+        path = self.folder / "params.yaml"
+        params = yaml.load(path.read_text())
+        *parents, last = key.split(".")
+        section = params
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+        yaml.dump(params, path)
+
+    def edit(self, file: str) -> None:
+        """Change a module without changing what it does."""
+        path = self.folder / file
+        path.write_text(path.read_text() + "\n# edited\n")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    folder = copy_project(tmp_path_factory.mktemp("project") / "clone")
+    shrink(folder)
+    project = Project(folder)
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "a small default run")
+    assert project.repro() == ALL
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "its results")
+    yield project
+
+
+# The tests below share one clone; each leaves it reproduced.
+
+
+def test_the_outputs_are_where_readme_says(project: Project) -> None:
+    for file in ("model.safetensors", "config.json"):
+        assert (project.folder / "models" / file).is_file()
+    metrics = json.loads((project.folder / "results/train/metrics.json").read_text())
+    assert 5 < metrics["validation"]["loss"] < 12
+    assert "Return the" in (project.folder / "results/samples.md").read_text()
+    assert (project.folder / "data/manifest.json").is_file()
+    assert project.run("git", "status", "--short") == ""
+    assert not list((project.folder / "data/checkpoints").rglob("state.pt"))
+
+
+def test_a_second_repro_runs_nothing(project: Project) -> None:
+    assert project.repro() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optimizers.bam.learning_rate", 0.0123),
+        ("models.base.attention_scale", 0.2),
+        ("schedules.small.scheduled_steps", 4001),
+        ("datasets.fineweb10B.train_shards", 3),
+        ("download.attempts", 7),
+    ],
+)
+def test_an_inactive_value_reruns_nothing(project: Project, key: str, value: object) -> None:
+    project.set(key, value)
+    assert project.repro() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optimizer", "bam"),
+        ("optimizers.bam.learning_rate", 0.0124),
+        ("models.instant.attention_scale", 0.15),
+        ("schedules.instant.scheduled_steps", 3),
+    ],
+)
+def test_an_active_value_reruns_training(project: Project, key: str, value: object) -> None:
+    project.set(key, value)
+    assert project.repro() == ["train", "sample"]
+
+
+def test_code_that_training_imports_reruns_training_alone(project: Project) -> None:
+    project.edit("ramengpt/model/gpt.py")
+    project.edit("ramengpt/data/batcher.py")
+    assert project.repro() == ["train", "sample"]
+
+
+def test_the_number_of_shards_reruns_everything(project: Project) -> None:
+    project.set("datasets.text.shard_tokens", 2000)
+    assert project.repro() == ALL
+
+
+def test_an_unknown_optimizer_does_not_cost_the_last_outputs(project: Project) -> None:
+    before = (project.folder / "models/model.safetensors").read_bytes()
+    params = (project.folder / "params.yaml").read_text()
+    printed = project.run("dvc", "exp", "run", "-S", "optimizer=adamz", fails=True)
+    assert "adamz" in printed
+    (project.folder / "params.yaml").write_text(params)
+    project.set("optimizers.bam.learning_rate", "fast")
+    printed = project.run("dvc", "repro", fails=True)
+    assert "optimizers.bam.learning_rate: expected number, found 'fast'" in printed
+    assert "Traceback" not in printed
+    assert (project.folder / "models/model.safetensors").read_bytes() == before
+    (project.folder / "params.yaml").write_text(params)
+    assert project.repro() == []
+
+
+def test_scratch_runs_leave_the_stage_alone(project: Project) -> None:
+    before = (project.folder / "models/model.safetensors").read_bytes()
+    printed = project.run(
+        "python", "-m", "pipeline.train", "--early_stop_steps", "2", "--seed", "123",
+        "--activation", "swiglu", "--ffn_dim", "64", "--checkpoint_every", "1",
+        "--set", "optimizer=adam", "--out", "runs/smoke", BATCH_SIZE_MULTIPLE="2",
+    )  # fmt: skip
+    assert "BATCH_SIZE_MULTIPLE=2" in printed
+    config = json.loads((project.folder / "runs/smoke/models/config.json").read_text())
+    assert "swiglu" in json.dumps(config)
+    assert (project.folder / "models/model.safetensors").read_bytes() == before
+    assert project.repro() == []
