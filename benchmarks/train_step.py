@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ from torch import Tensor
 from benchmarks.ceilings import Ceilings, measure_ceilings
 from benchmarks.report import Report
 from ramengpt.config import Config, load_config
+from ramengpt.model.gpt import GPT
+from ramengpt.training.batches import Batch
 from ramengpt.training.schedules import StepPlan, plan_run
+from ramengpt.training.step import train_step
 
 STARTED = "RAMENGPT_BENCHMARK_STARTED"  # environment: when the parent started this process
 MEDIAN_DOCUMENT_TOKENS = 400.0  # FineWeb's documents are about log-normal around this
@@ -33,16 +36,7 @@ STEPS = 20
 DISTINCT_BATCHES = 4
 
 
-@dataclass
-class PackedBatch:
-    """One micro-batch on the device, all int32 [T]."""
-
-    tokens_T: Tensor
-    targets_T: Tensor
-    positions_T: Tensor
-
-
-def synthetic_batch(tokens: int, sequence_tokens: int, vocabulary: int, seed: int) -> PackedBatch:
+def synthetic_batch(tokens: int, sequence_tokens: int, vocabulary: int, seed: int) -> Batch:
     """Documents of log-normal length, cut at `sequence_tokens`, of random tokens."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.exp(torch.randn(tokens, generator=generator)) * MEDIAN_DOCUMENT_TOKENS
@@ -55,7 +49,7 @@ def synthetic_batch(tokens: int, sequence_tokens: int, vocabulary: int, seed: in
     positions_T = order_T - torch.where(starts_T, order_T, 0).cummax(0).values
     tokens_T = torch.randint(0, vocabulary, (tokens + 1,), generator=generator)
     parts = (tokens_T[:-1], tokens_T[1:], positions_T)
-    return PackedBatch(*(part.to(torch.int32).cuda() for part in parts))
+    return Batch(*(part.to(torch.int32).cuda() for part in parts))
 
 
 def measure(report: Report) -> None:
@@ -110,87 +104,66 @@ def _child(
     return json.loads(done.stdout.strip().rsplit("\n", 1)[-1])
 
 
-def run_steps(config: Config, backend: str) -> dict[str, float]:
+def run_steps(config: Config) -> dict[str, float]:
     """Train some steps of the first plan, then some of the next window's; one process's figures."""
-    from ramengpt import device as device_module
+    from ramengpt.device import configure, training_bytes
     from ramengpt.model.cost import flops_per_token
-    from ramengpt.model.gpt import GPT
-    from ramengpt.model.parameters import set_multipliers
-    from ramengpt.optimizers import build_optimizers
+    from ramengpt.training.setup import build_model, build_run_optimizers, compiled_loss
 
     device = torch.device("cuda")
-    device_module.configure(device)
-    profile = device_module.profile(device)
-    dtype = device_module.choose_dtype(config.train.precision, profile)
+    configure(device)
     plans = plan_run(config.schedule, config.optimizer.momentum, 1)
-    torch.manual_seed(config.seed)
-    with device:
-        model = GPT(
-            config.model,
-            max_sequence_tokens=max(config.schedule.sequence.tokens),
-            backend=backend,  # type: ignore[arg-type]
-            compute_dtype=dtype,
-            kernel_options=device_module.flex_kernel_options(profile, config.model.head_dim, dtype),
-        )
-    set_multipliers(model.parameters(), config.parameters)
-    optimizers = build_optimizers(
-        model.named_parameters(),
-        optimizer=config.optimizer,
-        embedding_adam=config.embedding_adam,
-        scalar_adam=config.scalar_adam,
-        gradient_clipping=config.gradient_clipping,
-        embedding_tied=plans[0].embedding_tied,
-        compile=True,
-    )
-    tokens, sequence_tokens = plans[0].micro_batch_tokens, plans[0].sequence_tokens
+    first = plans[0]
+    model = build_model(config, device)
+    optimizers = build_run_optimizers(config, model, plans)
+    tokens, sequence_tokens = first.micro_batch_tokens, first.sequence_tokens
     batches = [
         synthetic_batch(tokens, sequence_tokens, config.model.vocabulary, seed)
         for seed in range(DISTINCT_BATCHES)
     ]
-    seconds, first_step_seconds = _time_steps(model, optimizers, batches, plans)
+    step = partial(train_step, compiled_loss(config, model, device), _repeat(batches), optimizers)
+    seconds, first_step_seconds = _time_steps(model, step, plans)
     median = statistics.median(seconds[1 : STEPS + 1])
-    flops = flops_per_token(
-        config.model, sequence_tokens=sequence_tokens, window_tokens=plans[0].window_tokens
-    )
     tokens_per_second = tokens / median
+    flops = flops_per_token(
+        config.model, sequence_tokens=sequence_tokens, window_tokens=first.window_tokens
+    )
     return {
         "tokens_per_second": tokens_per_second,
         "step_ms": 1e3 * median,
         "flops_per_second": tokens_per_second * flops,
         "peak_GiB": torch.cuda.max_memory_allocated() / 2**30,
-        "estimated_GiB": device_module.training_bytes(config.model, tokens) / 2**30,
+        "estimated_GiB": training_bytes(config.model, tokens) / 2**30,
         "first_step_seconds": first_step_seconds,
         "next_window_over_median": max(seconds[STEPS + 1 :]) / median,
     }
 
 
 def _time_steps(
-    model: Any, optimizers: Any, batches: list[PackedBatch], plans: tuple[StepPlan, ...]
+    model: GPT, step: Callable[[StepPlan], dict[str, Tensor]], plans: Sequence[StepPlan]
 ) -> tuple[list[float], float]:
-    """Seconds of each step, synchronised, and seconds from the process's start to the first."""
-    from ramengpt.training.step import train_step
+    """Seconds a micro-batch of each step, and from the process's start to the first step's end.
 
-    loss_function = torch.compile(model, dynamic=False, fullgraph=True)
+    Waits for the GPU after every step, which a run does not: a few tenths of a millisecond each.
+    """
     first = plans[0]
     later = next((plan for plan in plans if plan.window_tokens != first.window_tokens), first)
-    cycle = _repeat(batches)
     seconds: list[float] = []
     first_step_seconds = 0.0
     for plan in [first] * (STEPS + 1) + [later] * 5:
         started = time.perf_counter()
         model.set_window(plan.window_tokens)
-        figures = train_step(loss_function, cycle, optimizers, plan)
+        figures = step(plan)
         torch.cuda.synchronize()
         seconds.append((time.perf_counter() - started) / plan.micro_batches)
         if len(seconds) == 1:
-            begun = float(os.environ.get(STARTED, time.time()))
-            first_step_seconds = time.time() - begun
+            first_step_seconds = time.time() - float(os.environ.get(STARTED, time.time()))
     if not torch.isfinite(figures["loss"]):
         raise ValueError("benchmarks: the loss is not finite")
     return seconds, first_step_seconds
 
 
-def _repeat(batches: list[PackedBatch]) -> Iterator[PackedBatch]:
+def _repeat(batches: list[Batch]) -> Iterator[Batch]:
     while True:
         yield from batches
 
@@ -209,8 +182,8 @@ def main() -> None:
     if arguments.child:
         preset = arguments.presets
         selectors = [f"model={preset}", f"schedule={preset}", f"optimizer={arguments.optimizers}"]
-        config = load_config([*selectors, *arguments.set])
-        print(json.dumps(run_steps(config, arguments.backends)))
+        selectors.append(f"train.attention_backend={arguments.backends}")
+        print(json.dumps(run_steps(load_config([*selectors, *arguments.set]))))
         return
     report = Report(arguments.seconds)
     compare(
