@@ -13,11 +13,11 @@ from filelock import FileLock, Timeout
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
 from ramengpt.config.dataset import DocstringsConfig, HubShardsConfig
+from ramengpt.data.build import build_from_text
 from ramengpt.data.docstrings import build_docstrings
 from ramengpt.data.fetch import fetch_shards
 from ramengpt.data.manifest import Receipt, ReceiptShard, write_receipt
 from ramengpt.data.store import locate_store
-from ramengpt.errors import UserError
 
 LOCK_NAME = ".download.lock"
 
@@ -45,7 +45,7 @@ def obtain_shards(
         case HubShardsConfig():
             return fetch_shards(config.dataset, config.download, folder, redo)
         case _:
-            raise UserError(f"dataset={config.dataset_name}: cannot be fetched yet")
+            return build_from_text(config.dataset, config.download, folder, processes, redo)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ checksum are what they were when it was recorded.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Provenance:
 
     Attributes:
         replaced: the store holds, or held, shards of another source.
+        pinned: commit that the recorded shards come from, kept with them; may be set while empty.
     """
 
     def __init__(self, folder: Path, source: dict[str, Any]) -> None:
@@ -56,6 +57,7 @@ class Provenance:
         self.source: dict[str, Any] = json.loads(json.dumps(source))
         self.checksums = Checksums(folder)
         self.replaced = False
+        self.pinned = ""
         self.origins = self._load()
 
     def _load(self) -> dict[str, ShardOrigin]:
@@ -65,6 +67,7 @@ class Provenance:
             if content["source"] != self.source:
                 self.replaced = True
                 return {}
+            self.pinned = str(content["pinned"])
             return {
                 file: ShardOrigin(**{**origin, "end": tuple(origin["end"])})
                 for file, origin in content["shards"].items()
@@ -93,6 +96,12 @@ class Provenance:
         self.origins[file] = ShardOrigin(self.checksums.sha256(file), end, last, counts or {})
         self.save()
 
+    def end_with(self, file: str) -> None:
+        """Take down that the source ended with a recorded shard, and save."""
+        if file in self.origins:
+            self.origins[file] = replace(self.origins[file], last=True)
+            self.save()
+
     def forget(self, files: list[str]) -> None:
         """Drop shards from the record, so that they are made again, and save."""
         for file in files:
@@ -103,6 +112,7 @@ class Provenance:
         """Write the record and the cache of checksums, whole."""
         content = {
             "source": self.source,
+            "pinned": self.pinned,
             "shards": {file: asdict(origin) for file, origin in sorted(self.origins.items())},
         }
         write_bytes(self.folder / PROVENANCE_NAME, (json.dumps(content, indent=1) + "\n").encode())
