@@ -14,14 +14,13 @@ def run_main(main: Callable[[], None]) -> None:
         main: the command; parses its own arguments.
 
     Raises:
-        SystemExit: 1 after a :class:`UserError` (printed as one line on standard error),
-            130 after Ctrl-C, 0 when whoever read standard output has gone.
+        SystemExit: a :class:`UserError`'s status after it was printed on standard error, 130 after Ctrl-C, 0 when whoever read standard output has gone.
     """
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(1) from None
+        raise SystemExit(error.exit_status) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201
         raise SystemExit(130) from None

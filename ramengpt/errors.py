@@ -6,3 +6,6 @@ class UserError(ValueError):
 
     The message is one line: what is wrong, where, what was expected, what was found, what to do.
     """
+
+    exit_status = 1
+    """What a command that ends with this error tells the shell."""

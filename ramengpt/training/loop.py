@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from ramengpt.data.loader import TrainingBatches, ValidationBatch
 from ramengpt.errors import UserError
 from ramengpt.model.gpt import GPT
 from ramengpt.optimizers import OptimizerSet
-from ramengpt.training.batches import TrainingBatches, ValidationBatch
 from ramengpt.training.checkpoint import CheckpointFolder
 from ramengpt.training.interruption import StopRequest
 from ramengpt.training.measurements import Measurements
@@ -19,7 +19,7 @@ from ramengpt.training.step import LossFunction, train_step
 from ramengpt.training.tracking import Tracker
 from ramengpt.training.validation import validation_loss
 
-Show = Callable[[str, Mapping[str, float]], None]
+Rows = Iterable[tuple[str, Mapping[str, float]]]
 
 
 class DivergedError(UserError):
@@ -63,7 +63,7 @@ class TrainingRun:
         validation: of the same model.
         measurements: what is logged beside the loss.
         tracker: takes every row.
-        show: is told each row once its values are known, with its table's name.
+        show: is told rows once their values are known, each with its table's name.
         checkpoints: of this run alone.
         checkpoint_every_steps: between two of them.
     """
@@ -77,7 +77,7 @@ class TrainingRun:
     validation: Validation
     measurements: Measurements
     tracker: Tracker
-    show: Show
+    show: Callable[[Rows], None]
     checkpoints: CheckpointFolder
     checkpoint_every_steps: int
 
@@ -137,7 +137,7 @@ def _save(run: TrainingRun, steps_done: int) -> None:
             "step": steps_done,
             "model": run.model.state_dict(),
             "optimizers": run.optimizers.state_dict(),
-            "cursor": run.batches.cursor.to_json(),
+            "cursor": run.batches.cursor,
             "random": {
                 "cpu": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state() if on_cuda else None,
@@ -156,13 +156,13 @@ def _validate(run: TrainingRun, plan: StepPlan) -> None:
     _take_in(run, run.tracker.log(plan.step + 1, row, table="validation"))
 
 
-def _take_in(run: TrainingRun, rows: Iterable[tuple[str, Mapping[str, float]]]) -> None:
+def _take_in(run: TrainingRun, rows: Rows) -> None:
     """Show the rows that became known; stop at one whose loss or norm is not a finite number."""
     for table, row in rows:
         norms = {name: value for name, value in row.items() if name.startswith("gradient_norm_")}
         if not all(math.isfinite(value) for value in (row["loss"], *norms.values())):
             raise _diverged(run, table, row, norms)
-        run.show(table, row)
+    run.show(rows)
 
 
 def _diverged(

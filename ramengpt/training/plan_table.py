@@ -5,10 +5,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from ramengpt.config.optimizer import MomentumConfig
-from ramengpt.config.schedule import ScheduleConfig
 from ramengpt.files import write_bytes
-from ramengpt.training.schedules import StepPlan, plan_run
+from ramengpt.training.schedules import StepPlan
 
 HEADER = (
     "steps",
@@ -22,13 +20,6 @@ HEADER = (
     "frozen steps",
     "tokens so far",
 )
-
-
-def print_plan(
-    schedule: ScheduleConfig, momentum: MomentumConfig, batch_size_multiple: int
-) -> None:
-    """Print the table of a whole run, as `plan_run` plans it."""
-    print(plan_table(plan_run(schedule, momentum, batch_size_multiple)))  # noqa: T201
 
 
 def plan_phases(plans: Sequence[StepPlan]) -> list[list[StepPlan]]:

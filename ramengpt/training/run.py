@@ -1,9 +1,11 @@
 """One run from start to end: hold its lock, train, write its outputs, let go of its checkpoints."""
 
 from ramengpt.config import Config
+from ramengpt.progress import say
 from ramengpt.training.checkpoint import CheckpointFolder
 from ramengpt.training.fingerprint import run_fingerprint
 from ramengpt.training.interruption import stop_on_signals
+from ramengpt.training.live_view import LiveView, run_summary
 from ramengpt.training.loop import fit
 from ramengpt.training.plan_table import write_plan
 from ramengpt.training.run_folders import RunFolders
@@ -38,11 +40,14 @@ def train(config: Config, options: RunOptions, folders: RunFolders) -> None:
     checkpoints = CheckpointFolder(folders.checkpoints / fingerprint, config.train.checkpoints_kept)
     with run_lock(checkpoints.folder), stop_on_signals() as stop:
         write_plan(plans, folders.results / "plan.csv")
-        with prepared_run(
-            config, options, data, folders, checkpoints=checkpoints, show=lambda table, row: None
-        ) as run:
+        total_tokens = plans[-1].tokens_before + plans[-1].tokens
+        with (
+            LiveView(len(plans), total_tokens) as view,
+            prepared_run(
+                config, options, data, folders, checkpoints=checkpoints, show=view.show
+            ) as run,
+        ):
             fit(run, stop)
-        run.tracker.close()
         export_weights(
             run.model,
             folders.models,
@@ -51,3 +56,4 @@ def train(config: Config, options: RunOptions, folders: RunFolders) -> None:
             run=settings,
         )
         checkpoints.remove()
+    say(run_summary(run.tracker.metrics(), folders.models, folders.results))

@@ -1,9 +1,8 @@
 """From params.yaml and the data on disk to a run, and from a finished run to its outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import torch
 
 from ramengpt.config import Config
 from ramengpt.config.base import Section
-from ramengpt.data.batcher import START, Cursor, check_documents
+from ramengpt.data.batcher import START, BatchRequest, Cursor
 from ramengpt.data.bos_index import INDEX_FILE, INDEX_FOLDER, check_index
+from ramengpt.data.loader import TrainingBatches, ValidationBatch, validation_batches
 from ramengpt.data.manifest import MANIFEST_PATH, read_manifest
 from ramengpt.data.split import SplitShards
 from ramengpt.data.store import locate_store
@@ -31,10 +31,9 @@ from ramengpt.model.gpt import GPT
 from ramengpt.model.parameters import set_multipliers
 from ramengpt.optimizers import OptimizerSet, build_optimizers
 from ramengpt.progress import say
-from ramengpt.training.batches import training_batches, validation_batches
 from ramengpt.training.checkpoint import CheckpointFolder
 from ramengpt.training.clock import StepClock
-from ramengpt.training.loop import Show, TrainingRun, Validation, restore
+from ramengpt.training.loop import Rows, TrainingRun, Validation, restore
 from ramengpt.training.measurements import Measurements
 from ramengpt.training.run_folders import RunFolders
 from ramengpt.training.schedules import StepPlan, plan_run
@@ -110,7 +109,6 @@ def open_data(config: Config) -> Data:
     check_store(manifest, store.folder)
     check_index(manifest)
     train = SplitShards(manifest, "train", store.folder)
-    check_documents(train)
     val = SplitShards(manifest, "val", store.folder)
     return Data(train, ValidationStream(val, config.validation.tokens))
 
@@ -166,7 +164,7 @@ def prepared_run(
     folders: RunFolders,
     *,
     checkpoints: CheckpointFolder,
-    show: Show,
+    show: Callable[[Rows], None],
 ) -> Iterator[TrainingRun]:
     """Build a run, at its start or where its newest checkpoint left it.
 
@@ -176,10 +174,10 @@ def prepared_run(
         data: checked.
         folders: where the run writes.
         checkpoints: of this run alone.
-        show: is told each logged row.
+        show: is told the logged rows.
 
     Yields:
-        The run; the thread that loads its batches lives as long as the block.
+        The run; the thread that loads its batches ends with the block, and its tracker is closed.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     configure(device)
@@ -202,8 +200,13 @@ def prepared_run(
     )
     clock = StepClock(device, state["seconds"] if state else 0.0)
     cursor = Cursor.from_json(state["cursor"]) if state else START
-    with training_batches(data.train, cursor, plans[first_step:], device) as batches:
-        yield TrainingRun(
+    requests = [
+        BatchRequest(plan.micro_batch_tokens, plan.sequence_tokens)
+        for plan in plans[first_step:]
+        for _ in range(plan.micro_batches)
+    ]
+    with TrainingBatches(data.train, cursor, requests, device) as batches:
+        run = TrainingRun(
             model=model,
             loss_function=compiled_loss(config, model, device),
             optimizers=optimizers,
@@ -217,6 +220,10 @@ def prepared_run(
             checkpoints=checkpoints,
             checkpoint_every_steps=config.train.checkpoint_every_steps,
         )
+        try:
+            yield run
+        finally:
+            tracker.close()
 
 
 def compiled_loss(config: Config, model: GPT, device: torch.device) -> LossFunction:
@@ -229,13 +236,11 @@ def compiled_loss(config: Config, model: GPT, device: torch.device) -> LossFunct
 def _validation(
     config: Config, stream: ValidationStream, model: GPT, device: torch.device
 ) -> Validation:
-    batches = partial(
-        validation_batches,
-        stream,
-        config.schedule.micro_batch_tokens,
-        model.max_sequence_tokens,
-        device,
-    )
+    request = BatchRequest(config.schedule.micro_batch_tokens, model.max_sequence_tokens)
+
+    def batches() -> Iterator[ValidationBatch]:
+        return validation_batches(stream, request, device)
+
     window_tokens = config.schedule.window.validation_tokens
     return Validation(batches, window_tokens, config.validation.every_steps)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ramengpt.data.loader import Batch
 from ramengpt.optimizers import OptimizerSet
-from ramengpt.training.batches import Batch
 from ramengpt.training.schedules import StepPlan
 
 LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ramengpt.training.batches import ValidationBatch
+from ramengpt.data.loader import ValidationBatch
 
 
 class EvaluatedModel(Protocol):
