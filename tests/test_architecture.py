@@ -26,6 +26,7 @@ LAYERS = {
         "ramengpt.optimizers",
         "ramengpt.kernels",
     },
+    "ramengpt.comparison": {"ramengpt.comparison", "ramengpt.training"},
     "ramengpt.config": {"ramengpt.config"},
     "ramengpt.device": set(),
 }

@@ -7,7 +7,7 @@ import torch
 
 from ramengpt.config.tracking import TrackingConfig
 from ramengpt.training.tracking import Tracker, tracker
-from ramengpt.training.tracking.table import LogTable
+from ramengpt.training.log_table import LogTable
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,108 @@
+"""Lay a comparison out: one HTML page that needs no other file, and the same in Markdown."""
+
+import base64
+import html
+from pathlib import Path
+
+from ramengpt.comparison.pictures import Picture, loss_pictures
+from ramengpt.comparison.runs import ComparedRun
+from ramengpt.comparison.tables import TextTable, params_table, reached_table, results_table
+from ramengpt.files import write_bytes
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px;
+       margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+.table { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
+th { font-weight: 600; border-bottom: 2px solid #888; }
+th:first-child, td:first-child { text-align: left; }
+tbody tr:hover { background: #f5f7fa; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(460px, 1fr)); gap: 1rem; }
+img { width: 100%; }
+p { color: #555; }
+"""
+SAME = "All parameters that the stages depend on are the same."
+LEGEND = "Differences (Δ) are from the first run."
+
+
+def write_comparison(runs: list[ComparedRun], folder: Path) -> list[Path]:
+    """Write compare.html, compare.md and the pictures.
+
+    Args:
+        runs: at least one; the first is what the others are held against.
+        folder: made if missing.
+
+    Returns:
+        The files, the page first.
+    """
+    pictures = loss_pictures(runs)
+    files = {
+        folder / "compare.html": html_page(runs, pictures).encode(),
+        folder / "compare.md": markdown_page(runs, pictures).encode(),
+        **{folder / "compare" / picture.name: picture.svg for picture in pictures},
+    }
+    for path, content in files.items():
+        write_bytes(path, content)
+    return list(files)
+
+
+def html_page(runs: list[ComparedRun], pictures: list[Picture]) -> str:
+    """The page, pictures inside it."""
+    title = html.escape(" · ".join(run.name for run in runs))
+    images = "".join(
+        f'<img alt="{html.escape(picture.title)}" '
+        f'src="data:image/svg+xml;base64,{base64.b64encode(picture.svg).decode()}">'
+        for picture in pictures
+    )
+    params = params_table(runs)
+    reached = reached_table(runs)
+    differences = _html_table(params) if params.rows else f"<p>{SAME}</p>"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>\n'
+        f"<h1>{title}</h1>\n<h2>Results</h2>\n{_html_table(results_table(runs))}\n<p>{LEGEND}</p>\n"
+        f"{_html_table(reached) if reached.rows else ''}\n"
+        f"<h2>Parameters that differ</h2>\n{differences}\n"
+        f'<h2>Loss</h2>\n<div class="pictures">{images}</div>\n</body></html>\n'
+    )
+
+
+def markdown_page(runs: list[ComparedRun], pictures: list[Picture]) -> str:
+    """The page with links to the pictures' files."""
+    params = params_table(runs)
+    reached = reached_table(runs)
+    parts = [
+        f"# {' · '.join(_plain(run.name) for run in runs)}",
+        "## Results",
+        _markdown_table(results_table(runs)),
+        LEGEND,
+        *([_markdown_table(reached)] if reached.rows else []),
+        "## Parameters that differ",
+        _markdown_table(params) if params.rows else SAME,
+        "## Loss",
+        *(f"![{picture.title}](compare/{picture.name})" for picture in pictures),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _html_table(table: TextTable) -> str:
+    def row(cells: list[str], tag: str) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    body = "\n".join(row(cells, "td") for cells in table.rows)
+    return (
+        f'<div class="table"><table><thead>{row(table.header, "th")}</thead>\n'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _markdown_table(table: TextTable) -> str:
+    align = ["---", *("---:" for _ in table.header[1:])]
+    lines = [table.header, align, *table.rows]
+    return "\n".join(f"| {' | '.join(map(_plain, cells))} |" for cells in lines)
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

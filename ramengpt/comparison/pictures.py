@@ -1,0 +1,94 @@
+"""Loss curves of several runs against steps, tokens and seconds, as SVG."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+from ramengpt.comparison.runs import ComparedRun, Rows
+
+AXES = {"step": "steps", "tokens": "tokens", "seconds": "seconds of training"}
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
+LINES = ("-", "--", "-.", ":")
+MOST_POINTS = 1500
+"""Of a training curve; longer ones are thinned."""
+SMOOTHED_SHARE = 0.02
+"""Of a run's steps: each training loss shown is the mean of this many."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file of the comparison."""
+
+    name: str
+    title: str
+    svg: bytes
+
+
+def loss_pictures(runs: list[ComparedRun]) -> list[Picture]:
+    """Draw one picture for each axis that some run has values on."""
+    return [
+        Picture(f"loss_by_{column}.svg", f"Loss by {label}", _draw(runs, column, label))
+        for column, label in AXES.items()
+        if any(column in row for run in runs for row in run.train[:1] + run.validation[:1])
+    ]
+
+
+def _draw(runs: list[ComparedRun], column: str, label: str) -> bytes:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    with rc_context({"svg.hashsalt": "ramengpt", "font.size": 10, "axes.edgecolor": "#888888"}):
+        figure = Figure(figsize=(8.0, 4.6), layout="constrained")
+        axes = figure.subplots()
+        for number, run in enumerate(runs):
+            colour = COLOURS[number % len(COLOURS)]
+            line = LINES[number // len(COLOURS) % len(LINES)]
+            thin: dict[str, Any] = {"color": colour, "linestyle": line, "alpha": 0.3}
+            axes.plot(*_curve(smoothed(run.train), column), linewidth=1.0, **thin)
+            axes.plot(
+                *_curve(run.validation, column),
+                color=colour, linestyle=line, linewidth=1.8, marker="o", markersize=3.5,
+                label=run.name,
+            )  # fmt: skip
+        axes.set_ylim(*_loss_range(runs))
+        axes.set_xlim(left=0)
+        axes.set_xlabel(label)
+        axes.set_ylabel("loss, nats a token")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=" " if column == "tokens" else ""))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.legend(frameon=False, title="held-out (training behind it)", alignment="left")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _curve(rows: Rows, column: str) -> tuple[list[float], list[float]]:
+    shown = [row for row in rows if column in row]
+    return [row[column] for row in shown], [row["loss"] for row in shown]
+
+
+def smoothed(train: Rows) -> Rows:
+    """Thin a training curve; each loss is the mean of those since a few steps before."""
+    width = max(1, int(len(train) * SMOOTHED_SHARE))
+    stride = -(-len(train) // MOST_POINTS) if train else 1
+    sums = [0.0]
+    for row in train:
+        sums.append(sums[-1] + row["loss"])
+    points = []
+    for end in range(width, len(train) + 1, stride):
+        loss = (sums[end] - sums[end - width]) / width
+        points.append({**train[end - 1], "loss": loss})
+    return points
+
+
+def _loss_range(runs: list[ComparedRun]) -> tuple[float, float]:
+    """From just below the lowest loss to where the slowest run was after a tenth of its way."""
+    curves = [curve for run in runs if (curve := run.validation or run.train)]
+    if not curves:
+        return 0.0, 1.0
+    lowest = min(row["loss"] for run in runs for row in run.validation + smoothed(run.train))
+    early = max(curve[min(len(curve) // 10, len(curve) - 1)]["loss"] for curve in curves)
+    margin = 0.05 * max(early - lowest, 0.1)
+    return lowest - margin, early + margin
