@@ -14,7 +14,8 @@ def run_main(main: Callable[[], None]) -> None:
         main: the command; parses its own arguments.
 
     Raises:
-        SystemExit: a :class:`UserError`'s status after it was printed on standard error, 130 after Ctrl-C, 0 when whoever read standard output has gone.
+        SystemExit: the error's own status after a :class:`UserError` (printed as one line on
+            standard error), 130 after Ctrl-C, 0 when whoever read standard output has gone.
     """
     try:
         main()

@@ -131,7 +131,8 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         if not isinstance(section, Mapping) or name not in section:
             known = section if isinstance(section, Mapping) else ()
             prefix = "".join(f"{parent}." for parent in parents[:depth])
-            raise ConfigError(f"override {override!r}: no key {name!r}{_nearest(prefix, name, known)}")
+            hint = _nearest(prefix, name, known)
+            raise ConfigError(f"override {override!r}: no key {name!r}{hint}")
         if depth < len(parents):
             section = section[name]
     try:
@@ -187,9 +188,8 @@ def _keys_in_file(location: tuple[int | str, ...], raw: Any) -> list[int | str]:
     """Drop from pydantic's location the tags of unions, which the file does not hold."""
     keys: list[int | str] = []
     for position, part in enumerate(location):
-        if isinstance(raw, Mapping) and part in raw:
-            raw = raw[part]
-        elif isinstance(raw, list) and isinstance(part, int):
+        is_key = isinstance(raw, Mapping) and part in raw
+        if is_key or (isinstance(raw, list) and isinstance(part, int)):
             raw = raw[part]
         elif position < len(location) - 1:
             continue
