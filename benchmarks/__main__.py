@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.report import Report
 
-PARTS = {"kernels": True, "train_step": True}
+PARTS = {"kernels": True, "train_step": True, "optimizer_step": True}
 """Modules of this package with `measure(report)`, and whether they need a GPU."""
 
 

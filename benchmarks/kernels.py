@@ -136,25 +136,20 @@ def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, wi
     weights = torch.full((chunk,), 1 / tokens, device="cuda")
     grad_x, grad_weight = torch.empty_like(x), weight.float()
 
-    def gradient() -> None:
-        cuda._gradient_kernel[(chunk,)](
-            *(z, sums, targets, weights, PADDED, VOCABULARY),
-            *softcap,
-            APPROXIMATE=True,
-            BLOCK_COLUMNS=4096,
-            num_warps=8,
-        )
-
     pieces: dict[str, Callable[[], object]] = {
         "z = x W^T by cuBLAS": lambda: torch.mm(x, weight.T, out=z),
-        "dz from z, in place": gradient,
+        "dz from z, in place": lambda: cuda.gradient_in_place(
+            z, sums, targets, weights, VOCABULARY, softcap, True
+        ),
         "dx = dz W by cuBLAS": lambda: torch.mm(z, weight, out=grad_x),
         "dW += dz^T x by cuBLAS, float32": lambda: add_product(grad_weight, z.T, x),
     }
     nothing = x.new_empty(0)
     sums_alone = partial(cuda.logits_and_sums, x, weight, nothing, sums, VOCABULARY, softcap)
     both = partial(cuda.logits_and_sums, x, weight, z, sums, VOCABULARY, softcap)
-    recompute = partial(cuda.launch, x, weight, z, sums, VOCABULARY, softcap, "gradient", True)
+    recompute = partial(
+        cuda.gradient_from_x, x, weight, z, sums, targets, weights, VOCABULARY, softcap, True
+    )
     first = _tile(TILES[0])
     pieces |= {
         "z and sums, exact": partial(both, False, first),
@@ -165,7 +160,7 @@ def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, wi
         pieces |= {
             f"z and sums, tile {numbers}": partial(both, True, tile),
             f"sums, tile {numbers}": partial(sums_alone, True, tile),
-            f"dz from x, tile {numbers}": partial(recompute, tile, targets, weights),
+            f"dz from x, tile {numbers}": partial(recompute, tile),
         }
     for name, function in pieces.items():
         if report.time_left():

@@ -21,8 +21,10 @@ pytestmark = [
 @pytest.mark.parametrize(
     ("tokens", "width", "rows", "vocabulary"), [(200, 72, 200, 190), (64, 32, 128, 128)]
 )
-def test_head(dtype, tokens, width, rows, vocabulary, monkeypatch):
+@pytest.mark.parametrize("recompute", [False, True])
+def test_head(dtype, tokens, width, rows, vocabulary, recompute, monkeypatch):
     monkeypatch.setattr(softcapped_cross_entropy_cuda, "CHUNK_TOKENS", 96)
+    monkeypatch.setattr(softcapped_cross_entropy_cuda, "RECOMPUTE_WIDTH", 1000 * recompute)
     x, weight, targets, weights = head_inputs(tokens, width, rows, vocabulary, dtype)
     arguments = (x, weight, targets, weights, vocabulary, *SOFTCAP)
     losses, grad_x, grad_weight = softcapped_cross_entropy_cuda.chunked_on_cuda(*arguments, True)
@@ -62,21 +64,3 @@ def test_mlp_products(dtype):
     assert relative_error(h, z.relu().square()) < TOLERANCES[dtype]
     dz = relu_squared_mlp.launch_product(x, weight, h)
     assert relative_error(dz, 2 * z.relu() * z) < TOLERANCES[dtype]
-
-
-def test_head_by_recomputing_the_logits(dtype):
-    tokens, width, rows, vocabulary = 70, 40, 150, 140
-    x, weight, targets, weights = head_inputs(tokens, width, rows, vocabulary, dtype)
-    scale, shift, divisor = SOFTCAP
-    softcap = (scale / 2, 0.5 / divisor, 0.5 * shift / divisor)
-    sums, z = torch.empty(tokens), torch.empty(tokens, rows)
-    cuda = softcapped_cross_entropy_cuda
-    cuda.logits_and_sums(x, weight, x.new_empty(0), sums, vocabulary, softcap, False)
-    tile = cuda.product_tile(dtype)
-    cuda.launch(x, weight, z, sums, vocabulary, softcap, "gradient", False, tile, targets, weights)
-    x, weight = x.double().requires_grad_(), weight.double()
-    loss, _ = softcapped_cross_entropy_reference(
-        x, weight, targets, weights.double(), vocabulary, *SOFTCAP
-    )
-    (expected,) = torch.autograd.grad(loss, x)
-    assert relative_error(z.double() @ weight, expected) < 1e-5

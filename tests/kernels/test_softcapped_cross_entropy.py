@@ -150,11 +150,12 @@ def test_what_does_not_fit_is_refused(change, message):
         (torch.float32, torch.float32, 1e-5),
     ],
 )
-@pytest.mark.parametrize("weighted", [False, True])
-def test_on_gpu(dtype, weight_dtype, tolerance, weighted, monkeypatch):
+@pytest.mark.parametrize(("weighted", "recompute"), [(False, False), (True, True)])
+def test_on_gpu(dtype, weight_dtype, tolerance, weighted, recompute, monkeypatch):
     from ramengpt.kernels import softcapped_cross_entropy_cuda
 
     monkeypatch.setattr(softcapped_cross_entropy_cuda, "CHUNK_TOKENS", 384)
+    monkeypatch.setattr(softcapped_cross_entropy_cuda, "RECOMPUTE_WIDTH", 1000 * recompute)
     x, weight, targets, weights = head_inputs(1000, 200, 1096, 1000, dtype, "cuda")
     weights = weights if weighted else None
     found = ours(x, weight.to(weight_dtype), targets, weights, 1000, upstream=3.0)
