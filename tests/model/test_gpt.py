@@ -1,5 +1,7 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ramengpt.model.gpt import GPT
 from tests.model.reference import reference_logits
@@ -49,6 +51,22 @@ def test_every_document_is_as_if_it_were_alone():
     split = [x.split(lengths) for x in (tokens, targets, positions)]
     alone = torch.cat([model.token_losses(*document) for document in zip(*split, strict=True)])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)  # token losses are float32
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    st.lists(st.one_of(st.integers(1, 9), st.integers(100, 300)), min_size=1, max_size=6),
+    st.sampled_from(["SL-L", "LSLS", "SSSS", "LLLL"]),
+    st.sampled_from([128, 256, 384]),
+)
+def test_random_documents_are_as_if_they_were_alone(lengths, pattern, window):
+    config = tiny_config(attention_pattern=pattern, value_embedding_pattern="a---")
+    model = tiny_model(config, window=window)
+    tokens, _, positions = packed(lengths)
+    together = model.logits(tokens, positions)
+    documents = zip(tokens.split(lengths), positions.split(lengths), strict=True)
+    alone = torch.cat([model.logits(*document) for document in documents])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("changed", [0, 1, 2, 3])

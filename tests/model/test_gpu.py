@@ -97,7 +97,7 @@ def test_flex_alone_is_compiled_where_the_network_is_not():
     torch._dynamo.reset()
     with torch._dynamo.config.patch(error_on_recompile=True):
         for backend in ("flex", "sdpa"):
-            config = {"attention_pattern": "LLLL", "key_offset": False}
+            config = {"attention_pattern": "LLLL", "value_embedding_pattern": "abba"}
             model = network(backend, torch.float32, **config)
             for window in (256, 384):
                 model.set_window(window)
