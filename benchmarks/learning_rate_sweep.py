@@ -14,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ramengpt.config import load_config
 from ramengpt.files import write_bytes
@@ -102,9 +103,9 @@ def sweep(points: list[Point], settings: list[str], folder: Path) -> dict[Point,
         ValueError: the folder's runs had other settings.
     """
     record = folder / "sweep.json"
-    saved = (
-        json.loads(record.read_text()) if record.exists() else {"settings": settings, "runs": []}
-    )
+    saved: dict[str, Any] = {"settings": settings, "runs": []}
+    if record.exists():
+        saved = json.loads(record.read_text())
     if saved["settings"] != settings:
         raise ValueError(
             f"{record}: its runs had --set {saved['settings']}, not {settings}; give another --out"

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from ramengpt.training.plan_table import plan_phases, plan_table, print_plan, write_plan
+from ramengpt.training.plan_table import plan_phases, plan_table, write_plan
 from ramengpt.training.schedules import plan_run
 from tests.training.test_schedules import MOMENTUM, schedule
 
@@ -24,11 +24,6 @@ def test_table_has_a_row_for_each_phase_and_the_total() -> None:
     assert cells[1:5] == ["20-23", "1,024", "4", "256"]
     assert cells[8] == "tied"
     assert lines[-1] == "50 steps, 58,880 tokens"
-
-
-def test_printed_plan_is_that_table(capsys) -> None:
-    print_plan(schedule(), MOMENTUM, 2)
-    assert capsys.readouterr().out == plan_table(plan_run(schedule(), MOMENTUM, 2)) + "\n"
 
 
 def test_ramps_show_both_ends() -> None:
