@@ -21,6 +21,7 @@ from torch import Tensor
 from ramengpt.data.batcher import Int32
 
 RING_BUFFERS = 4
+CLOSED = "the preloader was closed"
 
 Note = TypeVar("Note")  # what the thread says about a batch besides its tokens
 Fill = Callable[[Int32], Note]
@@ -76,19 +77,23 @@ class Preloader(Generic[Note]):
         self._thread.start()
 
     def _work(self, jobs: Iterator[tuple[int, Fill[Note]]]) -> None:
-        """The thread: fill buffers until the jobs end, one fails, or close() is called."""
+        """The thread: until the jobs end, one fails, or close() is called."""
         try:
-            for num_tokens, fill in jobs:
-                buffer = self._free.get()
-                if buffer is None or self._stopped.is_set():
-                    raise RuntimeError("the preloader was closed")
-                # One flat block a batch, so that it is copied to the device in one piece.
-                batch_3T = buffer.view(-1)[: 3 * num_tokens].view(3, num_tokens)
-                note = fill(batch_3T.numpy())
-                self._ready.put(_Filled(buffer, num_tokens, note))
+            for filled in self._fill_buffers(jobs):
+                self._ready.put(filled)
             self._ready.put(_Ended(None))
         except BaseException as error:
             self._ready.put(_Ended(error))
+
+    def _fill_buffers(self, jobs: Iterator[tuple[int, Fill[Note]]]) -> Iterator[_Filled[Note]]:
+        """A generator, since Python turns a StopIteration that escapes from one into an error."""
+        for num_tokens, fill in jobs:
+            buffer = self._free.get()
+            if buffer is None or self._stopped.is_set():
+                raise RuntimeError(CLOSED)
+            # One flat block a batch, so that it is copied to the device in one piece.
+            batch_3T = buffer.view(-1)[: 3 * num_tokens].view(3, num_tokens)
+            yield _Filled(buffer, num_tokens, fill(batch_3T.numpy()))
 
     def __iter__(self) -> Self:
         return self
@@ -150,10 +155,11 @@ class Preloader(Generic[Note]):
         self._stopped.set()
         self._free.put(None)
         self._thread.join()
-        self._end = _Ended(RuntimeError("the preloader was closed"))
+        self._end = _Ended(RuntimeError(CLOSED))
         for event, _ in self._copying:
             event.synchronize()
         self._copying.clear()
+        self._ready, self._free = queue.SimpleQueue(), queue.SimpleQueue()
         self._ahead = None
 
     def __enter__(self) -> Self:

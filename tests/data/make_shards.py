@@ -71,3 +71,8 @@ def indexed(tokens: Sequence[int]) -> IndexedShard:
     """A shard in memory, its documents found by looking at every token."""
     starts = [place for place, token in enumerate(tokens) if token == BOS]
     return IndexedShard(np.array(tokens, dtype=np.uint16), np.array(starts, dtype=np.int64))
+
+
+def open_files() -> int:
+    """How many files this process holds open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
