@@ -25,8 +25,8 @@ from torch import Tensor
 from benchmarks.ceilings import Ceilings, measure_ceilings
 from benchmarks.report import Report
 from ramengpt.config import Config, load_config
+from ramengpt.data.loader import Batch
 from ramengpt.model.gpt import GPT
-from ramengpt.training.batches import Batch
 from ramengpt.training.schedules import StepPlan, plan_run
 from ramengpt.training.step import train_step
 
