@@ -5,7 +5,9 @@ python -m benchmarks --only kernels --seconds 120
 
 import argparse
 import importlib
+import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,10 +32,12 @@ def main() -> None:
     for part in chosen:
         if PARTS[part] and not torch.cuda.is_available():
             print(f"{part}: skipped, it needs a GPU", flush=True)
-        elif report.time_left():
-            importlib.import_module(f"benchmarks.{part}").measure(report)
+        else:
+            module = importlib.import_module(f"benchmarks.{part}")
+            report.attempt(part, partial(module.measure, report))
     stamp = time.strftime("%Y%m%d-%H%M%S")
     report.write(arguments.json or Path("results/benchmarks") / f"{stamp}.json")
+    sys.exit(1 if report.failures else 0)
 
 
 if __name__ == "__main__":

@@ -33,17 +33,11 @@ def measure(report: Report) -> None:
     ceilings = measure_ceilings(report)
     for preset, (tokens, width) in TOKENS_WIDTH.items():
         for part in (head, head_pieces, mlp):
-            if report.time_left():
-                part(report, ceilings, preset, tokens, width)
-                torch.cuda.empty_cache()
-    for batch, rows, columns in (
-        (24, 256, 256),
-        (12, 256, 1024),
-        (24, 768, 3072),
-        (48, 1024, 1024),
-    ):
-        if report.time_left():
-            symmetric(report, ceilings, batch, rows, columns)
+            name = f"{part.__name__}, {preset}"
+            report.attempt(name, partial(part, report, ceilings, preset, tokens, width))
+            torch.cuda.empty_cache()
+    for shape in ((24, 256, 256), (12, 256, 1024), (24, 768, 3072), (48, 1024, 1024)):
+        report.attempt(f"symmetric, {shape}", partial(symmetric, report, ceilings, *shape))
 
 
 def _random(*shape: int, scale: float = 1.0, dtype: torch.dtype = torch.bfloat16) -> Tensor:

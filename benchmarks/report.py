@@ -5,6 +5,7 @@ import os
 import platform
 import statistics
 import time
+import traceback
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ class Report:
             limit_seconds: nothing new begins after this long.
         """
         self.rows: list[dict[str, Any]] = []
+        self.failures = 0
         self.deadline = time.monotonic() + limit_seconds
 
     def time_left(self) -> bool:
@@ -38,6 +40,18 @@ class Report:
         self.rows.append({"part": part, "name": name} | figures)
         cells = [f"{key} {_short(value)}" for key, value in figures.items() if value is not None]
         print(f"{name:<48} " + "   ".join(cells), flush=True)
+
+    def attempt(self, part: str, measurement: Callable[[], None]) -> None:
+        """Run a measurement if there is time; if it fails, say so and let the others go on."""
+        if not self.time_left():
+            print(f"{part}: left out, no time", flush=True)
+            return
+        try:
+            measurement()
+        except Exception as error:  # whatever a card or a compiler comes up with
+            traceback.print_exc()
+            self.failures += 1
+            self.add(part, "failed", error=f"{type(error).__name__}: {error}"[:300])
 
     def write(self, path: Path) -> None:
         """Write everything, with the machine and the versions, by way of a temporary file."""

@@ -47,6 +47,22 @@ def test_a_report_prints_at_once_and_writes_json(tmp_path, capsys):
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["figures.json"]
 
 
+def test_a_failing_measurement_is_reported_and_the_next_one_runs(capsys):
+    def fails() -> None:
+        raise RuntimeError("out of shared memory")
+
+    report = Report(limit_seconds=60)
+    report.attempt("first", fails)
+    report.attempt("second", lambda: report.add("second", "runs", ms=1.0))
+    assert report.failures == 1
+    assert [row["part"] for row in report.rows] == ["first", "second"]
+    assert report.rows[0]["error"] == "RuntimeError: out of shared memory"
+    late = Report(limit_seconds=0)
+    late.attempt("third", fails)
+    assert late.rows == []
+    assert "third: left out, no time" in capsys.readouterr().out
+
+
 def test_nan_never_passes_for_a_small_error():
     poisoned = torch.tensor([1.0, float("nan")])
     assert not relative_error(poisoned, torch.ones(2)) < 1
