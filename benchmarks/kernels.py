@@ -234,14 +234,15 @@ def symmetric(report: Report, ceilings: Ceilings, batch: int, rows: int, columns
     report.title(f"symmetric products, {batch} matrices of {rows} x {columns}")
     x = _random(batch, rows, columns, scale=columns**-0.5)
     a = ours.symmetric_product(x)
+    exact_product = ours.symmetric_product_reference(x.float())
     exact = ours.symmetric_quadratic_reference(a.float(), -2.0, 0.5)
     cases: dict[str, tuple[Callable[[], Tensor], Tensor, float]] = {
-        "X X^T": (
-            lambda: ours.symmetric_product(x),
-            ours.symmetric_product_reference(x.float()),
+        "X X^T": (lambda: ours.symmetric_product(x), exact_product, columns),
+        "X X^T by cuBLAS": (
+            lambda: ours.symmetric_product_reference(x),
+            exact_product,
             columns,
         ),
-        "X X^T by cuBLAS": (lambda: ours.symmetric_product_reference(x), a, columns),
         "b A + c A A": (lambda: ours.symmetric_quadratic(a, -2.0, 0.5), exact, rows),
         "b A + c A A by cuBLAS": (
             lambda: torch.baddbmm(a, a, a, beta=-2.0, alpha=0.5),
