@@ -52,7 +52,7 @@ class MLP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         units, width = config.ffn_units, config.width
-        self.activation = ACTIVATIONS.get(config.activation)
+        self.activation = ACTIVATIONS.get(config.activation)  # None for relu_squared
         self.gated = config.gated
         if config.gated:
             self.weight_in = make_parameter("mlp_in", 2 * units, width, residual_dims=(1, 1))
@@ -64,10 +64,10 @@ class MLP(nn.Module):
         """Map [T, D], normed, to [T, D], to be added to the residual stream."""
         if self.activation is None:
             return linear_relu_squared_mlp(x_TD, self.weight_in, self.weight_out)
-        hidden = F.linear(x_TD, self.weight_in.to(x_TD.dtype))
+        hidden_TF = F.linear(x_TD, self.weight_in.to(x_TD.dtype))
         if self.gated:
-            gate_TF, value_TF = hidden.chunk(2, dim=-1)
+            gate_TF, value_TF = hidden_TF.chunk(2, dim=-1)
             hidden_TF = self.activation(gate_TF) * value_TF
         else:
-            hidden_TF = self.activation(hidden)
+            hidden_TF = self.activation(hidden_TF)
         return hidden_TF @ self.weight_out.to(x_TD.dtype)
