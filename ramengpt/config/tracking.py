@@ -15,9 +15,10 @@ class TrackingConfig(Section):
             reached; `offline` keeps them on disk only; `disabled` never imports wandb. The
             environment variable WANDB_MODE, with the same three values, takes precedence.
         wandb_project: project that the wandb run belongs to.
-        log_every_steps: steps between two transfers of logged values from the device to the host;
+        log_every_steps: most steps between two transfers of logged values from a GPU to the host;
             every step is still logged.
-        write_every_seconds: least time between two rewrites of the files that DVC reads.
+        write_every_seconds: least time between two rewrites of the files that DVC reads, and most
+            time between two such transfers.
     """
 
     wandb: Literal["online", "offline", "disabled"]

@@ -7,6 +7,7 @@ copied to the host together now and then, and read once the copy is known to be 
 Shapes: N values gathered from the rows of one transfer.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -46,12 +47,17 @@ class _Transfer:
 class DeferredRows:
     """A queue of rows, given back in the order they were put in, all their values as floats.
 
+    Where there is no CUDA, rows are known as soon as they are put in.
+
     Args:
-        rows_a_transfer: number of rows that are copied to the host together.
+        rows_a_transfer: most rows that are copied to the host together.
+        seconds_a_transfer: fewer are copied together once this time has passed since the last copy.
     """
 
-    def __init__(self, rows_a_transfer: int) -> None:
+    def __init__(self, rows_a_transfer: int, seconds_a_transfer: float) -> None:
         self._rows_a_transfer = rows_a_transfer
+        self._seconds_a_transfer = seconds_a_transfer
+        self._last_transfer_seconds = time.monotonic()
         self._rows: list[_LoggedRow] = []
         self._gathered: list[Tensor] = []
         self._transfers: deque[_Transfer] = deque()
@@ -77,7 +83,12 @@ class DeferredRows:
             for name, value in values.items()
         }
         self._rows.append(_LoggedRow(table, known, list(on_device)))
-        if len(self._rows) >= self._rows_a_transfer:
+        waited_seconds = time.monotonic() - self._last_transfer_seconds
+        if (
+            not torch.cuda.is_initialized()
+            or len(self._rows) >= self._rows_a_transfer
+            or waited_seconds >= self._seconds_a_transfer
+        ):
             self._send()
 
     def take(self, *, wait: bool = False) -> list[Row]:
@@ -113,6 +124,7 @@ class DeferredRows:
             done.record()
         self._transfers.append(_Transfer(self._rows, arriving, done))
         self._rows, self._gathered = [], []
+        self._last_transfer_seconds = time.monotonic()
 
 
 def _resolve(transfer: _Transfer) -> list[Row]:

@@ -57,7 +57,7 @@ class Tracker:
         self._directory = directory
         self._write_every_seconds = config.write_every_seconds
         self._tables = {name: LogTable(state.get(name, "")) for name in TABLES}
-        self._deferred = DeferredRows(config.log_every_steps)
+        self._deferred = DeferredRows(config.log_every_steps, config.write_every_seconds)
         self._wandb: WandbRun | None = start_wandb(
             config, run_config, wandb_directory, state.get("wandb_run_id", "")
         )
@@ -78,8 +78,8 @@ class Tracker:
             table: `train` or `validation`.
 
         Returns:
-            The rows, of either table, whose values became known since the last call: some steps
-            late on CUDA, at most twice `log_every_steps`.
+            The rows, of either table, whose values became known since the last call: at once on
+            the CPU, some steps late on CUDA, at most twice `log_every_steps`.
         """
         self._deferred.put(table, {"step": step, **row})
         return self._collect(wait=False)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ramengpt.config.tracking import TrackingConfig
-from ramengpt.training.tracking import Tracker, tracker
 from ramengpt.training.log_table import LogTable
+from ramengpt.training.tracking import Tracker, tracker
 
 
 @pytest.fixture(autouse=True)
@@ -86,38 +86,24 @@ def test_the_state_survives_a_checkpoint_file(tmp_path):
     assert torch.load(tmp_path / "state.pt", weights_only=True) == tracker.state()
 
 
-def test_rows_come_back_once_when_their_values_are_known(tmp_path):
-    tracker = start(tmp_path, every=4)
-    assert tracker.log(1, train_row(1)) == []
-    assert tracker.log(2, train_row(2)) == []
-    assert [row["step"] for _, row in tracker.flush()] == [1, 2]
-    assert tracker.flush() == []
-    returned = [row for step in range(3, 7) for _, row in tracker.log(step, train_row(step))]
-    assert [row["step"] for row in returned] == [3, 4, 5, 6]
-    assert returned[0]["loss"] == pytest.approx(1 / 3)
-
-
-def test_a_value_is_taken_when_it_is_logged_even_if_its_memory_is_reused(tmp_path):
+def test_rows_come_back_once_and_at_once_without_a_gpu(tmp_path):
     tracker = start(tmp_path)
-    loss = torch.tensor(1.0)
-    tracker.log(1, {"loss": loss})
-    loss.fill_(math.nan)
-    ((_, row),) = tracker.flush()
-    assert row["loss"] == 1.0
+    returned = [tracker.log(step, train_row(step)) for step in (1, 2)]
+    assert [[row["step"] for _, row in rows] for rows in returned] == [[1], [2]]
+    assert returned[1][0][1]["loss"] == 0.5
+    assert tracker.flush() == tracker.close() == []
 
 
-def test_functions_are_called_late_and_in_order(tmp_path):
+def test_functions_are_called_in_order(tmp_path):
     calls = []
 
     def measure(name: str) -> float:
         calls.append(name)
         return len(calls)
 
-    tracker = start(tmp_path)
-    tracker.log(1, {"first": lambda: measure("first"), "second": lambda: measure("second")})
-    assert calls == []
-    ((_, row),) = tracker.flush()
-    assert row == {"step": 1, "first": 1, "second": 2}
+    row = {"first": lambda: measure("first"), "second": lambda: measure("second")}
+    ((table, known),) = start(tmp_path).log(1, row)
+    assert (table, known) == ("train", {"step": 1, "first": 1, "second": 2})
 
 
 def test_files_are_rewritten_during_the_run_but_not_at_every_step(tmp_path, monkeypatch):
@@ -138,12 +124,14 @@ def test_files_are_rewritten_during_the_run_but_not_at_every_step(tmp_path, monk
 def test_device_values_arrive_without_a_synchronisation(tmp_path):
     tracker = start(tmp_path, every=4)
     values = torch.arange(1, 41, device="cuda", dtype=torch.float32)
+    reused = torch.zeros((), device="cuda")
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         returned = []
         for step in range(1, 41):
-            row = {"loss": values[step - 1], "norm": values[step - 1].bfloat16(), "tokens": step}
+            reused.copy_(values[step - 1])
+            row = {"loss": reused, "norm": values[step - 1].bfloat16(), "tokens": step}
             returned += tracker.log(step, row)
     finally:
         torch.cuda.set_sync_debug_mode("default")
