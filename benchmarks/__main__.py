@@ -14,7 +14,13 @@ import torch
 
 from benchmarks.report import Report
 
-PARTS = {"kernels": True, "train_step": True, "optimizer_step": True}
+PARTS = {
+    "kernels": True,
+    "train_step": True,
+    "optimizer_step": True,
+    "index": False,
+    "loader": False,
+}
 """Modules of this package with `measure(report)`, and whether they need a GPU."""
 
 

@@ -21,7 +21,8 @@ from ramengpt.files import atomic_writer, write_bytes
 
 INDEX_FOLDER = Path("data/index")
 INDEX_FILE = "index.json"
-CHUNK_TOKENS = 2**18  # a chunk's comparison stays in a core's cache
+CHUNK_TOKENS = 2**20  # large enough that calls cost nothing, small enough for a core's cache
+ROWS = 8
 MEND = "run `python -m pipeline.index`"
 
 Offsets = NDArray[np.int64]
@@ -47,26 +48,26 @@ class IndexEntry:
 def scan_documents(tokens: Tokens, chunk_tokens: int = CHUNK_TOKENS) -> Iterator[Offsets]:
     """Find the BOS tokens of a shard in one pass.
 
-    Eight comparisons at a time are looked at as one integer, which passes over the text between two
-    documents at the speed of the comparison.
+    BOS is the highest token id: the maximum of eight tokens says whether one of them can be it,
+    and only those few eights are looked at again.
 
     Args:
         tokens: uint16 [number of tokens], mapped or not.
-        chunk_tokens: how many to look at at once, a multiple of 8.
+        chunk_tokens: how many to look at at once.
 
     Yields:
         int64 [documents of a chunk], offsets from the shard's first token, ascending.
     """
     plain = tokens.view(np.ndarray)
-    is_bos = np.zeros(chunk_tokens, dtype=np.bool_)
-    in_word = np.arange(8)
     for start in range(0, plain.size, chunk_tokens):
         chunk = plain[start : start + chunk_tokens]
-        is_bos[chunk.size :] = False
-        np.equal(chunk, np.uint16(BOS_TOKEN), out=is_bos[: chunk.size])
-        words = np.flatnonzero(is_bos.view(np.uint64) != 0)
-        candidates = (8 * words[:, None] + in_word).ravel()
-        yield start + candidates[is_bos[candidates]]
+        columns = chunk.size // ROWS
+        rows = chunk[: ROWS * columns].reshape(ROWS, columns)
+        likely = np.flatnonzero(rows.max(axis=0) >= BOS_TOKEN)
+        found = np.flatnonzero(rows.take(likely, axis=1) == BOS_TOKEN)
+        row, place = np.divmod(found, max(1, likely.size))
+        rest = np.flatnonzero(chunk[ROWS * columns :] == BOS_TOKEN)
+        yield start + np.concatenate([columns * row + likely[place], ROWS * columns + rest])
 
 
 def index_path(shard_file: str, folder: Path = INDEX_FOLDER) -> Path:

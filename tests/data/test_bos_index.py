@@ -23,8 +23,8 @@ VAL, FIRST, SECOND = "x_val_000000.bin", "x_train_000001.bin", "x_train_000002.b
 
 
 @given(
-    tokens=st.lists(st.sampled_from([BOS, 0, 1, 50255]), max_size=200),
-    chunk_tokens=st.sampled_from([8, 16, 64, 1024]),
+    tokens=st.lists(st.sampled_from([BOS, 0, 1, 50255, 65535]), max_size=200),
+    chunk_tokens=st.sampled_from([1, 7, 8, 16, 65, 1024]),
 )
 @settings(deadline=None, max_examples=200)
 def test_finds_every_document(tokens, chunk_tokens):

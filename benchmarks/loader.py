@@ -1,0 +1,91 @@
+"""How fast training batches come: packed on one core, and through the preloader to the device."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.index import write_shard_like_fineweb
+from benchmarks.report import Report
+from ramengpt.data.batcher import START, BatchRequest, IndexedShard, fill_batch
+from ramengpt.data.bos_index import scan_documents
+from ramengpt.data.loader import TrainingBatches
+from ramengpt.data.shard import Tokens, open_shard
+
+BATCH_TOKENS = 131_072
+BATCHES = 300
+SEQUENCE_TOKENS = (64, 512, 2048)
+
+
+def naive_batch(
+    tokens: Tokens, starts: list[int], document: int, request: BatchRequest
+) -> tuple[int, np.ndarray]:
+    """The same batch with one slice a document: what a plain loop would do."""
+    num_tokens, sequence_tokens = request
+    batch_3T = np.empty((3, num_tokens), dtype=np.int32)
+    positions = np.arange(sequence_tokens, dtype=np.int32)
+    filled = 0
+    while filled < num_tokens:
+        start, end = starts[document], starts[document + 1]
+        length = min(end - start, sequence_tokens, num_tokens - filled)
+        batch_3T[0, filled : filled + length] = tokens[start : start + length]
+        batch_3T[1, filled : filled + length] = tokens[start + 1 : start + length + 1]
+        batch_3T[2, filled : filled + length] = positions[:length]
+        filled += length
+        document = (document + 1) % (len(starts) - 1)
+    return document, batch_3T
+
+
+def measure(report: Report) -> None:
+    """Packing alone, the plain loop, and the whole way to the device."""
+    report.title(f"loader: batches of {BATCH_TOKENS} tokens, documents as long as FineWeb's")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x_train_000001.bin"
+        write_shard_like_fineweb(path)
+        tokens = open_shard(path)
+        shards = [IndexedShard(tokens, np.concatenate(list(scan_documents(tokens))))]
+        for sequence_tokens in SEQUENCE_TOKENS:
+            request = BatchRequest(BATCH_TOKENS, sequence_tokens)
+            rates = {
+                "fill_batch, one core": _packing_rate(shards, request),
+                "a slice a document, one core": _naive_rate(shards[0], request),
+                "to the device, preloaded": _device_rate(shards, request),
+            }
+            for name, rate in rates.items():
+                report.add(
+                    "loader",
+                    f"{name}, at most {sequence_tokens} a document",
+                    million_tokens_per_second=rate / 1e6,
+                )
+
+
+def _packing_rate(shards: list[IndexedShard], request: BatchRequest) -> float:
+    batch_3T = np.empty((3, request.num_tokens), dtype=np.int32)
+    cursor = fill_batch(shards, START, request.sequence_tokens, batch_3T)
+    start = time.perf_counter()
+    for _ in range(BATCHES):
+        cursor = fill_batch(shards, cursor, request.sequence_tokens, batch_3T)
+    return BATCHES * request.num_tokens / (time.perf_counter() - start)
+
+
+def _naive_rate(shard: IndexedShard, request: BatchRequest) -> float:
+    starts, tokens = shard.offsets.tolist(), shard.tokens.view(np.ndarray)
+    document, _ = naive_batch(tokens, starts, 0, request)
+    start = time.perf_counter()
+    for _ in range(BATCHES):
+        document, _ = naive_batch(tokens, starts, document, request)
+    return BATCHES * request.num_tokens / (time.perf_counter() - start)
+
+
+def _device_rate(shards: list[IndexedShard], request: BatchRequest) -> float:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with TrainingBatches(shards, START, [request] * (BATCHES + 1), device) as batches:
+        next(batches)
+        start = time.perf_counter()
+        for _ in batches:
+            pass
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return BATCHES * request.num_tokens / (time.perf_counter() - start)
