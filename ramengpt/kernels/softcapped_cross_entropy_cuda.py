@@ -126,7 +126,8 @@ def gradient_from_x(
     tile: dict[str, int] | None = None,
 ) -> None:
     """Fill `dz_CV` from the finished sums, multiplying once more; see `logits_and_sums`."""
-    tile = tile or product_tile(x_CD.dtype)
+    # Fewer registers than it would like, so that two programs share a multiprocessor.
+    tile = tile or product_tile(x_CD.dtype) | {"maxnreg": 128}
     extra = {"targets_C": targets_C, "weights_C": weights_C}
     _launch(
         x_CD, weight_VD, dz_CV, sums_C, vocabulary, softcap, "gradient", approximate, tile, **extra
