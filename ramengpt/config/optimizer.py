@@ -99,8 +99,9 @@ class AroConfig(MomentumRuleConfig):
     rule: Literal["aro"]
     update_rms: Positive
     sinkhorn_passes: Count
-    orthogonalisation_passes: Annotated[int, Field(ge=2)]
-    orthogonalisation_shift: Positive
+    shifted_qr_passes: Count
+    plain_qr_passes: Count
+    qr_shift: Positive
 
 
 class AdamRuleConfig(AdamConfig):

@@ -69,8 +69,9 @@ class Aro:
         agreement_NRR = momentum_NRC @ balanced_NRC.mT
         new_NRR, good_N = orthogonal_factor(
             agreement_NRR,
-            self._config.orthogonalisation_passes,
-            self._config.orthogonalisation_shift,
+            self._config.shifted_qr_passes,
+            self._config.plain_qr_passes,
+            self._config.qr_shift,
         )
         rotation_NRR.copy_(torch.where(good_N[:, None, None], new_NRR, rotation_NRR))
         kept_rotations.add_((~good_N).sum())

@@ -1,8 +1,10 @@
 """The orthogonal factor of square matrices by repeated Cholesky QR: matrix products mostly.
 
-Shapes: N matrices of R rows and columns. A single pass fails for ill-conditioned matrices; a first
-one with a shift relative to the norm cannot, and the following ones restore orthogonality
-(Fukaya et al., "Shifted Cholesky QR", SIAM J. Sci. Comput. 2020).
+Shapes: N matrices of R rows and columns. A plain pass fails for ill-conditioned matrices; one with
+a shift relative to the norm cannot, and improves the condition by about 1 / sqrt(shift), so that
+plain passes after it succeed (Fukaya et al., "Shifted Cholesky QR", SIAM J. Sci. Comput. 2020). A
+second shifted one brings in the momenta of real training, whose smallest singular values are lost
+in float32: their directions come out orthogonal to the others, as a Householder QR's would.
 """
 
 from collections.abc import Iterator
@@ -22,29 +24,34 @@ LARGEST_LAST_DEFECT = 0.1
 then that pass is exact to roundoff."""
 
 
-def orthogonal_factor(matrix_NRR: Tensor, passes: int, shift: float) -> tuple[Tensor, Tensor]:
+def orthogonal_factor(
+    matrix_NRR: Tensor, shifted_passes: int, plain_passes: int, shift: float
+) -> tuple[Tensor, Tensor]:
     """The Q of a QR decomposition whose R has a positive diagonal.
 
     Args:
         matrix_NRR: the matrices, float32 or wider.
-        passes: at least 2; with 3 the result is orthogonal to about 1e-6 in float32.
-        shift: added to the first pass's Gram matrix, relative to the squared Frobenius norm.
+        shifted_passes: come first.
+        plain_passes: at least 1; with 2 the result is orthogonal to about 1e-6 in float32.
+        shift: added to a shifted pass's Gram matrix, relative to the squared Frobenius norm.
     Returns:
-        The factors [N, R, R], and which of them are good, bool [N]: those of matrices too close to
-        singular are not, and hold anything. Nothing waits for the device.
+        The factors [N, R, R], and which of them are good, bool [N]. Those of matrices of zeros or
+        NaN are not, nor those of some singular ones; they hold anything. Nothing waits for the
+        device.
     """
     mean_square_N11 = matrix_NRR.square().mean(dim=(-2, -1), keepdim=True)
     q_NRR = matrix_NRR * (reciprocal_root(mean_square_N11) / matrix_NRR.size(-1))
     identity_RR = torch.eye(q_NRR.size(-1), dtype=q_NRR.dtype, device=q_NRR.device)
     good_N = torch.ones(q_NRR.size(0), dtype=torch.bool, device=q_NRR.device)
     with full_precision_products():
-        for number in range(passes):
+        for passes_left in reversed(range(shifted_passes + plain_passes)):
             gram_NRR = q_NRR.mT @ q_NRR
-            if number == passes - 1:
+            if passes_left == 0:
                 defect_N = (gram_NRR - identity_RR).abs().amax(dim=(-2, -1))
                 good_N = good_N & (defect_N < LARGEST_LAST_DEFECT)
-            if number == 0:
-                gram_NRR = gram_NRR + shift * identity_RR
+            if passes_left >= plain_passes:
+                square_N11 = gram_NRR.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
+                gram_NRR = gram_NRR + shift * square_N11 * identity_RR
             inverse_NRR, factored_N = inverse_cholesky(gram_NRR)
             good_N = good_N & factored_N
             q_NRR = q_NRR @ inverse_NRR.mT
