@@ -6,7 +6,7 @@ import pytest
 
 from ramengpt.config.tracking import TrackingConfig
 from ramengpt.errors import UserError
-from ramengpt.training.tracking import wandb_run
+from ramengpt.training.tracking import Tracker, wandb_run
 from tests.training.tracking.wandb_server import WandbServer
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -161,3 +161,17 @@ def test_a_run_that_wandb_loses_does_not_stop_training(tmp_path, capsys):
     run.log("train", {"step": 2, "loss": 1.0})
     run.finish()
     assert capsys.readouterr().err.count("stopped logging") == 1
+
+
+def test_rows_of_a_checkpoint_that_the_server_misses_are_sent_before_new_ones(tmp_path, serve):
+    server = serve(last_step=2)
+    rows = "".join(f"{step}\t{1 / step}\n" for step in range(1, 5))
+    state = {"wandb_run_id": "resumed2", "train": f"step\tloss\n{rows}", "validation": ""}
+    config = tracking("online")
+    tracker = Tracker(tmp_path, config, {}, wandb_directory=tmp_path, state=state)
+    tracker.log(5, {"loss": 0.2})
+    tracker.log(5, {"loss": 0.3}, table="validation")
+    assert tracker.state()["wandb_run_id"] == "resumed2"
+    tracker.close()
+    assert [row["_step"] for row in server.rows()] == [3, 4, 5]
+    assert server.rows()[-1]["validation/loss"] == 0.3
