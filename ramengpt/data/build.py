@@ -17,6 +17,7 @@ from ramengpt.data.documents import Source
 from ramengpt.data.fetch import check_redo, wanted_shards
 from ramengpt.data.hub import HubRepository
 from ramengpt.data.manifest import ReceiptShard
+from ramengpt.data.pieces import merged_batches, remove_pieces, write_with_ray
 from ramengpt.data.provenance import START, Position, Provenance
 from ramengpt.data.raw_hub import open_hub_text
 from ramengpt.data.shard import HEADER_BYTES, TOKEN_BYTES, ShardWriter, Split, shard_filename
@@ -71,7 +72,7 @@ def build_from_text(
 
     Args:
         config: where the text is and how it is cut.
-        settings: how the Hub is asked.
+        settings: how the Hub is asked, and where tokens are made.
         folder: the dataset's store; exists.
         processes: how many tokenise.
         redo: shards to make again; empty for all of them, None for none.
@@ -99,11 +100,17 @@ def build_from_text(
         provenance.forget(check_redo(redo, wanted))
 
     def open_stream(position: Position) -> TokenStream:
-        return TokenStream(token_batches(list(open_sources()), position, processes), position)
+        if settings.engine == "local":
+            batches = token_batches(list(open_sources()), position, processes)
+        else:
+            engine = write_with_ray(processes)
+            batches = merged_batches(open_sources(), position, folder, engine)
+        return TokenStream(batches, position)
 
     if plan.train_shards is not None:
         _check_space(plan, provenance)
     numbers = write_missing(plan, provenance, open_stream)
+    remove_pieces(folder)
     return _describe(plan, provenance, numbers)
 
 

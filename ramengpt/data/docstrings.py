@@ -142,7 +142,7 @@ def documents_in(files: list[Path], minimum_characters: int) -> list[Docstring]:
 
 
 def docstrings_in(source: bytes) -> Iterator[str]:
-    """Yield the docstrings of a Python file, indentation removed; none if it does not parse."""
+    """Yield the docstrings of a Python file, dedented and stripped; none if it does not parse."""
     if b'"""' not in source and b"'''" not in source:
         return
     with warnings.catch_warnings():
@@ -154,7 +154,7 @@ def docstrings_in(source: bytes) -> Iterator[str]:
     while pending:
         node = pending.pop()
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
+            text = (ast.get_docstring(node) or "").strip()
             if text:
                 yield text
         pending.extend(reversed(list(_blocks(node))))
@@ -162,7 +162,7 @@ def docstrings_in(source: bytes) -> Iterator[str]:
 
 def _blocks(node: ast.AST) -> Iterator[ast.AST]:
     """The statements nested in a node; expressions hold no docstrings."""
-    for name in ("body", "orelse", "handlers", "finalbody"):
+    for name in ("body", "orelse", "handlers", "finalbody", "cases"):
         statements = getattr(node, name, ())
         if isinstance(statements, list):
             yield from statements

@@ -59,7 +59,7 @@ def encode_batch(source: int, batch: RecordBatch) -> TokenBatch:
     flags = np.zeros(len(batch.records), dtype=np.uint8)
     for index, record in enumerate(batch.records):
         continues = batch.continues and index == 0
-        text, flag = _text_of(batch, index, record)
+        text, flag = text_of(batch, index, record)
         flags[index] = flag & INVALID if continues else flag
         if not text:
             continue
@@ -71,7 +71,7 @@ def encode_batch(source: int, batch: RecordBatch) -> TokenBatch:
     return TokenBatch(source, batch.first, tokens, lengths, flags)
 
 
-def _text_of(batch: RecordBatch, index: int, record: bytes | None) -> tuple[str, int]:
+def text_of(batch: RecordBatch, index: int, record: bytes | None) -> tuple[str, int]:
     """The record's text, and how it counts."""
     if record is None:
         return "", NULL

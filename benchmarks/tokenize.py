@@ -1,0 +1,146 @@
+"""How fast text becomes shards, against tiktoken alone on the same documents in the same run.
+
+`python -m benchmarks.tokenize [FILE.jsonl.xz ...] [--processes N]` writes the documents to one
+.parquet file laid out like FineWeb's. tiktoken alone: N processes that hold their share of the
+documents in memory call `encode_ordinary` on each. Ours: read the file, tokenise in N processes,
+merge in order, cut, write and flush the shards. Starting the processes and loading the encoding
+counts for neither. Without files, the documents are the docstrings of the standard library.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+from ramengpt.data.build import ShardPlan, write_missing
+from ramengpt.data.docstrings import docstrings_in, source_files
+from ramengpt.data.documents import ParquetFile, RecordBatch
+from ramengpt.data.provenance import Provenance
+from ramengpt.data.text_files import find_sources
+from ramengpt.data.tokenize import TokenBatch, TokenStream, read_batches, text_of, token_batches
+from ramengpt.data.tokenizer import gpt2_encoding
+
+SHARD_TOKENS = 10_000_000
+ROW_GROUP = 1000
+
+
+def gather_texts(files: list[str], megabytes: float) -> list[str]:
+    """The documents to measure with, in memory."""
+    texts: list[str] = []
+    if files:
+        sources = find_sources(files, "text", Path.cwd())
+        for _, batch in read_batches(list(sources), (0, 0, 0)):
+            texts += [text_of(batch, n, record)[0] for n, record in enumerate(batch.records)]
+    else:
+        texts = [text for path in source_files([]) for text in docstrings_in(path.read_bytes())]
+        texts *= 1 + int(megabytes * 1e6) // sum(map(len, texts))
+    return [text for text in texts if text]
+
+
+def write_parquet(texts: list[str], path: Path) -> int:
+    """Write the documents as FineWeb does: groups of a thousand rows.
+
+    Returns:
+        Bytes of text.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"text": texts}), path, row_group_size=ROW_GROUP)
+    return sum(len(text.encode()) for text in texts)
+
+
+def encode_share(path: Path, index: int, processes: int, ready: Barrier) -> None:
+    """Hold every n-th document in memory and call tiktoken on each."""
+    import pyarrow.parquet as pq
+
+    texts = pq.read_table(path, columns=["text"]).column(0).to_pylist()[index::processes]
+    encoding = gpt2_encoding()
+    ready.wait()
+    for text in texts:
+        encoding.encode_ordinary(text)
+    ready.wait()
+
+
+def measure_tiktoken(path: Path, processes: int) -> float:
+    """Seconds that tiktoken alone takes."""
+    context = get_context("spawn")
+    ready = context.Barrier(processes + 1)
+    workers = [
+        context.Process(target=encode_share, args=(path, index, processes, ready))
+        for index in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    ready.wait()
+    start = time.perf_counter()
+    ready.wait()
+    seconds = time.perf_counter() - start
+    for worker in workers:
+        worker.join()
+    return seconds
+
+
+class Primed:
+    """The source after a first batch for each process, which starts them all."""
+
+    def __init__(self, path: Path, processes: int) -> None:
+        self.file = ParquetFile(path, "text")
+        self.processes = processes
+        self.start = 0.0
+
+    def batches(self, first_record: int) -> Iterator[RecordBatch]:
+        """Tiny batches, a pause while the processes load the encoding, then the file."""
+        for _ in range(3 * self.processes):
+            yield RecordBatch([b"warm up"], "text", "text", "warm up", 0)
+        time.sleep(3)
+        self.start = time.perf_counter()
+        yield from self.file.batches(first_record)
+
+
+def measure_build(path: Path, processes: int, folder: Path) -> tuple[float, int]:
+    """Seconds that building the shards takes, and their tokens."""
+    source = Primed(path, processes)
+    plan = ShardPlan("benchmark", SHARD_TOKENS // 10, SHARD_TOKENS, None)
+    tokens = 0
+
+    def counted() -> Iterator[TokenBatch]:
+        nonlocal tokens
+        for batch in token_batches([source], (0, 0, 0), processes):
+            tokens += len(batch.tokens)
+            yield batch
+
+    write_missing(plan, Provenance(folder, {}), lambda start: TokenStream(counted(), start))
+    return time.perf_counter() - source.start, tokens
+
+
+def main() -> None:
+    """Print tokens a second of both, and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", help="text files; none: docstrings")
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--megabytes", type=float, default=60.0, help="of docstrings")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        path = folder / "documents.parquet"
+        size = write_parquet(gather_texts(arguments.files, arguments.megabytes), path)
+        print(f"{size / 1e6:.0f} MB of text, {arguments.processes} processes")
+        for number in range(arguments.rounds):
+            alone = measure_tiktoken(path, arguments.processes)
+            store = folder / f"store{number}"
+            store.mkdir()
+            ours, tokens = measure_build(path, arguments.processes, store)
+            print(
+                f"tiktoken alone {tokens / alone / 1e6:.2f} M tokens/s, "
+                f"shards {tokens / ours / 1e6:.2f} M tokens/s, ratio {alone / ours:.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
