@@ -5,15 +5,13 @@ Imports nothing of the data, the model, the optimizers or the training; `triton`
 
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
-
-from ramengpt.config.model import ModelConfig
 
 Architecture = Literal["none", "unknown", "ampere", "ada", "hopper", "blackwell"]
 
@@ -185,7 +183,34 @@ def patch_triton_shared_memory(device_profile: Profile, utilities: Any = None) -
     return True
 
 
-def suggest_micro_batch(model: ModelConfig, device_profile: Profile, multiple: int) -> int:
+class ModelSize(Protocol):
+    """What a network's memory follows from; `ModelConfig` has it."""
+
+    width: int
+    num_layers: int
+
+    @property
+    def padded_vocabulary(self) -> int:
+        """Rows of embedding and head."""
+        ...
+
+    @property
+    def value_tables(self) -> Sequence[str]:
+        """Names of the value embeddings."""
+        ...
+
+    @property
+    def ffn_units(self) -> int:
+        """Inner size of the MLP."""
+        ...
+
+    @property
+    def gated(self) -> bool:
+        """Whether the MLP has a third matrix."""
+        ...
+
+
+def suggest_micro_batch(model: ModelSize, device_profile: Profile, multiple: int) -> int:
     """Tokens of the largest micro-batch that should fit the card: an estimate, rounded down.
 
     Args:
@@ -212,7 +237,7 @@ def suggest_micro_batch(model: ModelConfig, device_profile: Profile, multiple: i
     return tokens
 
 
-def training_bytes(model: ModelConfig, tokens: int) -> int:
+def training_bytes(model: ModelSize, tokens: int) -> int:
     """Estimated peak memory of a bfloat16 training step, in bytes.
 
     Parameters with gradients and moments in float32; activations kept for backward; and one chunk
