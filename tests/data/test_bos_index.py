@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from ramengpt.data.bos_index import (
     open_offsets,
     scan_documents,
 )
-from ramengpt.data.shard import ShardError
+from ramengpt.data.shard import MAGIC, VERSION, ShardError, ShardHeader
 from tests.data.make_shards import BOS, manifest_of, shard_bytes, tiny_store, write_store
 
 VAL, FIRST, SECOND = "x_val_000000.bin", "x_train_000001.bin", "x_train_000002.bin"
@@ -43,6 +45,29 @@ def test_the_file_is_a_plain_npy(tmp_path, tokens):
     np.save(tmp_path / "expected.npy", expected)
     assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
     assert open_offsets(tmp_path / "x.npy", documents).tolist() == expected.tolist()
+
+
+PEAK_MEMORY = """
+import sys
+from pathlib import Path
+from ramengpt.data.bos_index import index_shard
+print(index_shard(Path(sys.argv[1]), Path(sys.argv[2])))
+print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+"""
+
+
+def test_100_million_tokens_in_little_memory(tmp_path):
+    """A sparse file: zeros that take no disk, one document at the end."""
+    header = ShardHeader(MAGIC, VERSION, 100_000_000)
+    with (tmp_path / "x.bin").open("wb") as file:
+        file.write(header.to_bytes())
+        file.seek(header.file_bytes - 2)
+        file.write(BOS.to_bytes(2, "little"))
+    command = [sys.executable, "-c", PEAK_MEMORY, str(tmp_path / "x.bin"), str(tmp_path / "x.npy")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    documents, peak_kilobytes = (int(line) for line in done.stdout.split())
+    assert documents == 1 and open_offsets(tmp_path / "x.npy", 1).tolist() == [99_999_999]
+    assert peak_kilobytes * 1024 < 300e6
 
 
 @pytest.fixture

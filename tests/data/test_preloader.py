@@ -177,7 +177,9 @@ def test_copies_to_the_gpu_are_ahead_right_and_never_of_a_reused_buffer():
 def test_host_buffers_are_pinned_and_nothing_waits_for_the_gpu():
     cuda = torch.device("cuda")
     with Preloader(counting_jobs(8, 4096), 4096, cuda) as preloader:
-        assert preloader._free.get().is_pinned()
+        filled = preloader._ready.get()
+        assert filled.buffer.is_pinned()
+        preloader._free.put(filled.buffer)
         next(preloader)
         torch.cuda.synchronize()
         torch.cuda._sleep(2_000_000_000)  # about a second
