@@ -53,8 +53,9 @@ def synthetic_batch(tokens: int, sequence_tokens: int, vocabulary: int, seed: in
 
 
 def measure(report: Report) -> None:
-    """The presets `base` and `small` with the default optimizer, cold and warm."""
+    """`base` and `small` with FlexAttention, then `base` with SDPA; normuon; cold and warm."""
     compare(report, ["base", "small"], ["flex"], ["normuon"])
+    compare(report, ["base"], ["sdpa"], ["normuon"])
 
 
 def compare(
