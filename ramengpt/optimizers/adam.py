@@ -71,14 +71,18 @@ def apply_adam_step(
 
     Weights that the step shrinks decay by rate^2 * weight_decay, with rate the product of learning
     rate and lr_mul, so that decay follows the schedule twice; the correction is that of the biases
-    of both moments.
+    of both moments. Temporary tensors are used again: on a CPU new ones cost most of the time.
     """
     first_moment.lerp_(gradient, 1 - beta1)
-    second_moment.lerp_(gradient.square(), 1 - beta2)
+    second_moment.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     rate = scalars.learning_rate * scalars.lr_mul
-    update = rate * correction * (first_moment / (second_moment.sqrt() + epsilon))
-    decayed = torch.where(update * weight > 0, weight, 0)
-    weight.sub_(update + rate.square() * scalars.weight_decay * scalars.wd_mul * decayed)
+    decay = rate.square() * scalars.weight_decay * scalars.wd_mul
+    update = second_moment.sqrt().add_(epsilon)
+    torch.div(first_moment, update, out=update)
+    update.mul_(rate * correction)
+    shrinks = torch.mul(update, weight).gt_(0)
+    update.add_(shrinks.mul_(weight).mul_(decay))
+    weight.sub_(update)
 
 
 RULE = Adam
