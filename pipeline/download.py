@@ -18,6 +18,7 @@ from ramengpt.data.docstrings import build_docstrings
 from ramengpt.data.fetch import fetch_shards
 from ramengpt.data.manifest import Receipt, ReceiptShard, write_receipt
 from ramengpt.data.store import locate_store
+from ramengpt.errors import UserError
 
 LOCK_NAME = ".download.lock"
 
@@ -61,17 +62,31 @@ def main() -> None:
     config = load_config()
     store = locate_store(config.dataset_name)
     store.announce()
-    store.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(store.folder / LOCK_NAME)
+    try:
+        shards = obtain_locked(config, store.folder, redo)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or store.folder}: {error.strerror or error}; make room or mend its "
+            "permissions, or let DATA_PATH name another folder; finished shards are kept"
+        ) from error
+    write_receipt(Receipt(config.dataset_name, shards))
+
+
+def obtain_locked(
+    config: Config, folder: Path, redo: Sequence[str] | None
+) -> tuple[ReceiptShard, ...]:
+    """Do :func:`obtain_shards` when no other download is at work in the same store."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK_NAME)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"another download is at work in {store.folder}; waiting for it to end")
+        print(f"another download is at work in {folder}; waiting for it to end", flush=True)
         lock.acquire()
-    with lock:
-        shards = obtain_shards(config, store.folder, redo)
-    lock.release()
-    write_receipt(Receipt(config.dataset_name, shards))
+    try:
+        return obtain_shards(config, folder, redo)
+    finally:
+        lock.release()
 
 
 if __name__ == "__main__":

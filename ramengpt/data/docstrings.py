@@ -17,8 +17,6 @@ import sysconfig
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from ramengpt.data.manifest import ReceiptShard
 from ramengpt.data.provenance import Provenance
 from ramengpt.data.shard import ShardWriter, Split, shard_filename
 from ramengpt.data.tokenizer import encode_document
+from ramengpt.data.workers import worker_pool
 from ramengpt.errors import UserError
 from ramengpt.progress import say
 
@@ -125,7 +124,7 @@ def read_docstrings(config: DocstringsConfig, processes: int) -> list[Docstring]
     tasks = [
         files[start : start + FILES_PER_TASK] for start in range(0, len(files), FILES_PER_TASK)
     ]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         found = pool.map(documents_in, tasks, itertools.repeat(config.minimum_characters))
         distinct = {document.key: document for part in found for document in part}
     return [distinct[key] for key in sorted(distinct)]

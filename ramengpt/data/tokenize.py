@@ -7,10 +7,9 @@ batches a process, and 256 MB of text, are on their way, which bounds memory.
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from ramengpt.data.documents import RecordBatch, Source
 from ramengpt.data.provenance import Position
 from ramengpt.data.shard import BOS_TOKEN, Tokens
 from ramengpt.data.tokenizer import PIECE_CHARACTERS, encode_text
+from ramengpt.data.workers import worker_pool
 from ramengpt.errors import UserError
 
 COUNTS = ("documents", "empty", "null", "invalid_utf8", "long")
@@ -129,7 +129,7 @@ def token_batches(sources: list[Source], start: Position, processes: int) -> Ite
     Raises:
         UserError: a source is damaged, or a process died.
     """
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         ahead: deque[tuple[Future[TokenBatch], int]] = deque()
         waiting_bytes = 0
         try:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from ruamel.yaml import YAML
 
@@ -206,6 +207,44 @@ def test_text_lies_in_the_main_checkout_when_dvc_runs_elsewhere(project, tmp_pat
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "main" / "data" / "shards" / "mine" / "mine_val_000000.bin").exists()
     assert f"documents {len(texts)}," in done.stdout
+
+
+def test_a_killed_build_leaves_no_process_and_goes_on(project, tmp_path):
+    texts = make_texts(20_000, 5)
+    (tmp_path / "in").mkdir()
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "in" / "a.jsonl").write_text(lines)
+    project.configure("mine", shard_tokens=100_000)
+    store = project.store("mine")
+    first = project.start()
+    deadline = time.monotonic() + 60
+    while not (store / "mine_train_000001.bin").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    workers = psutil.Process(first.pid).children(recursive=True)
+    first.kill()
+    first.communicate()
+    assert workers
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+    finished = {path: path.stat().st_mtime_ns for path in store.glob("*.bin")}
+    done = project.run()
+    assert done.returncode == 0, done.stderr
+    assert finished == {path: path.stat().st_mtime_ns for path in finished}
+    files = [shard["file"] for shard in project.receipt()["shards"]]
+    assert len(files) > len(finished)
+    found = np.concatenate([open_shard(store / file) for file in files])
+    assert np.array_equal(found, reference_tokens(texts))
+
+
+def test_a_store_that_cannot_be_written_to(project, tmp_path):
+    project.configure("small")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "shards").write_text("not a folder")
+    done = project.run()
+    assert done.returncode == 1
+    assert "DATA_PATH" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_docstrings_run_offline_and_are_kept(project, hub):
