@@ -1,6 +1,7 @@
 """Loss curves of several runs against steps, tokens and seconds, as SVG."""
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,10 +86,13 @@ def smoothed(train: Rows) -> Rows:
 
 def _loss_range(runs: list[ComparedRun]) -> tuple[float, float]:
     """From just below the lowest loss to where the slowest run was after a tenth of its way."""
-    curves = [curve for run in runs if (curve := run.validation or run.train)]
-    if not curves:
+    shown = [run.validation + smoothed(run.train) for run in runs]
+    losses = [row["loss"] for rows in shown for row in rows if math.isfinite(row["loss"])]
+    if not losses:
         return 0.0, 1.0
-    lowest = min(row["loss"] for run in runs for row in run.validation + smoothed(run.train))
-    early = max(curve[min(len(curve) // 10, len(curve) - 1)]["loss"] for curve in curves)
+    lowest = min(losses)
+    curves = [curve for run in runs if (curve := run.validation or run.train)]
+    starts = [curve[len(curve) // 10]["loss"] for curve in curves]
+    early = max((loss for loss in starts if math.isfinite(loss)), default=max(losses))
     margin = 0.05 * max(early - lowest, 0.1)
     return lowest - margin, early + margin

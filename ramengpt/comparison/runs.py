@@ -47,16 +47,16 @@ def read_run(name: str, project: Path) -> ComparedRun:
     """
     from dvc.api import DVCFileSystem, params_show
     from dvc.exceptions import DvcException
-    from dvc.scm import SCMError
+    from dvc.scm import RevError
 
     revision = None if name == WORKSPACE else name
     try:
         if not name:
-            raise SCMError("an empty name")
+            raise RevError("an empty name")
         files = DVCFileSystem(str(project), rev=revision)
         texts = [_read(files, name, file) for file in FILES]
         params = params_show(repo=str(project), rev=revision, deps=True)
-    except SCMError:
+    except RevError:
         raise UserError(
             f"{name!r}: no such revision or experiment; `dvc exp list` and `git log --oneline` "
             f"show those there are, '{WORKSPACE}' is the files as they are"
@@ -67,8 +67,8 @@ def read_run(name: str, project: Path) -> ComparedRun:
         name,
         flatten(_parse_json(texts[0], name)),
         flatten(params),
-        LogTable(texts[1]).rows(),
-        LogTable(texts[2]).rows(),
+        _parse_rows(texts[1], name, FILES[1]),
+        _parse_rows(texts[2], name, FILES[2]),
     )
 
 
@@ -92,6 +92,16 @@ def _parse_json(text: str, name: str) -> dict[str, Any]:
     except ValueError:
         raise UserError(f"{name}: {RESULTS}/metrics.json holds no metrics; train again") from None
     return metrics
+
+
+def _parse_rows(text: str, name: str, file: str) -> Rows:
+    try:
+        rows = LogTable(text).rows()
+    except ValueError:
+        rows = [{}]
+    if any("loss" not in row for row in rows):
+        raise UserError(f"{name}: {RESULTS}/{file} is no table of losses; train again")
+    return rows
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from ramengpt.comparison.pictures import smoothed
+from ramengpt.comparison.pictures import loss_pictures, smoothed
 from ramengpt.comparison.runs import ComparedRun, flatten, params_that_differ
 from ramengpt.comparison.tables import first_at_most, params_table, reached_table, results_table
 
@@ -54,3 +56,11 @@ def test_smoothing_thins_long_curves_and_keeps_the_mean():
     assert len(points) <= 1500
     assert all(abs(point["loss"] - 0.5) < 0.01 for point in points)
     assert smoothed(rows[:3]) == rows[:3] and smoothed([]) == []
+
+
+def test_pictures_are_drawn_of_short_and_of_diverged_runs():
+    runs = [compared("short", [5.0]), compared("diverged", [6.0, math.nan, math.inf])]
+    pictures = loss_pictures([*runs, ComparedRun("empty", {}, {}, [], [])])
+    assert [picture.name for picture in pictures] == ["loss_by_step.svg", "loss_by_tokens.svg"]
+    assert all(picture.svg.startswith(b"<?xml") for picture in pictures)
+    assert pictures == loss_pictures([*runs, ComparedRun("empty", {}, {}, [], [])])

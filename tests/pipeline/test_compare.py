@@ -52,3 +52,20 @@ def test_what_cannot_be_compared_is_one_line(project, revision, message):
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert revision in done.stderr and message in done.stderr
+
+
+def test_a_damaged_table_is_one_line(project):
+    path = project / "results/train/validation.tsv"
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[:-10] + b"\tsurplus\n")
+    done = compare(project, "workspace")
+    assert done.returncode == 1
+    assert "workspace: results/train/validation.tsv is no table of losses" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_outside_a_project_there_is_one_line(tmp_path):
+    done = compare(tmp_path, "HEAD")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: HEAD: ") and done.stderr.count("\n") == 1

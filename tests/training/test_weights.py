@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ramengpt.model.decode import Decoder
 from ramengpt.training.weights import CONFIG_FILE, WEIGHTS_FILE, WeightsError, load_weights
 from tests.training.tiny_weights import export_tiny, tiny_model
 
@@ -100,3 +101,13 @@ def test_a_config_that_is_no_json_is_one_line(folder):
     with pytest.raises(WeightsError, match="the file: Invalid JSON") as error:
         load_weights(folder, CPU)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.gpu
+def test_on_the_gpu_the_same_weights_predict_the_same(folder):
+    prompt = torch.randint(50257, (40,)).tolist()
+    on_cpu = Decoder(load_weights(folder, CPU).model).start(prompt).softmax(0)
+    loaded = load_weights(folder, torch.device("cuda")).model
+    assert all(parameter.is_cuda for parameter in loaded.parameters())
+    on_gpu = Decoder(loaded).start(prompt).softmax(0).cpu()
+    assert float((on_gpu - on_cpu).abs().sum()) < 0.2
