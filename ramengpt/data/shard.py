@@ -54,9 +54,10 @@ class Fault:
 
     def __str__(self) -> str:
         """One line for the user."""
+        command = "python -m pipeline.download"
         advice = self.mend or (
-            f"run `python -m pipeline.download --redownload {Path(self.file).name}`, "
-            "or delete the file and run `dvc repro`"
+            f"run `{command} --redownload {Path(self.file).name}`, "
+            f"or delete the file and run `{command}`"
         )
         return f"{self.file}: {self.where}: expected {self.expected}, found {self.found}; {advice}"
 
