@@ -22,7 +22,7 @@ from ramengpt.errors import UserError
 Mode = Literal["online", "offline", "disabled"]
 
 SIGN_OF_LIFE_SECONDS = 5.0
-INIT_SECONDS = 15.0
+INIT_SECONDS = 10.0
 FINISH_SECONDS = 30.0
 
 
