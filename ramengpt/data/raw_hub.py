@@ -88,6 +88,7 @@ def _stream(repository: str, subset: str, revision: str, field: str) -> "Iterabl
         streaming=True,
         revision=None if Path(repository).is_dir() else revision,
         columns=[field],
+        batch_size=ROWS,
     )
 
 
