@@ -89,7 +89,7 @@ def choose_dtype(
 
 def flex_kernel_options(
     device_profile: Profile, head_dim: int, dtype: torch.dtype
-) -> dict[str, int | bool]:
+) -> dict[str, int]:
     """FlexAttention's options: PyTorch's own tile, or the largest known one that fits.
 
     PyTorch picks tiles by compute capability 8.x, 9.x, ...; for the 30- and 40-series these are
@@ -106,8 +106,6 @@ def flex_kernel_options(
     Raises:
         ValueError: no tile fits.
     """
-    # Every query sees at least itself, so no row of the softmax is empty.
-    options: dict[str, int | bool] = {"ROWS_GUARANTEED_SAFE": True}
     unit_bytes = head_dim * dtype.itemsize
     fitting = [
         tile
@@ -120,10 +118,10 @@ def flex_kernel_options(
             f"{device_profile.shared_memory_bytes} bytes of shared memory of "
             f"{device_profile.name}; use sdpa"
         )
-    if fitting[0] != _FLEX_FORWARD_TILES[0]:
-        names = ("fwd_BLOCK_M", "fwd_BLOCK_N", "fwd_num_stages")
-        options |= dict(zip(names, fitting[0], strict=True))
-    return options
+    if fitting[0] == _FLEX_FORWARD_TILES[0]:
+        return {}
+    names = ("fwd_BLOCK_M", "fwd_BLOCK_N", "fwd_num_stages")
+    return dict(zip(names, fitting[0], strict=True))
 
 
 def _flex_forward_bytes(queries: int, keys: int, stages: int, unit_bytes: int) -> int:

@@ -79,14 +79,13 @@ def test_auto_precision_is_bfloat16_where_the_card_has_it():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_flex_tiles_fit_shared_memory(shared_kib, head_dim, dtype):
     options = device.flex_kernel_options(card((8, 9), shared_kib), head_dim, dtype)
-    assert options.pop("ROWS_GUARANTEED_SAFE") is True
     queries, keys, stages = options.values() if options else (128, 64, 3)
     needed = (queries + 2 * stages * keys) * head_dim * dtype.itemsize
     assert needed <= shared_kib * KIB
 
 
 def test_flex_keeps_pytorch_tiles_where_they_fit_and_says_when_none_does():
-    assert device.flex_kernel_options(card(), 128, torch.bfloat16) == {"ROWS_GUARANTEED_SAFE": True}
+    assert device.flex_kernel_options(card(), 128, torch.bfloat16) == {}
     assert "fwd_BLOCK_M" in device.flex_kernel_options(card((8, 9), 99), 128, torch.bfloat16)
     with pytest.raises(ValueError, match="use sdpa"):
         device.flex_kernel_options(card((8, 9), 32), 256, torch.float32)
