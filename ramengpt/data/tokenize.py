@@ -1,6 +1,6 @@
 """Records to tokens in several processes, in the order of the records whatever their number.
 
-One process reads batches and hands them out; results are taken in the same order. At most three
+One process reads batches and hands them out; results are taken in the same order. At most eight
 batches a process, and 256 MB of text, are on their way, which bounds memory.
 """
 
@@ -23,7 +23,7 @@ from ramengpt.errors import UserError
 
 COUNTS = ("documents", "empty", "null", "invalid_utf8", "long")
 DOCUMENT, EMPTY, NULL, INVALID, LONG = (1 << bit for bit in range(len(COUNTS)))
-BATCHES_AHEAD = 3
+BATCHES_AHEAD = 8
 BYTES_AHEAD = 2**28
 _BOS = np.array([BOS_TOKEN], dtype=np.uint16)
 
