@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_pieces_encode_like_the_whole_where_a_safe_cut_exists(reference, text, p
     assert all(len(part) <= piece for part in pieces)
     safe = all(
         after[0] in " \n" and not after[1:2].isspace() and not before[-1].isspace()
-        for before, after in zip(pieces, pieces[1:], strict=False)
+        for before, after in pairwise(pieces)
     )
     if safe:
         joined = [token for part in pieces for token in reference.encode_ordinary(part)]
