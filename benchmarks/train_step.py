@@ -107,8 +107,8 @@ def _child(
 
 def run_steps(config: Config) -> dict[str, float]:
     """Train some steps of the first plan, then some of the next window's; one process's figures."""
-    from ramengpt.device import configure, training_bytes
-    from ramengpt.model.cost import flops_per_token
+    from ramengpt.device import configure
+    from ramengpt.model.cost import flops_per_token, training_bytes
     from ramengpt.training.setup import build_model, build_run_optimizers, compiled_loss
 
     device = torch.device("cuda")
@@ -134,7 +134,7 @@ def run_steps(config: Config) -> dict[str, float]:
         "step_ms": 1e3 * median,
         "flops_per_second": tokens_per_second * flops,
         "peak_GiB": torch.cuda.max_memory_allocated() / 2**30,
-        "estimated_GiB": training_bytes(config.model, tokens) / 2**30,
+        "estimated_GiB": training_bytes(config.model, tokens, model.compute_dtype) / 2**30,
         "first_step_seconds": first_step_seconds,
         "next_window_over_median": max(seconds[STEPS + 1 :]) / median,
     }

@@ -5,26 +5,20 @@ Imports nothing of the data, the model, the optimizers or the training; `triton`
 
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 
 Architecture = Literal["none", "unknown", "ampere", "ada", "hopper", "blackwell"]
 
-HEAD_CHUNK_TOKENS = 16_384
-"""Tokens whose logits the GPU holds at a time; what `suggest_micro_batch` reckons with."""
-
 _CONSUMER_BLACKWELL_MAJOR = 12
 _FLEX_FORWARD_TILES = ((128, 64, 3), (64, 64, 2), (64, 32, 2), (32, 32, 1), (16, 16, 1))
 """Queries, keys and pipeline stages of FlexAttention's forward kernel, the fastest first."""
 _USABLE_MEMORY = 0.85  # the rest is the driver's context, fragmentation and the display
-_FLOATS_PER_PARAMETER = 5  # master, gradient, two moments, and one for copies and scratch
-_WIDTHS_PER_LAYER = 12  # activations kept for backward in each layer, beside the MLP's
-_WIDTHS_ONCE = 8  # embeddings, their gradients and the head's input
 
 
 @dataclass(frozen=True)
@@ -181,38 +175,14 @@ def patch_triton_shared_memory(device_profile: Profile, utilities: Any = None) -
     return True
 
 
-class ModelSize(Protocol):
-    """What a network's memory follows from; `ModelConfig` has it."""
-
-    width: int
-    num_layers: int
-
-    @property
-    def padded_vocabulary(self) -> int:
-        """Rows of embedding and head."""
-        ...
-
-    @property
-    def value_tables(self) -> Sequence[str]:
-        """Names of the value embeddings."""
-        ...
-
-    @property
-    def ffn_units(self) -> int:
-        """Inner size of the MLP."""
-        ...
-
-    @property
-    def gated(self) -> bool:
-        """Whether the MLP has a third matrix."""
-        ...
-
-
-def suggest_micro_batch(model: ModelSize, device_profile: Profile, multiple: int) -> int:
+def suggest_micro_batch(
+    training_bytes: Callable[[int], float], device_profile: Profile, multiple: int
+) -> int:
     """Tokens of the largest micro-batch that should fit the card: an estimate, rounded down.
 
     Args:
-        model: the network.
+        training_bytes: estimates the peak memory of a step from its tokens, and grows with them;
+            `ramengpt.model.cost` has it.
         device_profile: the card.
         multiple: the answer is a multiple of this many tokens.
 
@@ -223,33 +193,16 @@ def suggest_micro_batch(model: ModelSize, device_profile: Profile, multiple: int
         ValueError: not even `multiple` tokens fit.
     """
     usable = _USABLE_MEMORY * device_profile.memory_bytes
-    tokens = multiple
-    while training_bytes(model, tokens + multiple) <= usable:
-        tokens += multiple
-    if training_bytes(model, tokens) > usable:
+    if training_bytes(multiple) > usable:
         raise ValueError(
-            f"micro_batch_tokens: even {tokens} tokens of this model need about "
-            f"{training_bytes(model, tokens) / 2**30:.1f} GiB; {device_profile.name} has "
+            f"micro_batch_tokens: even {multiple} tokens of this model need about "
+            f"{training_bytes(multiple) / 2**30:.1f} GiB; {device_profile.name} has "
             f"{device_profile.memory_bytes / 2**30:.1f} GiB"
         )
+    tokens = multiple
+    while training_bytes(tokens + multiple) <= usable:
+        tokens += multiple
     return tokens
-
-
-def training_bytes(model: ModelSize, tokens: int) -> int:
-    """Estimated peak memory of a bfloat16 training step, in bytes.
-
-    Parameters with gradients and moments in float32; activations kept for backward; and one chunk
-    of logits with the float32 gradient of the head.
-    """
-    width, layers = model.width, model.num_layers
-    tables = 2 + len(model.value_tables)
-    parameters = tables * model.padded_vocabulary * width
-    mlp_matrices = 3 if model.gated else 2
-    parameters += layers * (4 * width * width + mlp_matrices * model.ffn_units * width)
-    activations = layers * (_WIDTHS_PER_LAYER * width + 2 * model.ffn_units)
-    activations += (_WIDTHS_ONCE + tables) * width
-    head = model.padded_vocabulary * (2 * min(tokens, HEAD_CHUNK_TOKENS) + 4 * width)
-    return 4 * _FLOATS_PER_PARAMETER * parameters + 2 * activations * tokens + head
 
 
 def matmul_flops_per_second(device: torch.device, dtype: torch.dtype) -> float | None:

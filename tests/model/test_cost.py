@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from ramengpt.config import load_config
+from ramengpt.model import cost
 from ramengpt.model.cost import (
     count_as_gpt2,
     count_parameters,
@@ -92,3 +93,12 @@ def test_memory_grows_with_tokens_and_dtype_from_the_states():
     half, full = (training_bytes(config, 1000, x) - states for x in (torch.bfloat16, torch.float32))
     assert half < full < 2 * half
     assert training_bytes(config, 2000, torch.float32) - states == 2 * full
+
+
+@pytest.mark.parametrize(
+    ("preset", "tokens", "gib"), [("base", 131_072, 9.29), ("small", 65_536, 24.26)]
+)
+def test_memory_is_what_an_h200_measured(preset, tokens, gib, monkeypatch):
+    monkeypatch.setattr(cost, "GPU_CHUNK_TOKENS", 16_384)  # the chunk of those two runs
+    config = load_config([f"model={preset}"]).model
+    assert training_bytes(config, tokens, torch.bfloat16) / 2**30 == pytest.approx(gib, rel=0.02)
