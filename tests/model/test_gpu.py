@@ -31,8 +31,8 @@ def network(backend: str, dtype: torch.dtype, **changes: object) -> GPT:
         else None,
     )
     move_parameters(model)
-    model = model.cuda()
-    return model.double() if dtype == torch.float64 else model
+    # The kernels have no float64: the exact network stays on the CPU.
+    return model.double() if dtype == torch.float64 else model.cuda()
 
 
 def gradients(model: GPT) -> dict[str, torch.Tensor]:
@@ -40,9 +40,9 @@ def gradients(model: GPT) -> dict[str, torch.Tensor]:
     found, scalars = {}, []
     for name, parameter in model.named_parameters():
         if parameter.group == "scalar":
-            scalars.append(parameter.grad.double().flatten())
+            scalars.append(parameter.grad.double().cpu().flatten())
         else:
-            found[name] = parameter.grad.double()
+            found[name] = parameter.grad.double().cpu()
     model.zero_grad()
     return found | {"scalars": torch.cat(scalars)}
 
@@ -63,7 +63,7 @@ def test_flex_and_sdpa_agree_forward_and_backward_without_recompiling(dtype, tol
             losses = []
             for model, forward in ((flex, compiled), (sdpa, sdpa), (exact, exact)):
                 model.set_window(window)
-                loss = forward(*batch)
+                loss = forward(*(part.to(model.head.weight.device) for part in batch))
                 loss.backward()
                 losses.append(float(loss.detach()))
             assert losses[0] == pytest.approx(losses[2], rel=tolerance / 4)
@@ -154,12 +154,12 @@ def test_nothing_in_a_step_waits_for_the_device():
 
 
 def test_decoding_on_the_gpu_equals_the_packed_forward():
-    model = network("sdpa", torch.float64)
+    model = network("sdpa", torch.float32)
     model.set_window(128)
     tokens, _, positions = packed([200], 997, device="cuda")
     expected = model.logits(tokens, positions)
     decoder = Decoder(model)
     logits = decoder.start(tokens[:150].tolist())
     for t in range(150, 200):
-        torch.testing.assert_close(logits, expected[t - 1])
+        torch.testing.assert_close(logits, expected[t - 1], rtol=1e-4, atol=1e-4)
         logits = decoder.step(int(tokens[t]))
