@@ -13,7 +13,7 @@ class TrainConfig(Section):
     Attributes:
         attention_backend: `flex` (CUDA), `sdpa` (anywhere), or `auto`: the faster that runs here.
         precision: what matrix products are computed in; weights, gradients and losses stay
-            float32. `auto` is bfloat16 on a GPU that has it, else float32.
+            float32. `auto` is bfloat16 on a GPU or CPU that multiplies it, else float32.
         compile: torch.compile the model and the optimizers; `auto` does so on CUDA only.
         checkpoint_every_steps: steps between two checkpoints to resume from.
         checkpoints_kept: the newest this many stay on disk.

@@ -9,21 +9,21 @@ largest temporary is one chunk. Backward only multiplies by the upstream scalar.
     dz_tv = weight_t (softmax_tv - [v = y]) (scale / divisor) s (1 - s)
 
 Logits lie in (0, scale), so the exponentials need no maximum subtracted: subtracting scale / 2
-centres them. And so the gradient needs no second pass that normalises: with t = 2 s - 1,
+centres them. And so the gradient needs no second pass that normalises:
 
-    e_tv = exp(scale t / 2)        S_t = sum_v e_tv        r_t = weight_t scale / (4 divisor S_t)
-    u_tv = (e_tv - [v = y] S_t) (1 - t^2)        dz = r u        dx = r (u W)        dW = u^T (r x)
+    e_tv = exp(logit_tv - scale / 2)    S_t = sum_v e_tv    r_t = weight_t scale / (divisor S_t)
+    u_tv = (e_tv - [v = y] S_t) s (1 - s)        dz = r u        dx = r (u W)        dW = u^T (r x)
 
-Shapes: T packed tokens, D width, V rows of the head (padded), C tokens of a chunk, S of a slice.
+Shapes: T packed tokens, D width, V rows of the head (padded).
 """
 
 # ruff: noqa: PLR0917
 import torch
 from torch import Tensor
 
+from ramengpt.kernels.softcapped_cross_entropy_cpu import chunked_on_cpu
+
 GPU_CHUNK_TOKENS = 8192  # as fast as longer chunks, in less memory
-_CPU_CHUNK_TOKENS = 512  # long enough for the matrix products to run at full speed
-_CPU_SLICE_TOKENS = 16  # short enough that every elementwise pass after the first hits the cache
 _LARGEST_SCALE = 80.0  # exp(80) is finite in float32
 
 
@@ -57,7 +57,7 @@ def softcapped_cross_entropy(
         token's unweighted loss (float32 [T], not differentiable).
 
     Raises:
-        ValueError: shapes that do not fit, or a constant out of range.
+        ValueError: shapes that do not fit, a constant out of range, or a float16 `x_TD`.
 
     Source: the softcap of Gemma 2 (2408.00118) in modded-nanogpt's form; gradients in the forward
     pass as in Liger Kernel (2410.10989).
@@ -111,6 +111,8 @@ def _check(
         raise ValueError(
             f"head: scale {scale} must be in (0, {_LARGEST_SCALE}] and divisor {divisor} positive"
         )
+    if x_TD.dtype == torch.float16:
+        raise ValueError("head: float16 cannot hold its gradients; use bfloat16 or float32")
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -134,7 +136,7 @@ def _operator(
     if x_TD.is_cuda:
         from ramengpt.kernels.softcapped_cross_entropy_cuda import chunked_on_cuda as chunked
     else:
-        chunked = _chunked_on_cpu
+        chunked = chunked_on_cpu
     weighted_T = torch.full_like(targets_T, 1 / len(targets_T), dtype=_wide(x_TD))
     if weights_T is not None:
         weighted_T = weights_T.to(weighted_T.dtype)
@@ -184,59 +186,3 @@ def _scale_gradients(
 
 
 _operator.register_autograd(_scale_gradients, setup_context=_keep_gradients)
-
-
-def _chunked_on_cpu(
-    x_TD: Tensor,
-    weight_VD: Tensor,
-    targets_T: Tensor,
-    weights_T: Tensor,
-    vocabulary: int,
-    scale: float,
-    shift: float,
-    divisor: float,
-    with_gradients: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Token losses and gradients by plain PyTorch, with as few passes over the logits as it allows.
-
-    The token's weight and scale / divisor multiply x instead of the logits' gradient: D columns
-    instead of V.
-    """
-    dtype = _wide(x_TD)
-    weight = weight_VD[:vocabulary].to(x_TD.dtype).to(dtype)
-    losses_T = torch.empty_like(weights_T)
-    grad_x_TD = torch.empty_like(x_TD) if with_gradients else x_TD.new_empty(0)
-    grad_weight_VD = weight_VD.new_zeros(weight_VD.shape if with_gradients else 0, dtype=dtype)
-    logits_CV = weight.new_empty(min(_CPU_CHUNK_TOKENS, len(x_TD)), vocabulary)
-    probabilities_SV = weight.new_empty(_CPU_SLICE_TOKENS, vocabulary)
-    for start in range(0, len(x_TD), _CPU_CHUNK_TOKENS):
-        chunk = slice(start, start + _CPU_CHUNK_TOKENS)
-        x = x_TD[chunk].to(dtype)
-        z = torch.mm(x / divisor, weight.T, out=logits_CV[: len(x)])
-        z.add_(shift / divisor)
-        for first in range(0, len(x), _CPU_SLICE_TOKENS):
-            rows = slice(first, first + _CPU_SLICE_TOKENS)
-            target = targets_T[chunk][rows, None].long()
-            losses_T[chunk][rows] = _slice_losses(
-                z[rows], target, scale, probabilities_SV, with_gradients
-            )
-        if with_gradients:
-            token_scale = weights_T[chunk, None] * (scale / divisor)
-            grad_x_TD[chunk] = torch.mm(z, weight).mul_(token_scale)
-            grad_weight_VD[:vocabulary].addmm_(z.T, x * token_scale)
-    return losses_T, grad_x_TD, grad_weight_VD.to(weight_VD.dtype)
-
-
-def _slice_losses(
-    z_SV: Tensor, target_S1: Tensor, scale: float, probabilities_SV: Tensor, with_gradients: bool
-) -> Tensor:
-    """Losses [S] of a few tokens; turns `z_SV` in place into its gradient, up to a row factor."""
-    probabilities = probabilities_SV[: len(z_SV)]
-    sigmoid = z_SV.sigmoid_()
-    torch.mul(sigmoid, scale, out=probabilities)
-    torch.softmax(probabilities, 1, out=probabilities)
-    target_probability = probabilities.gather(1, target_S1)
-    if with_gradients:
-        probabilities.scatter_(1, target_S1, target_probability - 1)
-        torch.ops.aten.sigmoid_backward.grad_input(probabilities, sigmoid, grad_input=z_SV)
-    return target_probability.log_().neg_()[:, 0]

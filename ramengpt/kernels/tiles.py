@@ -71,16 +71,12 @@ def add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) ->
     """total += left @ right, summed in the dtype of `total`: that of the operands, or float32."""
     if total.dtype == left.dtype:
         total.addmm_(left, right)
-    elif total.is_cuda:
-        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
     else:
-        total.addmm_(left.to(total.dtype), right.to(total.dtype))
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
 
 
 def product(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """left @ right, in the dtype of the operands or in float32."""
-    if dtype == left.dtype:
-        return left @ right
-    if left.is_cuda:
+    """left @ right, in the dtype of the operands or in float32, which a CPU makes of the former."""
+    if left.is_cuda and dtype != left.dtype:
         return torch.mm(left, right, out_dtype=dtype)
-    return left.to(dtype) @ right.to(dtype)
+    return (left @ right).to(dtype)
