@@ -1,6 +1,10 @@
 """ramengpt/device.py with faked cards."""
 
+import ctypes
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,10 +62,19 @@ def test_profile_reads_what_cuda_reports(monkeypatch):
     assert found.memory_bytes == 32 * 2**30
 
 
-def test_the_cpu_has_no_architecture_and_computes_in_float32():
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": True}, torch.bfloat16),
+        ({"avx2": True}, torch.float32),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_where_it_multiplies_it(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     cpu = device.profile(torch.device("cpu"))
     assert cpu.architecture == "none"
-    assert device.choose_dtype("auto", cpu) == torch.float32
+    assert device.choose_dtype("auto", cpu) == expected
     assert device.choose_dtype("bfloat16", cpu) == torch.bfloat16
 
 
@@ -123,6 +136,39 @@ def test_configure_puts_the_compile_cache_under_the_users_cache(monkeypatch, tmp
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "ramengpt" / "inductor")
     device.configure(torch.device("cpu"), cache_folder=tmp_path / "other")
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "ramengpt" / "inductor")
+
+
+LOOP_OF_TEMPORARIES = """
+import resource, sys
+import torch
+from ramengpt import device
+
+torch.set_num_threads(1)
+if sys.argv[1] == "keep":
+    assert device.keep_freed_memory()
+a = torch.ones(2**23)
+for _ in range(30):
+    a + 1
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    a + 1
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_freed_memory_is_kept_so_that_temporaries_cost_no_page_faults():
+    def faults(mode: str) -> int:
+        command = [sys.executable, "-c", LOOP_OF_TEMPORARIES, mode]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert faults("keep") * 20 < faults("default")
+
+
+def test_other_c_libraries_are_left_alone(monkeypatch):
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.delattr(ctypes, "CDLL")
+    assert device.keep_freed_memory() is False
 
 
 def test_a_relative_xdg_folder_is_ignored(monkeypatch, tmp_path):
