@@ -1,6 +1,6 @@
 """One training step: the gradient of the mean loss over a plan's micro-batches, then one update."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -51,10 +51,20 @@ def train_step(
         plan: what this step is.
 
     Returns:
-        `loss` and `gradient_norm_<group>`, scalars still on the device.
+        `loss`, `gradient_norm_<group>`, and what the optimizers count since the start of the run,
+        summed over their stacks; scalars still on the device.
     """
     loss = accumulate_gradients(loss_function, batches, plan.micro_batches)
     norms = optimizers.clip_gradients(plan)
     optimizers.step(plan)
     optimizers.zero_grad()
-    return {"loss": loss} | {f"gradient_norm_{group}": norm for group, norm in norms.items()}
+    measured = {"loss": loss} | {f"gradient_norm_{group}": norm for group, norm in norms.items()}
+    return measured | _summed_by_name(optimizers.counters())
+
+
+def _summed_by_name(counters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Add up counters `<stack>/<name>` of the same name; float32, as the other values are."""
+    parts: dict[str, list[Tensor]] = {}
+    for path, counter in counters.items():
+        parts.setdefault(path.rpartition("/")[2], []).append(counter)
+    return {name: torch.stack(values).sum().float() for name, values in parts.items()}
