@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
+from ramengpt.errors import UserError
 from ramengpt.model.masks import BLOCK, band, band_mask, block_mask, first_keys
 from ramengpt.model.rope import Rotary
 
@@ -65,10 +66,10 @@ def resolve_backend(name: Literal["auto", "flex", "sdpa"], device: torch.device)
         "flex" or "sdpa".
 
     Raises:
-        ValueError: flex was asked for where it has no backward pass.
+        UserError: flex was asked for where it has no backward pass.
     """
     if name == "flex" and device.type != "cuda":
-        raise ValueError(
+        raise UserError(
             f"attention_backend: flex has no backward pass on {device.type}; use sdpa or auto"
         )
     if name == "auto":
