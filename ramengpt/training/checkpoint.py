@@ -1,11 +1,12 @@
 """Checkpoints of a whole run: everything that decides what comes next, written whole or not at all.
 
-A run's checkpoints lie in one folder, named after the run's fingerprint, outside DVC's outputs
-(DVC deletes those before a stage starts):
+A run has one folder, named after its fingerprint, outside DVC's outputs (DVC deletes those before a
+stage starts):
 
-    <folder>/step-00000100/state.pt        tensors and plain values, by torch.save
-    <folder>/step-00000100/checksum.json   bytes and sha256 of state.pt
-    <folder>/run.lock                      held by the process that writes here
+    <folder>/step-00000100/state.pt         tensors and plain values, by torch.save
+    <folder>/step-00000100/checkpoint.json  the run's name, bytes and sha256 of state.pt
+    <folder>/log/                           tables of the run as they grow
+    <folder>/run.lock                       held by the process that writes here
 
 A checkpoint is written under a temporary name, flushed, and renamed; a process killed at any
 moment leaves the checkpoints before it as they were.
@@ -14,6 +15,7 @@ moment leaves the checkpoints before it as they were.
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -22,8 +24,13 @@ from typing import Any
 import torch
 
 from ramengpt.errors import UserError
+from ramengpt.files import write_bytes
 
 STEP_FOLDER = re.compile(r"step-(\d{8})")
+
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError)
+"""What reading a damaged checkpoint may raise."""
 
 
 class CheckpointError(UserError):
@@ -34,14 +41,23 @@ class CheckpointFolder:
     """The checkpoints of one run.
 
     Args:
-        folder: made if missing.
+        folder: named after the run; made if missing.
         kept: number of newest checkpoints that stay.
+
+    Raises:
+        CheckpointError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, kept: int) -> None:
         self.folder = folder
         self.kept = kept
-        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "log"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(
+                f"{folder}: no checkpoint can be written there ({error.strerror})"
+            ) from error
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that lie here under a final name, oldest first."""
@@ -53,7 +69,9 @@ class CheckpointFolder:
         return self.folder / f"step-{step:08d}"
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Write one checkpoint, then remove those too old to keep.
+        """Write one checkpoint, then remove those too old to keep, and those of later steps.
+
+        Later ones had to be passed over, or else they would have been gone on from.
 
         Args:
             step: number of steps done.
@@ -69,7 +87,7 @@ class CheckpointFolder:
         try:
             _clear(partial)
             partial.mkdir()
-            _write_state(partial, state)
+            _write_state(partial, state, run=self.folder.name)
             _clear(self.path(step))
             partial.rename(self.path(step))
             _flush_folder(self.folder)
@@ -83,56 +101,62 @@ class CheckpointFolder:
                 f"({_first_line(error)}); earlier checkpoints: {intact}. "
                 "Free some disk space, then run the same command again to go on"
             ) from error
-        for old in self.steps()[: -self.kept]:
-            _clear(self.path(old))
+        until_here = [earlier for earlier in self.steps() if earlier <= step]
+        for unwanted in set(self.steps()) - set(until_here[-self.kept :]):
+            _clear(self.path(unwanted))
         return self.path(step)
 
-    def load_newest(self, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
+    def load_newest(self) -> tuple[dict[str, Any] | None, list[str]]:
         """Read the newest checkpoint that is whole.
 
-        Args:
-            device: where tensors go.
-
         Returns:
-            The state (None where no checkpoint is whole), and a line for each newer one that
-            had to be passed over, with the reason.
+            The state, its tensors in host memory (None where no checkpoint is whole), and a line
+            for each newer one that had to be passed over, with the reason.
+
+        Raises:
+            CheckpointError: the newest is of another run.
         """
         passed_over: list[str] = []
         for step in reversed(self.steps()):
+            path = self.path(step)
             try:
-                return _read_state(self.path(step), device), passed_over
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
-                passed_over.append(f"{self.path(step)}: passed over, {_first_line(error)}")
+                return _read_state(path, run=self.folder.name), passed_over
+            except CheckpointError:
+                raise
+            except UNREADABLE as error:
+                passed_over.append(f"{path}: passed over, {_first_line(error)}")
         return None, passed_over
 
     def remove(self) -> None:
-        """Delete the checkpoints: the run is complete and its outputs are written."""
-        for step in self.steps():
-            _clear(self.path(step))
-        for partial in self.folder.glob("step-*.part"):
-            _clear(partial)
+        """Delete the checkpoints and the log: the run is complete and its outputs are written."""
+        for folder in sorted(self.folder.iterdir()):  # the newest checkpoint last
+            if folder.is_dir():
+                _clear(folder)
 
 
-def _write_state(folder: Path, state: dict[str, Any]) -> None:
+def _write_state(folder: Path, state: dict[str, Any], run: str) -> None:
     state_file = folder / "state.pt"
     torch.save(state, state_file)
     _flush(state_file)
-    checksum = {"bytes": state_file.stat().st_size, "sha256": _sha256(state_file)}
-    checksum_file = folder / "checksum.json"
-    checksum_file.write_text(json.dumps(checksum) + "\n")
-    _flush(checksum_file)
+    about = {"run": run, "bytes": state_file.stat().st_size, "sha256": _sha256(state_file)}
+    write_bytes(folder / "checkpoint.json", (json.dumps(about) + "\n").encode())
     _flush_folder(folder)
 
 
-def _read_state(folder: Path, device: torch.device) -> dict[str, Any]:
-    expected = json.loads((folder / "checksum.json").read_text())
+def _read_state(folder: Path, run: str) -> dict[str, Any]:
+    about = json.loads((folder / "checkpoint.json").read_text())
+    if about["run"] != run:
+        raise CheckpointError(
+            f"{folder}: expected a checkpoint of the run {run}, found one of {about['run']}; "
+            "delete it to go on without it"
+        )
     state_file = folder / "state.pt"
     found_bytes = state_file.stat().st_size
-    if found_bytes != expected["bytes"]:
-        raise ValueError(f"state.pt: expected {expected['bytes']} bytes, found {found_bytes}")
-    if _sha256(state_file) != expected["sha256"]:
+    if found_bytes != about["bytes"]:
+        raise ValueError(f"state.pt: expected {about['bytes']} bytes, found {found_bytes}")
+    if _sha256(state_file) != about["sha256"]:
         raise ValueError("state.pt: its sha256 is not the one that was written with it")
-    state = torch.load(state_file, map_location=device, weights_only=True)
+    state = torch.load(state_file, map_location="cpu", weights_only=True)
     assert isinstance(state, dict)
     return state
 

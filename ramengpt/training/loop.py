@@ -57,9 +57,8 @@ class TrainingRun:
         model: evaluated here; its parameters are updated by ``optimizers``.
         loss_function: the model's mean loss, compiled or not.
         optimizers: hold every parameter exactly once.
-        plans: one a step, from step 0.
-        first_step: number of steps already done.
-        batches: the micro-batches of ``plans[first_step:]``.
+        plans: of the steps that are left, at least one.
+        batches: the micro-batches of those steps.
         validation: of the same model.
         measurements: what is logged beside the loss.
         tracker: takes every row.
@@ -72,7 +71,6 @@ class TrainingRun:
     loss_function: LossFunction
     optimizers: OptimizerSet
     plans: Sequence[StepPlan]
-    first_step: int
     batches: TrainingBatches
     validation: Validation
     measurements: Measurements
@@ -83,43 +81,42 @@ class TrainingRun:
 
 
 def fit(run: TrainingRun, stop: StopRequest) -> None:
-    """Train from ``run.first_step`` to the end of the plans.
+    """Train to the end of the plans.
 
     Args:
-        run: its model, optimizers and batches are at ``first_step``.
-        stop: looked at after every step.
+        run: its model, optimizers and batches are where its plans begin.
+        stop: looked at after every step but the last.
 
     Raises:
         DivergedError: a loss or gradient norm is not finite; no checkpoint holds it.
         InterruptedRunError: ``stop`` was asked for; a checkpoint of the last step is written.
         CheckpointError: a checkpoint could not be written.
     """
-    last_step = len(run.plans)
-    for plan in run.plans[run.first_step :]:
+    last_step = run.plans[-1].step + 1
+    for plan in run.plans:
         run.model.set_window(plan.window_tokens)
         end_of_step = run.measurements.clock.start()
         measured = train_step(run.loss_function, run.batches, run.optimizers, plan)
         row = measured | run.measurements.of_step(plan, end_of_step())
         steps_done = plan.step + 1
         _take_in(run, run.tracker.log(steps_done, row))
-        if steps_done % run.validation.every_steps == 0 or steps_done == last_step:
+        if steps_done == last_step or steps_done % run.validation.every_steps == 0:
             _validate(run, plan)
-        if stop:
+        if steps_done < last_step and (stop or steps_done % run.checkpoint_every_steps == 0):
             _save(run, steps_done)
-            raise InterruptedRunError(
-                f"stopped after step {steps_done} of {last_step}, all saved in "
-                f"{run.checkpoints.folder}; the same command goes on from there",
-                stop.exit_status,
-            )
-        if steps_done % run.checkpoint_every_steps == 0 and steps_done < last_step:
-            _save(run, steps_done)
+            if stop:
+                raise InterruptedRunError(
+                    f"stopped after step {steps_done} of {last_step}, all saved in "
+                    f"{run.checkpoints.folder}; the same command goes on from there",
+                    stop.exit_status,
+                )
     _take_in(run, run.tracker.flush())
 
 
 def restore(model: GPT, optimizers: OptimizerSet, state: Mapping[str, Any]) -> None:
     """Bring model, optimizers and random numbers to where a checkpoint left them.
 
-    The tracker, the clock, the batches and ``first_step`` are built from the same state.
+    The tracker, the clock, the plans and the batches are built from the same state.
     """
     model.load_state_dict(state["model"])
     optimizers.load_state_dict(state["optimizers"])
@@ -174,6 +171,6 @@ def _diverged(
     return DivergedError(
         f"step {row['step']:.0f}: the {table} loss is {row['loss']:.4g} "
         f"({listed or 'measured on held-out text'}); training stopped, nothing good was "
-        f"overwritten; last good checkpoint: {newest}. Lower the learning rate, or clip "
-        "gradients (gradient_clipping in params.yaml)"
+        f"overwritten; last good checkpoint: {newest}; log: {run.checkpoints.log}. Lower the "
+        "learning rate, or clip gradients (gradient_clipping in params.yaml)"
     )

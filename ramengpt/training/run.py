@@ -1,6 +1,19 @@
-"""One run from start to end: hold its lock, train, write its outputs, let go of its checkpoints."""
+"""One run from start to end: hold its lock, train, write its outputs, let go of its checkpoints.
+
+The outputs are those of the last complete run until this one is complete: a run that is killed or
+diverges leaves them as they were.
+"""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
 
 from ramengpt.config import Config
+from ramengpt.errors import UserError
+from ramengpt.files import write_bytes
 from ramengpt.progress import say
 from ramengpt.training.checkpoint import CheckpointFolder
 from ramengpt.training.fingerprint import run_fingerprint
@@ -8,17 +21,14 @@ from ramengpt.training.interruption import stop_on_signals
 from ramengpt.training.live_view import LiveView, run_summary
 from ramengpt.training.loop import fit
 from ramengpt.training.plan_table import write_plan
+from ramengpt.training.run_data import data_files, open_data
 from ramengpt.training.run_folders import RunFolders
 from ramengpt.training.run_lock import run_lock
-from ramengpt.training.setup import (
-    RunOptions,
-    data_files,
-    open_data,
-    plans_of,
-    prepared_run,
-    run_settings,
-)
+from ramengpt.training.run_settings import RunOptions, plans_of, run_settings
+from ramengpt.training.setup import prepared_run
 from ramengpt.training.weights import export_weights
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def train(config: Config, options: RunOptions, folders: RunFolders) -> None:
@@ -36,15 +46,23 @@ def train(config: Config, options: RunOptions, folders: RunFolders) -> None:
     settings = run_settings(config, options)
     plans = plans_of(config, options)
     data = open_data(config)
+    record = settings | {"data_path": data.data_path}
     fingerprint = run_fingerprint(settings, data_files())
     checkpoints = CheckpointFolder(folders.checkpoints / fingerprint, config.train.checkpoints_kept)
-    with run_lock(checkpoints.folder), stop_on_signals() as stop:
-        write_plan(plans, folders.results / "plan.csv")
+    with run_lock(checkpoints.folder), stop_on_signals() as stop, full_disk_in_one_line():
+        say(f"the log grows in {checkpoints.log}")
+        write_plan(plans, checkpoints.log / "plan.csv")
         total_tokens = plans[-1].tokens_before + plans[-1].tokens
         with (
             LiveView(len(plans), total_tokens) as view,
             prepared_run(
-                config, options, data, folders, checkpoints=checkpoints, show=view.show
+                config,
+                options,
+                data,
+                checkpoints,
+                record=record,
+                wandb_directory=folders.wandb,
+                show=view.show,
             ) as run,
         ):
             fit(run, stop)
@@ -53,7 +71,28 @@ def train(config: Config, options: RunOptions, folders: RunFolders) -> None:
             folders.models,
             window_tokens=config.schedule.window.validation_tokens,
             micro_batch_tokens=config.schedule.micro_batch_tokens,
-            run=settings,
+            run=record,
         )
+        for file in checkpoints.log.iterdir():
+            write_bytes(folders.results / file.name, file.read_bytes())
         checkpoints.remove()
     say(run_summary(run.tracker.metrics(), folders.models, folders.results))
+
+
+@contextmanager
+def full_disk_in_one_line() -> Iterator[None]:
+    """Tell a user whose disk is full so, whatever was being written.
+
+    Raises:
+        UserError: instead of the error that a full disk, a quota or a limit of size raised.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_ROOM:
+            raise
+        place = getattr(error, "filename", None) or Path.cwd()
+        raise UserError(
+            f"{place}: no room to write ({error}); free some disk space, then run the same "
+            "command again: it goes on from its newest checkpoint"
+        ) from error

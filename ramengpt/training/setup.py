@@ -1,32 +1,28 @@
-"""From params.yaml and the data on disk to a run, and from a finished run to its outputs."""
+"""From params.yaml, checked data and the newest checkpoint to a run that is ready to go on."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ramengpt.config import Config
-from ramengpt.config.base import Section
+from ramengpt.config.schedule import WINDOW_BLOCK_TOKENS
 from ramengpt.data.batcher import START, BatchRequest, Cursor
-from ramengpt.data.bos_index import INDEX_FILE, INDEX_FOLDER, check_index
 from ramengpt.data.loader import TrainingBatches, ValidationBatch, validation_batches
-from ramengpt.data.manifest import MANIFEST_PATH, read_manifest
-from ramengpt.data.split import SplitShards
-from ramengpt.data.store import locate_store
 from ramengpt.data.validation_stream import ValidationStream
-from ramengpt.data.verification import check_store
 from ramengpt.device import (
     choose_dtype,
     configure,
     flex_kernel_options,
     matmul_flops_per_second,
     profile,
+    suggest_micro_batch,
 )
+from ramengpt.errors import UserError
 from ramengpt.model.context import resolve_backend
-from ramengpt.model.cost import flops_per_token
+from ramengpt.model.cost import flops_per_token, training_bytes
 from ramengpt.model.gpt import GPT
 from ramengpt.model.parameters import set_multipliers
 from ramengpt.optimizers import OptimizerSet, build_optimizers
@@ -35,96 +31,26 @@ from ramengpt.training.checkpoint import CheckpointFolder
 from ramengpt.training.clock import StepClock
 from ramengpt.training.loop import Rows, TrainingRun, Validation, restore
 from ramengpt.training.measurements import Measurements
-from ramengpt.training.run_folders import RunFolders
-from ramengpt.training.schedules import StepPlan, plan_run
+from ramengpt.training.run_data import Data
+from ramengpt.training.run_settings import RunOptions, plans_of
+from ramengpt.training.schedules import StepPlan
 from ramengpt.training.step import LossFunction
 from ramengpt.training.tracking import Tracker
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What the command line and the environment add to params.yaml.
-
-    Attributes:
-        batch_size_multiple: multiplies the micro-batches of every step.
-        early_stop_steps: end after so many steps of the same schedule; None for all of them.
-    """
-
-    batch_size_multiple: int
-    early_stop_steps: int | None
-
-
-def run_settings(config: Config, options: RunOptions) -> dict[str, Any]:
-    """Every value that decides a run's result, JSON-ready."""
-    free = {"download", "sample", "tracking"}
-    values = {field.name: getattr(config, field.name) for field in fields(config)}
-    settings = {
-        name: value.model_dump(mode="json") if isinstance(value, Section) else value
-        for name, value in values.items()
-        if name not in free
-    }
-    # How often to save does not change what is trained.
-    settings["train"] = {
-        key: value for key, value in settings["train"].items() if "checkpoint" not in key
-    }
-    return settings | {
-        "batch_size_multiple": options.batch_size_multiple,
-        "early_stop_steps": options.early_stop_steps,
-    }
-
-
-def plans_of(config: Config, options: RunOptions) -> tuple[StepPlan, ...]:
-    """The steps of a run."""
-    plans = plan_run(config.schedule, config.optimizer.momentum, options.batch_size_multiple)
-    return plans[: options.early_stop_steps]
-
-
-@dataclass(frozen=True)
-class Data:
-    """The checked shards of a dataset.
-
-    Attributes:
-        train: the train split.
-        validation: the tokens of the validation split that count.
-    """
-
-    train: SplitShards
-    validation: ValidationStream
-
-
-def data_files() -> list[Path]:
-    """The files by whose content a run knows its data."""
-    return [MANIFEST_PATH, INDEX_FOLDER / INDEX_FILE]
-
-
-def open_data(config: Config) -> Data:
-    """Open what the earlier stages made, after checking that it is that.
-
-    Raises:
-        ShardError: a shard, the index or the manifest is missing, changed or of another dataset.
-    """
-    manifest = read_manifest()
-    store = locate_store(manifest.dataset)
-    store.announce()
-    check_store(manifest, store.folder)
-    check_index(manifest)
-    train = SplitShards(manifest, "train", store.folder)
-    val = SplitShards(manifest, "val", store.folder)
-    return Data(train, ValidationStream(val, config.validation.tokens))
 
 
 def build_model(config: Config, device: torch.device) -> GPT:
     """The selected model, initialised from the seed, on its device.
 
     Raises:
-        ValueError: the device cannot do what params.yaml asks for.
+        UserError: the device cannot do what params.yaml asks for.
     """
-    device_profile = profile(device)
     backend = resolve_backend(config.train.attention_backend, device)
-    dtype = choose_dtype(config.train.precision, device_profile)
     options = None
-    if backend == "flex":
-        options = flex_kernel_options(device_profile, config.model.head_dim, dtype)
+    with device_errors_of_user():
+        device_profile = profile(device)
+        dtype = choose_dtype(config.train.precision, device_profile)
+        if backend == "flex":
+            options = flex_kernel_options(device_profile, config.model.head_dim, dtype)
     torch.manual_seed(config.seed)
     return GPT(
         config.model,
@@ -133,6 +59,39 @@ def build_model(config: Config, device: torch.device) -> GPT:
         compute_dtype=dtype,
         kernel_options=options,
     ).to(device)
+
+
+@contextmanager
+def device_errors_of_user() -> Iterator[None]:
+    """Name params.yaml in what `ramengpt.device`, which knows of no config, cannot do."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"params.yaml: {error}") from None
+
+
+def suggested_micro_batch(config: Config) -> str:
+    """Say which micro-batch should fit the GPU; params.yaml stays what decides.
+
+    Raises:
+        UserError: there is no GPU, or not even one sequence fits.
+    """
+    if not torch.cuda.is_available():
+        raise UserError("--suggest-micro-batch: found no GPU, whose memory it would go by")
+    sequence_blocks = -(-max(config.schedule.sequence.tokens) // WINDOW_BLOCK_TOKENS)
+    with device_errors_of_user():
+        device_profile = profile(torch.device("cuda"))
+        dtype = choose_dtype(config.train.precision, device_profile)
+        tokens = suggest_micro_batch(
+            lambda micro_batch_tokens: training_bytes(config.model, micro_batch_tokens, dtype),
+            device_profile,
+            multiple=sequence_blocks * WINDOW_BLOCK_TOKENS,
+        )
+    return (
+        f"{tokens} tokens should fit {device_profile.name}; "
+        f"schedules.{config.schedule_name}.micro_batch_tokens of params.yaml is "
+        f"{config.schedule.micro_batch_tokens}"
+    )
 
 
 def compile_wanted(config: Config, device: torch.device) -> bool:
@@ -161,9 +120,10 @@ def prepared_run(
     config: Config,
     options: RunOptions,
     data: Data,
-    folders: RunFolders,
-    *,
     checkpoints: CheckpointFolder,
+    *,
+    record: Mapping[str, Any],
+    wandb_directory: Path,
     show: Callable[[Rows], None],
 ) -> Iterator[TrainingRun]:
     """Build a run, at its start or where its newest checkpoint left it.
@@ -172,8 +132,9 @@ def prepared_run(
         config: the selected values.
         options: of the command line and the environment.
         data: checked.
-        folders: where the run writes.
-        checkpoints: of this run alone.
+        checkpoints: of this run alone; its log grows beside them.
+        record: what the run was started with, shown by wandb.
+        wandb_directory: parent of wandb's own folder.
         show: is told the logged rows.
 
     Yields:
@@ -184,34 +145,27 @@ def prepared_run(
     plans = plans_of(config, options)
     model = build_model(config, device)
     optimizers = build_run_optimizers(config, model, plans)
-    state, passed_over = checkpoints.load_newest(device)
-    for line in passed_over:
-        say(line)
-    first_step = state["step"] if state else 0
-    if state:
-        say(f"going on after step {first_step}, from {checkpoints.path(first_step)}")
-        restore(model, optimizers, state)
+    state = _resume(checkpoints, model, optimizers)
+    remaining = plans[state["step"] :]
+    clock = StepClock(device, state["seconds"])
     tracker = Tracker(
-        folders.results,
+        checkpoints.log,
         config.tracking,
-        run_settings(config, options),
-        wandb_directory=folders.wandb,
-        state=state["tracker"] if state else None,
+        record,
+        wandb_directory=wandb_directory,
+        state=state["tracker"],
     )
-    clock = StepClock(device, state["seconds"] if state else 0.0)
-    cursor = Cursor.from_json(state["cursor"]) if state else START
-    requests = [
-        BatchRequest(plan.micro_batch_tokens, plan.sequence_tokens)
-        for plan in plans[first_step:]
-        for _ in range(plan.micro_batches)
-    ]
-    with TrainingBatches(data.train, cursor, requests, device) as batches:
-        run = TrainingRun(
+    with (
+        closing(tracker),
+        TrainingBatches(
+            data.train, Cursor.from_json(state["cursor"]), _requests(remaining), device
+        ) as batches,
+    ):
+        yield TrainingRun(
             model=model,
             loss_function=compiled_loss(config, model, device),
             optimizers=optimizers,
-            plans=plans,
-            first_step=first_step,
+            plans=remaining,
             batches=batches,
             validation=_validation(config, data.validation, model, device),
             measurements=_measurements(config, model, clock, device),
@@ -220,10 +174,33 @@ def prepared_run(
             checkpoints=checkpoints,
             checkpoint_every_steps=config.train.checkpoint_every_steps,
         )
-        try:
-            yield run
-        finally:
-            tracker.close()
+
+
+def _resume(
+    checkpoints: CheckpointFolder, model: GPT, optimizers: OptimizerSet
+) -> Mapping[str, Any]:
+    """Bring model, optimizers and random numbers to the newest checkpoint, if there is one.
+
+    Returns:
+        `step`, `seconds`, `cursor` and `tracker`, from which the rest is built.
+    """
+    state, passed_over = checkpoints.load_newest()
+    for line in passed_over:
+        say(line)
+    if state is None:
+        return {"step": 0, "seconds": 0.0, "cursor": START.to_json(), "tracker": None}
+    say(f"going on after step {state['step']}, from {checkpoints.path(state['step'])}")
+    restore(model, optimizers, state)
+    return state
+
+
+def _requests(plans: Sequence[StepPlan]) -> list[BatchRequest]:
+    """Every micro-batch of some steps."""
+    return [
+        BatchRequest(plan.micro_batch_tokens, plan.sequence_tokens)
+        for plan in plans
+        for _ in range(plan.micro_batches)
+    ]
 
 
 def compiled_loss(config: Config, model: GPT, device: torch.device) -> LossFunction:

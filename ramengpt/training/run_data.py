@@ -1,0 +1,56 @@
+"""What a run reads: the shards of the selected dataset, held against what was verified."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramengpt.config import Config
+from ramengpt.data.bos_index import INDEX_FILE, INDEX_FOLDER, check_index
+from ramengpt.data.manifest import MANIFEST_PATH, read_manifest
+from ramengpt.data.split import SplitShards
+from ramengpt.data.store import locate_store
+from ramengpt.data.validation_stream import ValidationStream
+from ramengpt.data.verification import check_store
+from ramengpt.errors import UserError
+
+
+@dataclass(frozen=True)
+class Data:
+    """The checked shards of a dataset.
+
+    Attributes:
+        train: the train split.
+        validation: the tokens of the validation split that count.
+        data_path: the DATA_PATH that led to them, empty without one.
+    """
+
+    train: SplitShards
+    validation: ValidationStream
+    data_path: str
+
+
+def data_files() -> list[Path]:
+    """The files by whose content a run knows its data."""
+    return [MANIFEST_PATH, INDEX_FOLDER / INDEX_FILE]
+
+
+def open_data(config: Config) -> Data:
+    """Open what the earlier stages made, after checking that it is that.
+
+    Raises:
+        ShardError: a shard, the index or the manifest is missing or changed.
+        UserError: the manifest is of another dataset than the selected one.
+    """
+    manifest = read_manifest()
+    if manifest.dataset != config.dataset_name:
+        raise UserError(
+            f"{MANIFEST_PATH}: expected the selected dataset, {config.dataset_name!r}, found "
+            f"{manifest.dataset!r}; select it in params.yaml and run `dvc repro index` (or the "
+            "stages download, verify and index) first"
+        )
+    store = locate_store(manifest.dataset)
+    store.announce()
+    check_store(manifest, store.folder)
+    check_index(manifest)
+    train = SplitShards(manifest, "train", store.folder)
+    val = SplitShards(manifest, "val", store.folder)
+    return Data(train, ValidationStream(val, config.validation.tokens), store.data_path)
