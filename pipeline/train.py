@@ -7,7 +7,9 @@ the stage's own left alone.
 
 import argparse
 import os
+import sys
 from pathlib import Path
+from typing import NoReturn
 
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
@@ -15,12 +17,29 @@ from ramengpt.errors import UserError
 from ramengpt.training.plan_table import plan_table
 from ramengpt.training.run import train
 from ramengpt.training.run_folders import scratch_folders, stage_folders
-from ramengpt.training.setup import RunOptions, plans_of
+from ramengpt.training.run_settings import RunOptions, plans_of
+from ramengpt.training.setup import suggested_micro_batch
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses a flag in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with the message.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{message} ({self.prog} --help lists the flags)")
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line; without flags every attribute is None, False or empty."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.train", description=__doc__)
+    """Read the command line.
+
+    Raises:
+        UserError: an unknown flag, or one without a value that fits.
+    """
+    parser = Parser(prog="python -m pipeline.train", description=__doc__)
     parser.add_argument(
         "--early_stop_steps", type=int, metavar="N", help="end after N steps of the same schedule"
     )
@@ -33,6 +52,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="outputs of a scratch run")
     parser.add_argument("--plan", action="store_true", help="print the schedule and stop")
+    parser.add_argument(
+        "--suggest-micro-batch",
+        action="store_true",
+        help="print the micro-batch that fits the GPU and stop",
+    )
     return parser.parse_args()
 
 
@@ -80,12 +104,15 @@ def main() -> None:
     """Run the stage, or a scratch run."""
     arguments = parse_arguments()
     config = config_of(arguments)
+    if arguments.suggest_micro_batch:
+        print(suggested_micro_batch(config))
+        return
     options = RunOptions(batch_size_multiple(), early_stop_steps(arguments))
     if arguments.plan:
         print(plan_table(plans_of(config, options)))
         return
-    has_flags = any(value not in (None, False, []) for value in vars(arguments).values())
-    train(config, options, scratch_folders(arguments.out) if has_flags else stage_folders())
+    is_scratch_run = len(sys.argv) > 1
+    train(config, options, scratch_folders(arguments.out) if is_scratch_run else stage_folders())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ramengpt.errors import UserError
+
 
 @dataclass(frozen=True)
 class RunFolders:
@@ -12,8 +14,8 @@ class RunFolders:
 
     Attributes:
         models: final weights.
-        results: metrics and plots.
-        checkpoints: a folder for each run's fingerprint.
+        results: metrics and plots of the finished run.
+        checkpoints: a folder for each run's fingerprint, with its log while it goes on.
         wandb: parent of wandb's own folder.
     """
 
@@ -43,8 +45,17 @@ def scratch_folders(out: Path | None) -> RunFolders:
 
     Args:
         out: chosen by the user; None takes a new folder under runs/, named after the time.
+
+    Raises:
+        UserError: `out` is where the pipeline's own outputs are.
     """
     out = out or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    stage = stage_folders()
+    place = out.resolve()
+    if place == Path.cwd() or any(
+        place.is_relative_to(own.resolve()) for own in (stage.models, stage.results)
+    ):
+        raise UserError(f"--out: expected a folder of its own, found {out}, the pipeline's")
     return RunFolders(
         models=out / "models", results=out / "results", checkpoints=out / "checkpoints", wandb=out
     )
