@@ -3,6 +3,8 @@
 Shapes: T tokens of a micro-batch, D width, F inner units, V rows of embedding and head.
 """
 
+import functools
+
 import torch
 
 from ramengpt.config.model import ModelConfig
@@ -11,6 +13,7 @@ from ramengpt.model.gpt import GPT
 from ramengpt.model.masks import short_window
 
 
+@functools.cache
 def count_parameters(config: ModelConfig) -> dict[tuple[str, str], int]:
     """Number of parameters by (group, label), in the order of the network."""
     with torch.device("meta"):
