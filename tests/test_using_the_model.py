@@ -40,6 +40,7 @@ def project(tmp_path, model, monkeypatch) -> Path:
     """A folder with params.yaml and models/, the current one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # a CPU that computes in float32
     shutil.copy(ROOT / "params.yaml", tmp_path)
     export_tiny(tmp_path / "models", model)
     return tmp_path
