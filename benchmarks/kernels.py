@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.ceilings import Ceilings, measure_ceilings
-from benchmarks.report import Report, median_milliseconds, relative_error
+from benchmarks.report import Report, graph_milliseconds, median_milliseconds, relative_error
 
 TOKENS_WIDTH = {"base": (131_072, 256), "small": (65_536, 768)}
 VOCABULARY, PADDED = 50_257, 50_304
@@ -249,6 +249,7 @@ def symmetric(report: Report, ceilings: Ceilings, batch: int, rows: int, columns
             "symmetric",
             f"{batch} x {rows} x {columns}: {name}",
             ms=median_milliseconds(function, 0.1),
+            graph_ms=graph_milliseconds(function),
             floor_ms=floor,
             error=relative_error(function(), expected),
         )

@@ -108,6 +108,18 @@ def median_milliseconds(function: Callable[[], object], budget_seconds: float = 
     return statistics.median(before.elapsed_time(after) for before, after in pairwise(events))
 
 
+def graph_milliseconds(function: Callable[[], object], calls: int = 20) -> float:
+    """Median time of a call without what Python needs to launch it: many in one CUDA graph."""
+    for _ in range(3):
+        function()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(calls):
+            function()
+    return median_milliseconds(graph.replay, 0.1) / calls
+
+
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     """||found - expected|| / ||expected||, in float64; NaN if there is a NaN."""
     found, expected = found.double(), expected.double()

@@ -55,7 +55,7 @@ def apply_polynomials(x_NSB: Tensor, coefficients: tuple[Quintic, ...]) -> Tenso
     """Apply each polynomial to all singular values of wide matrices.
 
     a X + b (X X^T) X + c (X X^T)^2 X, where the symmetric factors are formed first, since they are
-    the smaller ones; on a GPU only half of each is computed.
+    the smaller ones; on a GPU only half of each is computed, if they are large.
     """
     gram, quadratic = _symmetric_products(x_NSB)
     for a, b, c in coefficients:
@@ -67,11 +67,12 @@ def apply_polynomials(x_NSB: Tensor, coefficients: tuple[Quintic, ...]) -> Tenso
 def _symmetric_products(
     x_NSB: Tensor,
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, float, float], Tensor]]:
-    """The functions X -> X X^T and (A, b, c) -> b A + c A A for the device that X is on."""
+    """The functions X -> X X^T and (A, b, c) -> b A + c A A for the device and the size of X."""
     if x_NSB.is_cuda:
-        from ramengpt.kernels.symmetric_matmul import symmetric_product, symmetric_quadratic
+        from ramengpt.kernels import symmetric_matmul
 
-        return symmetric_product, symmetric_quadratic
+        if x_NSB.size(-2) >= symmetric_matmul.SMALLEST_WORTHWHILE_ROWS:
+            return symmetric_matmul.symmetric_product, symmetric_matmul.symmetric_quadratic
     return _plain_product, _plain_quadratic
 
 
