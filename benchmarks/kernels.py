@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0917
 """Each kernel against its plain PyTorch, torch.compile of it, and the floor of the card."""
 
 from collections.abc import Callable
@@ -19,6 +20,15 @@ TILES = (
     (256, 128, 64, 8, 3),
 )
 """BLOCK_M, BLOCK_N, BLOCK_K, num_warps, num_stages: the fastest of the nine that were tried."""
+PERSISTENT_TILES = (
+    ((128, 128, 64, 8, 3), 1),
+    ((128, 128, 64, 8, 4), 1),
+    ((128, 128, 64, 8, 2), 2),
+    ((128, 128, 64, 4, 2), 2),
+    ((128, 256, 64, 8, 3), 1),
+    ((256, 128, 64, 8, 3), 1),
+)
+"""Tiles of the persistent variant, and how many of its programs a multiprocessor holds."""
 CHUNKS_TOKENS = (4096, 8192, 16_384)
 
 
@@ -150,18 +160,56 @@ def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, wi
     for name, function in pieces.items():
         if report.time_left():
             _try(report, "head_pieces", f"{preset}: {name}", function, tokens / chunk)
+    if torch.cuda.get_device_capability()[0] >= 9:
+        _persistent_pieces(report, preset, x, weight, softcap, tokens)
+
+
+def _persistent_pieces(
+    report: Report,
+    preset: str,
+    x: Tensor,
+    weight: Tensor,
+    softcap: tuple[float, float, float],
+    tokens: int,
+) -> None:
+    """The variant that needs the copy engine of Hopper and later."""
+    from benchmarks.persistent_head import persistent_exponentials
+    from ramengpt.kernels.softcapped_cross_entropy_cuda import exponentials
+
+    multiprocessors = torch.cuda.get_device_properties(x.device).multi_processor_count
+    expected, u = x.new_empty(len(x), PADDED), x.new_empty(len(x), PADDED)
+    sums = exponentials(x, weight, expected, VOCABULARY, softcap, True).sum(0)
+    for numbers, programs_each in PERSISTENT_TILES:
+        for flatten in (False, True):
+            function = partial(
+                persistent_exponentials,
+                *(x, weight, u, VOCABULARY, softcap, True, _tile(numbers)),
+                programs=programs_each * multiprocessors,
+                flatten=flatten,
+            )
+            name = f"{preset}: u and sums, persistent {numbers} x {programs_each}, flat {flatten}"
+            u.fill_(float("nan"))
+            if report.time_left() and _try(report, "head_pieces", name, function, tokens / len(x)):
+                report.add(
+                    "head_pieces",
+                    f"{preset}: its errors",
+                    u_error=relative_error(u, expected),
+                    sums_error=relative_error(function().sum(0), sums),
+                )
 
 
 def _try(
     report: Report, part: str, name: str, function: Callable[[], object], factor: float = 1.0
-) -> None:
-    """Time something that may need more shared memory than there is."""
+) -> bool:
+    """Time something that may need more shared memory than there is; whether it ran."""
     from triton.runtime.errors import OutOfResources
 
     try:
         report.add(part, name, ms=factor * median_milliseconds(function, 0.1))
     except OutOfResources as error:
         report.add(part, name, failed=str(error))
+        return False
+    return True
 
 
 def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int) -> None:
