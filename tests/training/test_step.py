@@ -1,0 +1,160 @@
+"""A step's update does not depend on how its tokens are cut into micro-batches."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from ramengpt.config import load_config
+from ramengpt.data.loader import Batch
+from ramengpt.model.gpt import GPT
+from ramengpt.model.parameters import set_multipliers
+from ramengpt.optimizers import OptimizerSet, build_optimizers
+from ramengpt.training.schedules import StepPlan
+from ramengpt.training.step import accumulate_gradients, train_step
+from tests.model.tiny import packed, tiny_config, tiny_model
+
+MICRO_BATCH_LENGTHS = ([100, 28], [1, 127], [60, 60, 8])
+"""Lengths of the documents of three micro-batches of 128 tokens."""
+
+
+def micro_batches() -> list[Batch]:
+    return [Batch(*packed(lengths, seed=i)) for i, lengths in enumerate(MICRO_BATCH_LENGTHS)]
+
+
+def one_batch() -> list[Batch]:
+    return [Batch(*(torch.cat(parts) for parts in zip(*micro_batches(), strict=True)))]
+
+
+def plan(micro_batches: int, *, embedding_tied: bool) -> StepPlan:
+    return StepPlan(
+        step=0,
+        micro_batches=micro_batches,
+        micro_batch_tokens=384 // micro_batches,
+        sequence_tokens=128,
+        window_tokens=128,
+        learning_rate_multiplier=1.0,
+        momentum=0.9,
+        embedding_tied=embedding_tied,
+        scalars_frozen=False,
+        transition=False,
+        tokens_before=0,
+    )
+
+
+def optimizers_of(model: GPT, *overrides: str, embedding_tied: bool) -> OptimizerSet:
+    config = load_config(overrides)
+    set_multipliers(model.parameters(), config.parameters)
+    return build_optimizers(
+        model.named_parameters(),
+        optimizer=config.optimizer,
+        embedding_adam=config.embedding_adam,
+        scalar_adam=config.scalar_adam,
+        gradient_clipping=config.gradient_clipping,
+        embedding_tied=embedding_tied,
+        compile=False,
+    )
+
+
+@pytest.mark.parametrize("embedding_tied", [True, False])
+@pytest.mark.parametrize("optimizer", ["normuon", "adam"])
+def test_micro_batches_give_the_update_of_one_large_batch(
+    optimizer: str, embedding_tied: bool
+) -> None:
+    updates, measured = [], []
+    for batches in (micro_batches(), one_batch()):
+        model = tiny_model(tiny_config(), window=128)
+        overrides = (f"optimizer={optimizer}", "gradient_clipping.hidden_norm=0.01")
+        optimizers = optimizers_of(model, *overrides, embedding_tied=embedding_tied)
+        before = [parameter.detach().clone() for parameter in model.parameters()]
+        step = plan(len(batches), embedding_tied=embedding_tied)
+        measured.append(train_step(model, iter(batches), optimizers, step))
+        after = [parameter.detach() for parameter in model.parameters()]
+        updates.append([new - old for new, old in zip(after, before, strict=True)])
+    for name in measured[0]:
+        torch.testing.assert_close(measured[0][name], measured[1][name], rtol=1e-6, atol=0)
+    assert {"loss", "gradient_norm_hidden"} <= measured[0].keys()
+    names = [name for name, _ in model.named_parameters()]
+    for name, found, expected in zip(names, *updates, strict=True):
+        assert expected.abs().max() > 0, name
+        difference = (found - expected).norm() / expected.norm()
+        assert difference < 1e-5, (name, float(difference))
+
+
+def test_the_gradient_is_that_of_the_mean_and_starts_from_nothing() -> None:
+    model = tiny_model(tiny_config(), window=128)
+    batches = micro_batches()
+    loss = accumulate_gradients(model, iter(batches), 3)
+    summed = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    expected_loss = torch.stack([model(*batch).detach() for batch in batches]).mean()
+    torch.testing.assert_close(loss, expected_loss)
+    model.zero_grad()
+    for batch in batches:
+        (model(*batch) / 3).backward()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(summed[name], parameter.grad), name
+    optimizers = optimizers_of(model, embedding_tied=False)
+    train_step(model, iter(batches), optimizers, plan(3, embedding_tied=False))
+    assert all(not parameter.grad.any() for parameter in model.parameters())
+
+
+def test_as_many_batches_are_taken_as_planned() -> None:
+    model = tiny_model(tiny_config(), window=128)
+    batches: Iterator[Batch] = iter(micro_batches())
+    accumulate_gradients(model, batches, 2)
+    assert len(list(batches)) == 1
+
+
+def test_what_optimizers_count_is_summed_over_their_stacks() -> None:
+    model = tiny_model(tiny_config(), window=128)
+    optimizers = optimizers_of(model, "optimizer=aro", embedding_tied=False)
+    counters = optimizers.counters()
+    assert len(counters) > 1
+    for number, counter in enumerate(counters.values()):
+        counter.fill_(10 * number)
+    before = sum(int(counter) for counter in counters.values())
+    measured = train_step(model, iter(micro_batches()), optimizers, plan(3, embedding_tied=False))
+    kept_now = sum(int(counter) for counter in optimizers.counters().values()) - before
+    assert measured["kept_rotations"].dtype is torch.float32
+    assert int(measured["kept_rotations"]) == before + kept_now
+    normuon = optimizers_of(model, embedding_tied=False)
+    measured = train_step(model, iter(micro_batches()), normuon, plan(3, embedding_tied=False))
+    assert "kept_rotations" not in measured
+
+
+class CountingOptimizers:
+    """Nothing but counters, on a GPU."""
+
+    def __init__(self) -> None:
+        self.zeros = {f"hidden/{i}/events": torch.zeros((), device="cuda") for i in range(3)}
+
+    def clip_gradients(self, plan: StepPlan) -> dict[str, Tensor]:
+        return {}
+
+    def step(self, plan: StepPlan) -> None:
+        pass
+
+    def zero_grad(self) -> None:
+        pass
+
+    def counters(self) -> dict[str, Tensor]:
+        return self.zeros
+
+
+@pytest.mark.gpu
+def test_nothing_in_a_step_waits_for_the_gpu() -> None:
+    weight = torch.ones((), device="cuda", requires_grad=True)
+    batches = [Batch(*torch.ones(3, 128, device="cuda").unbind()) for _ in range(2)]
+    optimizers = CountingOptimizers()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        measured = train_step(
+            lambda tokens_T, targets_T, positions_T: (weight * tokens_T).mean(),
+            iter(batches),
+            optimizers,  # type: ignore[arg-type]
+            plan(2, embedding_tied=False),
+        )
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert {name: float(value) for name, value in measured.items()} == {"loss": 1, "events": 0}

@@ -1,0 +1,123 @@
+"""A project in a folder whose run has every kind of transition and takes a second."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from ramengpt.config import Config, load_config
+from ramengpt.data.bos_index import build_index
+from ramengpt.data.checksums import file_sha256
+from ramengpt.data.manifest import Receipt, ReceiptShard, write_manifest
+from ramengpt.data.shard import BOS_TOKEN, ShardWriter
+from ramengpt.data.verification import verify_shards
+from ramengpt.training.run import train
+from ramengpt.training.run_folders import RunFolders
+from ramengpt.training.run_settings import RunOptions
+from tests.conftest import ROOT
+
+STEPS = 12
+CLOCKED = {"step_seconds", "seconds", "tokens_per_second", "peak_memory_gib"}
+"""Columns of the log that differ from run to run."""
+
+
+def make_tiny_project(folder: Path) -> None:
+    """Write params.yaml, shards, manifest and index; the folder becomes a place to train in.
+
+    The current directory must be the folder.
+    """
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text())
+    params |= {"dataset": "text", "model": "instant", "schedule": "instant"}
+    params["models"]["instant"] |= {"num_heads": 1, "head_dim": 16, "width": 16, "gate_inputs": 8}
+    params["schedules"]["instant"] |= {
+        "micro_batch_tokens": 128,
+        "scheduled_steps": STEPS - 2,
+        "extension_steps": 2,
+        "batch": {"shape": "stepped", "fractions": [0.0, 0.3], "micro_batches": [1, 2]},
+        "window": {"fractions": [0.0, 0.5], "tokens": [128, 256], "validation_tokens": 256},
+        "sequence": {"fractions": [0.0, 0.4], "tokens": [64, 128]},
+        "embedding_split_fraction": 0.7,
+        "scalar_freeze_steps": 1,
+    }
+    params["train"] |= {"checkpoint_every_steps": 2, "checkpoints_kept": 2, "compile": "no"}
+    params["validation"] |= {"tokens": 256, "every_steps": 5}
+    params["tracking"] |= {"wandb": "disabled", "write_every_seconds": 0.01}
+    with (folder / "params.yaml").open("w") as file:
+        yaml.dump(params, file)
+    store = folder / "data" / "shards" / "text"
+    for split, name in (("val", "text_val_000000.bin"), ("train", "text_train_000001.bin")):
+        write_documents(store / name, documents=30 if split == "train" else 4)
+    adopt_store(store)
+
+
+def write_documents(path: Path, documents: int) -> None:
+    """A shard of random documents whose next token is rather certain, so that losses fall."""
+    random = np.random.default_rng(documents)
+    with ShardWriter(path) as writer:
+        for _ in range(documents):
+            start, length = random.integers(50), random.integers(20, 200)
+            tokens = (start + np.arange(length)) % 50
+            writer.write(np.concatenate([[BOS_TOKEN], tokens]).astype(np.uint16))
+
+
+def adopt_store(store: Path, dataset: str = "text") -> None:
+    """Do what download, verify and index leave behind for the shards of a folder."""
+    shards = [
+        ReceiptShard(path.name, split, path.stat().st_size, file_sha256(path))
+        for split in ("val", "train")
+        for path in sorted(store.glob(f"*_{split}_*.bin"))
+    ]
+    manifest, faults = verify_shards(Receipt(dataset, tuple(shards)), store, lambda _: None)
+    assert manifest is not None, faults
+    write_manifest(manifest)
+    build_index(manifest, store)
+
+
+def folders_in(place: Path) -> RunFolders:
+    """Everything that a run writes, in one folder."""
+    return RunFolders(place / "models", place / "results", place / "checkpoints", place)
+
+
+def train_in(
+    place: Path,
+    *overrides: str,
+    batch_size_multiple: int = 1,
+    early_stop_steps: int | None = None,
+) -> Config:
+    """Run the training of the current folder's params.yaml; outputs go to `place`."""
+    config = load_config(overrides)
+    options = RunOptions(batch_size_multiple, early_stop_steps)
+    train(config, options, folders_in(place))
+    return config
+
+
+def result(place: Path) -> dict[str, object]:
+    """What a run came to, but for what clocks and memory say: weights' bytes, config, log rows."""
+    return {
+        "weights": (place / "models/model.safetensors").read_bytes(),
+        "config": json.loads((place / "models/config.json").read_text()),
+        "train": log_rows(place / "results/train.tsv"),
+        "validation": log_rows(place / "results/validation.tsv"),
+        "plan": (place / "results/plan.csv").read_text(),
+    }
+
+
+def log_rows(table: Path) -> list[dict[str, str]]:
+    """Rows of a table as they are written, without the columns that differ from run to run."""
+    header, *lines = [line.split("\t") for line in table.read_text().splitlines()]
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    return [{key: cell for key, cell in row.items() if key not in CLOCKED} for row in rows]
+
+
+def run_folder(place: Path) -> Path:
+    """The checkpoint folder of the only run that was started."""
+    (folder,) = (place / "checkpoints").iterdir()
+    return folder
+
+
+def saved_steps(place: Path) -> list[int]:
+    """Steps of the checkpoints of the only run."""
+    return sorted(int(path.name.removeprefix("step-")) for path in run_folder(place).glob("step-*"))
+
