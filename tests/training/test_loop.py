@@ -1,0 +1,146 @@
+"""The loop with values that become known late, as they do on a GPU."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ramengpt.training import loop
+from ramengpt.training.interruption import StopRequest
+from ramengpt.training.loop import DivergedError, InterruptedRunError, fit
+
+STEPS = 9
+
+
+@dataclass
+class LateTracker:
+    """Gives a row back only when asked to wait for it."""
+
+    waiting: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+
+    def log(self, step: int, row: Mapping[str, Any], table: str = "train") -> list[Any]:
+        self.waiting.append((table, {"step": step, **row}))
+        return []
+
+    def flush(self) -> list[tuple[str, Mapping[str, Any]]]:
+        rows, self.waiting = self.waiting, []
+        return rows
+
+    def state(self) -> dict[str, str]:
+        assert not self.waiting, "a checkpoint is written only after its rows were looked at"
+        return {}
+
+
+@dataclass
+class Checkpoints:
+    folder: str = "the folder"
+    log: str = "the log"
+    saved: list[int] = field(default_factory=list)
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        assert state["step"] == step
+        self.saved.append(step)
+
+    def steps(self) -> list[int]:
+        return self.saved
+
+    def path(self, step: int) -> str:
+        return f"step-{step}"
+
+
+class NoWindow:
+    """A model that is nothing but its window."""
+
+    def __init__(self) -> None:
+        self.window = 0
+
+    def set_window(self, tokens: int) -> None:
+        self.window = tokens
+
+    def temporary_window(self, tokens: int) -> Any:
+        return pytest.MonkeyPatch.context()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+
+@pytest.fixture
+def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The loss of each step, to be changed by the test; validation gives 1.5."""
+    losses = [2.0] * STEPS
+    norms = {"gradient_norm_hidden": 0.5}
+    monkeypatch.setattr(
+        loop, "train_step", lambda *step_of: {"loss": losses[step_of[-1].step]} | norms
+    )
+    monkeypatch.setattr(loop, "validation_loss", lambda *_: 1.5)
+    return losses
+
+
+def a_run(shown: list[Any]) -> Any:
+    clock = SimpleNamespace(start=lambda: lambda: lambda: 1.0, seconds=1.0)
+    return SimpleNamespace(
+        model=NoWindow(),
+        loss_function=None,
+        optimizers=SimpleNamespace(state_dict=dict),
+        plans=[SimpleNamespace(step=step, window_tokens=128 * (step + 1)) for step in range(STEPS)],
+        batches=SimpleNamespace(cursor={}),
+        validation=SimpleNamespace(batches=list, window_tokens=128, every_steps=4),
+        measurements=SimpleNamespace(
+            clock=clock, of_step=lambda *_: {}, of_validation=lambda _: {"seconds": 1.0}
+        ),
+        tracker=LateTracker(),
+        show=shown.extend,
+        checkpoints=Checkpoints(),
+        checkpoint_every_steps=3,
+    )
+
+
+def test_every_row_is_shown_once_and_in_order(losses: list[float]) -> None:
+    shown: list[Any] = []
+    run = a_run(shown)
+    fit(run, StopRequest())
+    assert run.model.window == 128 * STEPS
+    assert run.checkpoints.saved == [3, 6]
+    assert [(table, row["step"]) for table, row in shown] == [
+        *(("train", step) for step in range(1, 5)),
+        ("validation", 4),
+        *(("train", step) for step in range(5, 9)),
+        ("validation", 8),
+        ("train", 9),
+        ("validation", 9),
+    ]
+
+
+@pytest.mark.parametrize("bad_step", range(STEPS))
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_bad_loss_known_late_is_in_no_checkpoint(
+    losses: list[float], bad_step: int, loss: float
+) -> None:
+    losses[bad_step] = loss
+    run = a_run([])
+    with pytest.raises(DivergedError, match=f"step {bad_step + 1}: the train loss is {loss}"):
+        fit(run, StopRequest())
+    assert run.checkpoints.saved == [step for step in (3, 6) if step <= bad_step]
+
+
+def test_a_bad_loss_is_told_rather_than_an_interruption(losses: list[float]) -> None:
+    losses[1] = float("nan")
+    stop = StopRequest()
+    stop.signal = 15
+    run = a_run([])
+    run.plans[0].step = 1
+    with pytest.raises(DivergedError):
+        fit(run, stop)
+    assert run.checkpoints.saved == []
+
+
+def test_a_stop_saves_at_once(losses: list[float]) -> None:
+    stop = StopRequest()
+    stop.signal = 15
+    run = a_run([])
+    with pytest.raises(InterruptedRunError, match="stopped after step 1 of 9") as interrupted:
+        fit(run, stop)
+    assert interrupted.value.exit_status == 143
+    assert run.checkpoints.saved == [1]
