@@ -6,6 +6,7 @@ costs a second rather than the outputs of the last run.
 
 import difflib
 import io
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,10 @@ def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Conf
     try:
         params = ParamsFile.model_validate(raw)
     except ValidationError as error:
-        lines = [_describe(detail, raw) for detail in error.errors()]
+        by_key = itertools.groupby(
+            error.errors(), key=lambda detail: _keys_in_file(detail["loc"], raw)
+        )
+        lines = [_describe(location, list(details)) for location, details in by_key]
         raise ConfigError(f"\n{' ' * 7}".join(f"{path}: {line}" for line in lines)) from None
     return _select(params, path)
 
@@ -163,10 +167,13 @@ def _nearest(prefix: str, name: str, known: Iterable[str]) -> str:
     return f"; choose one of: {', '.join(names)}" if names else ""
 
 
-def _describe(detail: ErrorDetails, raw: dict[str, Any]) -> str:
-    """One line for one of pydantic's findings: the key, what is expected, what was found."""
-    location = _keys_in_file(detail["loc"], raw)
+def _describe(location: Sequence[int | str], details: Sequence[ErrorDetails]) -> str:
+    """One line for pydantic's findings about a key: what is expected, what was found.
+
+    There are several where a value may be of several types and is of none.
+    """
     key = ".".join(str(part) for part in location)
+    detail = details[0]
     found = detail["input"]
     match detail["type"]:
         case "missing":
@@ -180,7 +187,10 @@ def _describe(detail: ErrorDetails, raw: dict[str, Any]) -> str:
             hint = ""
             if isinstance(found, str) and "valid string" not in detail["msg"]:
                 hint = " (a string; write numbers without quotes, small ones as 0.001)"
-            expected = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            expected = " or ".join(
+                each["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+                for each in details
+            )
             return f"{key}: expected {expected}, found {found!r}{hint}"
 
 
@@ -191,7 +201,7 @@ def _keys_in_file(location: tuple[int | str, ...], raw: Any) -> list[int | str]:
         is_key = isinstance(raw, Mapping) and part in raw
         if is_key or (isinstance(raw, list) and isinstance(part, int)):
             raw = raw[part]
-        elif position < len(location) - 1:
+        elif position < len(location) - 1 or not isinstance(raw, Mapping):
             continue
         keys.append(part)
     return keys
