@@ -97,9 +97,7 @@ def launch_product(
     a_TD: Tensor, b_FD: Tensor, h_TF: Tensor | None, tile: dict[str, int] | None = None
 ) -> Tensor:
     """relu(A B^T)^2, or 2 sqrt(h) A B^T if h is given (CPU tensors: Triton's interpreter)."""
-    # Reading h as well, backward is faster with more registers a thread.
-    num_warps = 8 if h_TF is None and a_TD.dtype != torch.float32 else 4
-    tile = tile or product_tile(a_TD.dtype) | {"num_warps": num_warps}
+    tile = tile or product_tile(a_TD.dtype)
     num_rows, width = a_TD.shape
     num_columns = len(b_FD)
     out_TF = a_TD.new_empty(num_rows, num_columns)
