@@ -71,7 +71,8 @@ class ModelConfig(Section):
     yarn_low_rotations: PositiveFloat
     yarn_high_rotations: PositiveFloat
     yarn_scale_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    logit_scale: PositiveFloat
+    logit_scale: Annotated[float, Field(gt=0, le=80)]
+    """The largest logit; e^80 is still finite in float32."""
     logit_shift: FiniteFloat
     logit_divisor: PositiveFloat
     attention_init_gain: PositiveFloat

@@ -6,6 +6,7 @@ from pathlib import Path
 from ramengpt.config import Config
 from ramengpt.data.bos_index import INDEX_FILE, INDEX_FOLDER, check_index
 from ramengpt.data.manifest import MANIFEST_PATH, read_manifest
+from ramengpt.data.shard import VOCABULARY_SIZE
 from ramengpt.data.split import SplitShards
 from ramengpt.data.store import locate_store
 from ramengpt.data.validation_stream import ValidationStream
@@ -38,8 +39,14 @@ def open_data(config: Config) -> Data:
 
     Raises:
         ShardError: a shard, the index or the manifest is missing or changed.
-        UserError: the manifest is of another dataset than the selected one.
+        UserError: the manifest is of another dataset than the selected one, or the model does not
+            know all tokens.
     """
+    if config.model.vocabulary < VOCABULARY_SIZE:
+        raise UserError(
+            f"params.yaml: models.{config.model_name}.vocabulary: expected at least the "
+            f"{VOCABULARY_SIZE} tokens that shards may hold, found {config.model.vocabulary}"
+        )
     manifest = read_manifest()
     if manifest.dataset != config.dataset_name:
         raise UserError(

@@ -150,6 +150,8 @@ def test_a_bad_batch_size_multiple_is_one_line(
         (["--set", "optimizer=adamz"], "did you mean 'adam'?"),
         (["--set", "sed=3"], "did you mean 'seed'?"),
         (["--set", "dataset=docstrings"], "found 'text'; select it in params.yaml"),
+        (["--set", "models.instant.vocabulary=1000"], "vocabulary: expected at least the 50257 "),
+        (["--set", "models.instant.logit_scale=81.0"], "logit_scale: expected less than or equal"),
         (["--set", "train.attention_backend=flex"], "flex has no backward pass on cpu"),
         (["--out", "models"], "--out: expected a folder of its own"),
         (["--suggest-micro-batch"], "--suggest-micro-batch: found no GPU"),

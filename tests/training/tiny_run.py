@@ -120,4 +120,3 @@ def run_folder(place: Path) -> Path:
 def saved_steps(place: Path) -> list[int]:
     """Steps of the checkpoints of the only run."""
     return sorted(int(path.name.removeprefix("step-")) for path in run_folder(place).glob("step-*"))
-
