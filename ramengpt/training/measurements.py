@@ -1,5 +1,6 @@
 """What is logged of a step beside its loss: what was planned, how long it took, what it used."""
 
+import functools
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Measurements:
     flops_per_second: float | None
 
     def of_step(self, plan: StepPlan, step_seconds: Callable[[], float]) -> dict[str, Value]:
-        """The row of one step; its functions are to be called in this order, once each.
+        """The row of one step; its functions are to be called in this order.
 
         Args:
             plan: of the step.
@@ -57,21 +58,16 @@ class Measurements:
         }
 
     def _timed(self, plan: StepPlan, step_seconds: Callable[[], float]) -> dict[str, Value]:
-        measured: list[float] = []
-
-        def read_clock() -> float:
-            measured.append(step_seconds())
-            return measured[0]
-
+        read_clock = functools.cache(step_seconds)
         timed: dict[str, Value] = {
             "step_seconds": read_clock,
             "seconds": lambda: self.clock.seconds,
-            "tokens_per_second": lambda: plan.tokens / measured[0],
+            "tokens_per_second": lambda: plan.tokens / read_clock(),
             "peak_memory_gib": peak_memory_gib(self.device),
         }
         if self.flops_per_second is not None:
             share = plan.tokens * self.flops_per_token(plan) / self.flops_per_second
-            timed["mfu"] = lambda: share / measured[0]
+            timed["mfu"] = lambda: share / read_clock()
         return timed
 
 
