@@ -14,7 +14,10 @@ import pytest
 from tests.training.child_run import Death, SizeLimit, finished, printed, start_training
 from tests.training.tiny_run import STEPS, make_tiny_project, result, run_folder, saved_steps
 
-pytestmark = pytest.mark.xdist_group("killed runs")  # one server that forks, one reference
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("killed runs"),  # one server that forks, one reference
+]
 
 
 @pytest.fixture(scope="module")
