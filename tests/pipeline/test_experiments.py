@@ -1,15 +1,11 @@
 """What reruns when, with real DVC in a fresh clone: the promises of dvc.yaml."""
 
 import json
-import re
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
-from tests.conftest import copy_project, project_environment
+from tests.small_project import ALL, Project, small_project
 
 pytestmark = [
     pytest.mark.slow,
@@ -17,88 +13,12 @@ pytestmark = [
     pytest.mark.xdist_group("experiments"),  # one clone, one order
 ]
 
-ALL = ["download", "verify", "index", "train", "sample"]
-
-
-def shrink(project: Path) -> None:
-    """Make the default run a matter of seconds: a small text of our own, four steps."""
-    yaml = YAML()
-    path = project / "params.yaml"
-    params = yaml.load(path.read_text())
-    params["dataset"] = "text"
-    params["datasets"]["text"] |= {"paths": ["data/text/*.txt"], "val_tokens": 600}
-    params["schedules"]["instant"] |= {
-        "micro_batch_tokens": 256,
-        "scheduled_steps": 4,
-        "extension_steps": 0,
-    }
-    params["schedules"]["instant"]["sequence"] = {"fractions": [0.0], "tokens": [128]}
-    params["schedules"]["instant"]["batch"] = {
-        "shape": "stepped",
-        "fractions": [0.0],
-        "micro_batches": [1],
-    }
-    params["schedules"]["instant"]["learning_rate"] |= {"warmup_steps": 0}
-    params["sample"] |= {"prompts": ["Return the"], "new_tokens": 3}
-    yaml.dump(params, path)
-    text = project / "data" / "text"
-    text.mkdir(parents=True)
-    for number in range(40):
-        (text / f"{number:02}.txt").write_text(f"Document {number}. " + "Some words of it. " * 20)
-
-
-class Project:
-    """A clone with a small default run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def run(self, *command: str, fails: bool = False, **environment: str) -> str:
-        """Run a command as a user would; give back all it printed."""
-        ended = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=project_environment() | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=500,
-        )
-        assert (ended.returncode != 0) == fails, ended.stdout
-        return ended.stdout
-
-    def repro(self) -> list[str]:
-        """Reproduce; give back the stages that ran."""
-        return re.findall(r"Running stage '(\w+)'", self.run("dvc", "repro"))
-
-    def set(self, key: str, value: object) -> None:
-        """Edit params.yaml by hand."""
-        yaml = YAML()
-        path = self.folder / "params.yaml"
-        params = yaml.load(path.read_text())
-        *parents, last = key.split(".")
-        section = params
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
-        yaml.dump(params, path)
-
-    def edit(self, file: str) -> None:
-        """Change a module without changing what it does."""
-        path = self.folder / file
-        path.write_text(path.read_text() + "\n# edited\n")
-
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    folder = copy_project(tmp_path_factory.mktemp("project") / "clone")
-    shrink(folder)
-    project = Project(folder)
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "a small default run")
+    project = small_project(tmp_path_factory.mktemp("project") / "clone")
     assert project.repro() == ALL
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "its results")
+    project.commit("its results")
     yield project
 
 
