@@ -64,8 +64,8 @@ def html_page(runs: list[ComparedRun], pictures: list[Picture]) -> str:
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>\n'
         f"<h1>{title}</h1>\n<h2>Results</h2>\n{_html_table(results_table(runs))}\n<p>{LEGEND}</p>\n"
         f"{_html_table(reached) if reached.rows else ''}\n"
-        f"<h2>Parameters that differ</h2>\n{differences}\n"
-        f'<h2>Loss</h2>\n<div class="pictures">{images}</div>\n</body></html>\n'
+        f'<h2>Loss</h2>\n<div class="pictures">{images}</div>\n'
+        f"<h2>Parameters that differ</h2>\n{differences}\n</body></html>\n"
     )
 
 
@@ -79,10 +79,10 @@ def markdown_page(runs: list[ComparedRun], pictures: list[Picture]) -> str:
         _markdown_table(results_table(runs)),
         LEGEND,
         *([_markdown_table(reached)] if reached.rows else []),
-        "## Parameters that differ",
-        _markdown_table(params) if params.rows else SAME,
         "## Loss",
         *(f"![{picture.title}](compare/{picture.name})" for picture in pictures),
+        "## Parameters that differ",
+        _markdown_table(params) if params.rows else SAME,
     ]
     return "\n\n".join(parts) + "\n"
 

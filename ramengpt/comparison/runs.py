@@ -118,9 +118,24 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def params_that_differ(runs: list[ComparedRun]) -> dict[str, list[Any]]:
     """Parameters that are not the same in all runs.
 
+    Entries that runs select of the same table lie side by side: where `optimizer` is adam,
+    `optimizers.adam.learning_rate` is called `optimizers.*.learning_rate`.
+
     Returns:
         For each, its value in every run, None in those that do not depend on it.
     """
-    names = dict.fromkeys(name for run in runs for name in run.params)
-    values = {name: [run.params.get(name) for run in runs] for name in names}
+    params = [_selected(run.params) for run in runs]
+    names = dict.fromkeys(name for values in params for name in values)
+    values = {name: [of_run.get(name) for of_run in params] for name in names}
     return {name: column for name, column in values.items() if any(v != column[0] for v in column)}
+
+
+def _selected(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Give every selected entry of a table the same name, whichever it is."""
+    named = {}
+    for name, value in params.items():
+        table, _, rest = name.partition(".")
+        entry = f"{params.get(table.removesuffix('s'))}."
+        selected = table.endswith("s") and rest.startswith(entry)
+        named[f"{table}.*.{rest.removeprefix(entry)}" if selected else name] = value
+    return named

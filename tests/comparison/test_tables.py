@@ -41,9 +41,19 @@ def test_only_params_that_differ_are_listed():
     other = compared("b", [5.0], **{"optimizer": "bam", "seed": 1})
     assert params_that_differ([first, other]) == {
         "optimizer": ["adam", "bam"],
-        "optimizers.adam.lr": [0.1, None],
+        "optimizers.*.lr": [0.1, None],
     }
-    assert params_table([first, other]).rows[1] == ["optimizers.adam.lr", "0.1", "-"]
+    assert params_table([first, other]).rows[1] == ["optimizers.*.lr", "0.1", "-"]
+
+
+def test_selected_entries_of_a_table_lie_side_by_side():
+    first = compared("a", [5.0], **{"optimizer": "adam", "optimizers.adam.lr": 0.1})
+    other = compared("b", [5.0], **{"optimizer": "bam", "optimizers.bam.lr": 0.2, "datasets.x": 1})
+    assert params_that_differ([first, other]) == {
+        "optimizer": ["adam", "bam"],
+        "optimizers.*.lr": [0.1, 0.2],
+        "datasets.x": [None, 1],
+    }
 
 
 def test_flatten_joins_keys_with_dots():

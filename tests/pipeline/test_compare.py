@@ -28,7 +28,7 @@ def test_a_commit_an_experiment_and_the_workspace_on_one_page_that_needs_no_othe
     assert "| HEAD | 4.1282 | - |" in markdown
     assert "| with-adam | 4.3485 | +0.2203 |" in markdown
     assert "| optimizer | normuon | adam | adam |" in markdown
-    assert "| optimizers.adam.lr | - | 0.015 | 0.015 |" in markdown
+    assert "| optimizers.*.lr | 0.02 | 0.015 | 0.015 |" in markdown
     linked = re.findall(r"\]\((.*\.svg)\)", markdown)
     assert len(linked) == 3
     for path in linked:
