@@ -1,96 +1,28 @@
-"""Whole runs in this process: repeatable, resumable, and careful with what is already there."""
+"""Whole runs in this process: the same however often they stop, and no other run's."""
 
-import json
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import chdir
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from ramengpt.config import load_config
 from ramengpt.errors import UserError
 from ramengpt.model.gpt import GPT
-from ramengpt.training import loop
-from ramengpt.training.loop import DivergedError, InterruptedRunError
-from ramengpt.training.run import full_disk_in_one_line, train
-from ramengpt.training.run_folders import stage_folders
-from ramengpt.training.run_settings import RunOptions
 from ramengpt.training.schedules import StepPlan
 from tests.training.tiny_run import (
     STEPS,
-    adopt_store,
+    before_each_step,
     log_rows,
-    make_tiny_project,
     result,
     run_folder,
     saved_steps,
+    stop_in,
     train_in,
-    write_documents,
 )
 
-pytestmark = pytest.mark.xdist_group("runs")  # one reference
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with an uninterrupted run in whole/; tests only add to it."""
-    folder = tmp_path_factory.mktemp("project")
-    with chdir(folder):
-        make_tiny_project(folder)
-        train_in(Path("whole"))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def current(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(project)
-    monkeypatch.delenv("DATA_PATH", raising=False)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    yield
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-Intervene = Callable[[StepPlan, GPT], None]
-
-
-def before_each_step(monkeypatch: pytest.MonkeyPatch, intervene: Intervene) -> None:
-    original = loop.train_step
-
-    def step(model: GPT, batches: Any, optimizers: Any, plan: StepPlan) -> dict[str, Any]:
-        intervene(plan, model)
-        return original(model, batches, optimizers, plan)
-
-    monkeypatch.setattr(loop, "train_step", step)
-
-
-def poison_before(step: int) -> Intervene:
-    def poison(plan: StepPlan, model: GPT) -> None:
-        if plan.step == step:
-            model.head.weight.data[0, 0] = float("nan")
-
-    return poison
-
-
-def stop_before(monkeypatch: pytest.MonkeyPatch, step: int, *overrides: str, out: Path) -> None:
-    """Leave a run as if it had been asked to stop during a step."""
-
-    def ask(plan: StepPlan, _: GPT) -> None:
-        if plan.step == step:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        before_each_step(patch, ask)
-        with pytest.raises(InterruptedRunError) as stopped:
-            train_in(out, *overrides)
-    assert stopped.value.exit_status == 143
-    assert saved_steps(out)[-1] == step + 1
+pytestmark = [
+    pytest.mark.usefixtures("inside_project"),
+    pytest.mark.xdist_group("runs"),  # one reference
+]
 
 
 def test_the_log_shows_every_transition(project: Path) -> None:
@@ -122,7 +54,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
 def test_an_interrupted_run_ends_as_a_whole_one(
     project: Path, out: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    stop_before(monkeypatch, step, out=out)
+    stop_in(monkeypatch, step, out=out)
     train_in(out)
     assert result(out) == result(project / "whole")
 
@@ -142,7 +74,7 @@ def test_a_signal_in_the_last_step_lets_the_run_end(
 def test_how_often_to_save_is_no_part_of_the_run(
     project: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop_before(monkeypatch, 5, out=out)
+    stop_in(monkeypatch, 5, out=out)
     train_in(out, "train.checkpoint_every_steps=5", "train.checkpoints_kept=1")
     assert result(out) == result(project / "whole")
 
@@ -155,7 +87,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
     capsys: pytest.CaptureFixture[str],
     damage: str,
 ) -> None:
-    stop_before(monkeypatch, 6, out=out)
+    stop_in(monkeypatch, 6, out=out)
     assert saved_steps(out) == [6, 7]
     newest = run_folder(out) / "step-00000007"
     content = bytearray((newest / "state.pt").read_bytes())
@@ -181,147 +113,12 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
 def test_a_checkpoint_of_another_model_is_one_line(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop_before(monkeypatch, 2, out=out)
+    stop_in(monkeypatch, 2, out=out)
     wider = ("models.instant.head_dim=32", "models.instant.width=32")
-    stop_before(monkeypatch, 2, *wider, out=out.with_name("wider"))
+    stop_in(monkeypatch, 2, *wider, out=out.with_name("wider"))
     newest = run_folder(out) / "step-00000003"
     newest.rename(out.with_name("own"))
     (run_folder(out.with_name("wider")) / "step-00000003").rename(newest)
     with pytest.raises(UserError, match=r"step-00000003: expected a checkpoint of the run ") as one:
         train_in(out)
     assert "\n" not in str(one.value)
-
-
-def put_outputs_of_an_earlier_run() -> dict[Path, bytes]:
-    """Files where a stage's outputs lie; returns what must still be there later."""
-    folders = stage_folders()
-    files = [folders.models / name for name in ("model.safetensors", "config.json")]
-    files += [folders.results / name for name in ("metrics.json", "train.tsv", "plan.csv")]
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(f"good {file.name}".encode())
-    return {file: file.read_bytes() for file in files}
-
-
-def test_a_loss_that_is_no_number_stops_the_run_and_costs_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    outputs = put_outputs_of_an_earlier_run()
-    before_each_step(monkeypatch, poison_before(6))
-    with pytest.raises(DivergedError) as diverged:
-        train(load_config(["seed=99"]), RunOptions(1, None), stage_folders())
-    message = str(diverged.value)
-    assert "\n" not in message
-    assert message.startswith("step 7: the train loss is nan (gradient_norm_embedding: nan, ")
-    assert "gradient_norm_hidden: nan, gradient_norm_scalar: nan)" in message
-    (folder,) = Path("data/checkpoints").resolve().iterdir()
-    assert f"last good checkpoint: {folder / 'step-00000006'}" in message
-    assert {file: file.read_bytes() for file in outputs} == outputs
-    saved = sorted(folder.glob("step-*/state.pt"))
-    assert [file.parent.name for file in saved] == ["step-00000004", "step-00000006"]
-    for file in saved:
-        assert all(bool(tensor.isfinite().all()) for tensor in tensors(torch.load(file)))
-    assert [row["loss"] for row in log_rows(folder / "log/train.tsv")][-1] == "nan"
-
-
-def tensors(state: Any) -> Iterator[torch.Tensor]:
-    if isinstance(state, torch.Tensor):
-        yield state
-    elif isinstance(state, dict):
-        for value in state.values():
-            yield from tensors(value)
-
-
-def test_a_diverged_run_without_a_checkpoint_says_so(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before_each_step(monkeypatch, poison_before(0))
-    with pytest.raises(DivergedError, match="last good checkpoint: none was written yet"):
-        train_in(out)
-    assert saved_steps(out) == []
-
-
-def test_a_validation_loss_that_is_no_number_stops_too(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "validation_loss", lambda *_: float("nan"))
-    with pytest.raises(DivergedError, match=r"step 5: the validation loss is nan \(measured on"):
-        train_in(out)
-    assert saved_steps(out) == [2, 4]
-
-
-def test_a_stage_replaces_its_outputs_and_keeps_no_checkpoints(project: Path) -> None:
-    outputs = put_outputs_of_an_earlier_run()
-    config = load_config(["seed=98"])
-    train(config, RunOptions(1, early_stop_steps=3), stage_folders())
-    assert all(file.read_bytes() != content for file, content in outputs.items())
-    metrics = json.loads(Path("results/train/metrics.json").read_text())
-    assert metrics["step"] == 3
-    assert not list(Path("data/checkpoints").glob("*/step-0000000[123]/state.pt"))
-
-
-def test_the_environment_is_recorded_in_the_runs_config(
-    project: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store = project / "data/shards"
-    monkeypatch.setenv("DATA_PATH", str(store))
-    train_in(out, early_stop_steps=2, batch_size_multiple=3)
-    assert f"DATA_PATH={store}: the shards are in {store / 'text'}" in capsys.readouterr().err
-    run = json.loads((out / "models/config.json").read_text())["run"]
-    assert (run["data_path"], run["batch_size_multiple"]) == (str(store), 3)
-    assert [row["tokens"] for row in log_rows(out / "results/train.tsv")] == ["384", "768"]
-    usual = json.loads((project / "whole/models/config.json").read_text())["run"]
-    assert (usual["data_path"], usual["batch_size_multiple"]) == ("", 1)
-
-
-def test_where_the_data_lie_is_no_part_of_the_run(
-    project: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop_before(monkeypatch, 3, out=out)
-    monkeypatch.setenv("DATA_PATH", str(project / "data/shards"))
-    train_in(out)
-    assert result(out)["weights"] == result(project / "whole")["weights"]
-
-
-def test_other_data_are_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_tiny_project(tmp_path)
-    stop_before(monkeypatch, 2, out=Path("out"))
-    write_documents(tmp_path / "data/shards/text/text_train_000001.bin", documents=31)
-    adopt_store(tmp_path / "data/shards/text")
-    train_in(Path("out"), early_stop_steps=1)
-    assert len(list(Path("out/checkpoints").iterdir())) == 2
-
-
-def test_the_manifest_of_another_dataset_is_refused(out: Path) -> None:
-    with pytest.raises(
-        UserError,
-        match=r"data/manifest.json: expected the selected dataset, 'docstrings', found 'text'; "
-        r".*`dvc repro index`",
-    ):
-        train_in(out, "dataset=docstrings")
-    assert not out.exists()
-
-
-def test_aro_counts_the_rotations_it_kept(out: Path) -> None:
-    train_in(out, "optimizer=aro", early_stop_steps=2)
-    rows = log_rows(out / "results/train.tsv")
-    assert all(row["kept_rotations"].isdigit() for row in rows)
-    assert "kept_rotations" not in log_rows(Path("whole/results/train.tsv"))[0]
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (OSError(28, "No space left on device", "a/file"), "a/file: no room to write"),
-        (OSError(122, "Disk quota exceeded"), "no room to write"),
-    ],
-)
-def test_a_full_disk_is_one_line(error: OSError, said: str) -> None:
-    with pytest.raises(UserError, match=said), full_disk_in_one_line():
-        raise error
-
-
-def test_other_faults_of_the_system_keep_their_traceback() -> None:
-    with pytest.raises(PermissionError), full_disk_in_one_line():
-        raise PermissionError(13, "Permission denied")

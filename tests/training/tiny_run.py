@@ -1,9 +1,13 @@
 """A project in a folder whose run has every kind of transition and takes a second."""
 
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from ruamel.yaml import YAML
 
 from ramengpt.config import Config, load_config
@@ -12,9 +16,13 @@ from ramengpt.data.checksums import file_sha256
 from ramengpt.data.manifest import Receipt, ReceiptShard, write_manifest
 from ramengpt.data.shard import BOS_TOKEN, ShardWriter
 from ramengpt.data.verification import verify_shards
+from ramengpt.model.gpt import GPT
+from ramengpt.training import loop
+from ramengpt.training.loop import InterruptedRunError
 from ramengpt.training.run import train
 from ramengpt.training.run_folders import RunFolders
 from ramengpt.training.run_settings import RunOptions
+from ramengpt.training.schedules import StepPlan
 from tests.conftest import ROOT
 
 STEPS = 12
@@ -120,3 +128,32 @@ def run_folder(place: Path) -> Path:
 def saved_steps(place: Path) -> list[int]:
     """Steps of the checkpoints of the only run."""
     return sorted(int(path.name.removeprefix("step-")) for path in run_folder(place).glob("step-*"))
+
+
+Intervene = Callable[[StepPlan, GPT], None]
+
+
+def before_each_step(monkeypatch: pytest.MonkeyPatch, intervene: Intervene) -> None:
+    """Let a function do something to a run in this process."""
+    original = loop.train_step
+
+    def step(model: GPT, batches: Any, optimizers: Any, plan: StepPlan) -> dict[str, Any]:
+        intervene(plan, model)
+        return original(model, batches, optimizers, plan)
+
+    monkeypatch.setattr(loop, "train_step", step)
+
+
+def stop_in(monkeypatch: pytest.MonkeyPatch, step: int, *overrides: str, out: Path) -> None:
+    """Leave a run as if it had been asked to stop during a step."""
+
+    def ask(plan: StepPlan, _: GPT) -> None:
+        if plan.step == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        before_each_step(patch, ask)
+        with pytest.raises(InterruptedRunError) as stopped:
+            train_in(out, *overrides)
+    assert stopped.value.exit_status == 143
+    assert saved_steps(out)[-1] == step + 1

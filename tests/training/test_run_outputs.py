@@ -1,0 +1,179 @@
+"""What a run writes, and what it leaves alone when it goes wrong."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ramengpt.config import load_config
+from ramengpt.errors import UserError
+from ramengpt.model.gpt import GPT
+from ramengpt.training import loop
+from ramengpt.training.loop import DivergedError
+from ramengpt.training.run import full_disk_in_one_line, train
+from ramengpt.training.run_folders import stage_folders
+from ramengpt.training.run_settings import RunOptions
+from ramengpt.training.schedules import StepPlan
+from tests.training.tiny_run import (
+    Intervene,
+    adopt_store,
+    before_each_step,
+    log_rows,
+    make_tiny_project,
+    result,
+    saved_steps,
+    stop_in,
+    train_in,
+    write_documents,
+)
+
+pytestmark = [
+    pytest.mark.usefixtures("inside_project"),
+    pytest.mark.xdist_group("runs"),  # one reference
+]
+
+
+def poison_before(step: int) -> Intervene:
+    def poison(plan: StepPlan, model: GPT) -> None:
+        if plan.step == step:
+            model.head.weight.data[0, 0] = float("nan")
+
+    return poison
+
+
+def put_outputs_of_an_earlier_run() -> dict[Path, bytes]:
+    """Files where a stage's outputs lie; returns what must still be there later."""
+    folders = stage_folders()
+    files = [folders.models / name for name in ("model.safetensors", "config.json")]
+    files += [folders.results / name for name in ("metrics.json", "train.tsv", "plan.csv")]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(f"good {file.name}".encode())
+    return {file: file.read_bytes() for file in files}
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outputs = put_outputs_of_an_earlier_run()
+    before_each_step(monkeypatch, poison_before(6))
+    with pytest.raises(DivergedError) as diverged:
+        train(load_config(["seed=99"]), RunOptions(1, None), stage_folders())
+    message = str(diverged.value)
+    assert "\n" not in message
+    assert message.startswith("step 7: the train loss is nan (gradient_norm_embedding: nan, ")
+    assert "gradient_norm_hidden: nan, gradient_norm_scalar: nan)" in message
+    (folder,) = (log.parent for log in Path("data/checkpoints").resolve().glob("*/log"))
+    assert f"last good checkpoint: {folder / 'step-00000006'}" in message
+    assert {file: file.read_bytes() for file in outputs} == outputs
+    saved = sorted(folder.glob("step-*/state.pt"))
+    assert [file.parent.name for file in saved] == ["step-00000004", "step-00000006"]
+    for file in saved:
+        assert all(bool(tensor.isfinite().all()) for tensor in tensors(torch.load(file)))
+    assert [row["loss"] for row in log_rows(folder / "log/train.tsv")][-1] == "nan"
+
+
+def tensors(state: Any) -> Iterator[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, dict):
+        for value in state.values():
+            yield from tensors(value)
+
+
+def test_a_diverged_run_without_a_checkpoint_says_so(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_each_step(monkeypatch, poison_before(0))
+    with pytest.raises(DivergedError, match="last good checkpoint: none was written yet"):
+        train_in(out)
+    assert saved_steps(out) == []
+
+
+def test_a_validation_loss_that_is_no_number_stops_too(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "validation_loss", lambda *_: float("nan"))
+    with pytest.raises(DivergedError, match=r"step 5: the validation loss is nan \(measured on"):
+        train_in(out)
+    assert saved_steps(out) == [2, 4]
+
+
+def test_a_stage_replaces_its_outputs_and_keeps_no_checkpoints(project: Path) -> None:
+    outputs = put_outputs_of_an_earlier_run()
+    config = load_config(["seed=98"])
+    train(config, RunOptions(1, early_stop_steps=3), stage_folders())
+    assert all(file.read_bytes() != content for file, content in outputs.items())
+    metrics = json.loads(Path("results/train/metrics.json").read_text())
+    assert metrics["step"] == 3
+    assert not list(Path("data/checkpoints").glob("*/step-0000000[123]/state.pt"))
+
+
+def test_the_environment_is_recorded_in_the_runs_config(
+    project: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = project / "data/shards"
+    monkeypatch.setenv("DATA_PATH", str(store))
+    train_in(out, early_stop_steps=2, batch_size_multiple=3)
+    assert f"DATA_PATH={store}: the shards are in {store / 'text'}" in capsys.readouterr().err
+    run = json.loads((out / "models/config.json").read_text())["run"]
+    assert (run["data_path"], run["batch_size_multiple"]) == (str(store), 3)
+    assert [row["tokens"] for row in log_rows(out / "results/train.tsv")] == ["384", "768"]
+    usual = json.loads((project / "whole/models/config.json").read_text())["run"]
+    assert (usual["data_path"], usual["batch_size_multiple"]) == ("", 1)
+
+
+def test_where_the_data_lie_is_no_part_of_the_run(
+    project: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_in(monkeypatch, 3, out=out)
+    monkeypatch.setenv("DATA_PATH", str(project / "data/shards"))
+    train_in(out)
+    assert result(out)["weights"] == result(project / "whole")["weights"]
+
+
+def test_other_data_are_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_tiny_project(tmp_path)
+    stop_in(monkeypatch, 2, out=Path("out"))
+    write_documents(tmp_path / "data/shards/text/text_train_000001.bin", documents=31)
+    adopt_store(tmp_path / "data/shards/text")
+    train_in(Path("out"), early_stop_steps=1)
+    assert len(list(Path("out/checkpoints").iterdir())) == 2
+
+
+def test_the_manifest_of_another_dataset_is_refused(out: Path) -> None:
+    with pytest.raises(
+        UserError,
+        match=r"data/manifest.json: expected the selected dataset, 'docstrings', found 'text'; "
+        r".*`dvc repro index`",
+    ):
+        train_in(out, "dataset=docstrings")
+    assert not out.exists()
+
+
+def test_aro_counts_the_rotations_it_kept(out: Path) -> None:
+    train_in(out, "optimizer=aro", early_stop_steps=2)
+    rows = log_rows(out / "results/train.tsv")
+    assert all(row["kept_rotations"].isdigit() for row in rows)
+    assert "kept_rotations" not in log_rows(Path("whole/results/train.tsv"))[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "a/file"), "a/file: no room to write"),
+        (OSError(122, "Disk quota exceeded"), "no room to write"),
+    ],
+)
+def test_a_full_disk_is_one_line(error: OSError, said: str) -> None:
+    with pytest.raises(UserError, match=said), full_disk_in_one_line():
+        raise error
+
+
+def test_other_faults_of_the_system_keep_their_traceback() -> None:
+    with pytest.raises(PermissionError), full_disk_in_one_line():
+        raise PermissionError(13, "Permission denied")
