@@ -37,7 +37,7 @@ def loss_pictures(runs: list[ComparedRun]) -> list[Picture]:
 def _draw(runs: list[ComparedRun], column: str, label: str) -> bytes:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     with rc_context({"svg.hashsalt": "ramengpt", "font.size": 10, "axes.edgecolor": "#888888"}):
         figure = Figure(figsize=(8.0, 4.6), layout="constrained")
@@ -56,6 +56,7 @@ def _draw(runs: list[ComparedRun], column: str, label: str) -> bytes:
         axes.set_xlim(left=0)
         axes.set_xlabel(label)
         axes.set_ylabel("loss, nats a token")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.xaxis.set_major_formatter(EngFormatter(sep=" " if column == "tokens" else ""))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#dddddd", linewidth=0.6)
@@ -91,7 +92,7 @@ def _loss_range(runs: list[ComparedRun]) -> tuple[float, float]:
     if not losses:
         return 0.0, 1.0
     lowest = min(losses)
-    curves = [curve for run in runs if (curve := run.validation or run.train)]
+    curves = [curve for run in runs if (curve := smoothed(run.train) or run.validation)]
     starts = [curve[len(curve) // 10]["loss"] for curve in curves]
     early = max((loss for loss in starts if math.isfinite(loss)), default=max(losses))
     margin = 0.05 * max(early - lowest, 0.1)
