@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ramengpt.training import fingerprint
 from tests.training.tiny_run import make_tiny_project, train_in
 
 
@@ -20,10 +21,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def inside_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The project is the current folder, whatever the environment says."""
+    """The project is the current folder, whatever the environment says, and code never changes."""
     monkeypatch.chdir(project)
     monkeypatch.delenv("DATA_PATH", raising=False)
     monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(fingerprint, "code_digest", lambda: "the same code")
 
 
 @pytest.fixture
