@@ -29,7 +29,7 @@ def test_the_outputs_are_where_readme_says(project: Project) -> None:
     for file in ("model.safetensors", "config.json"):
         assert (project.folder / "models" / file).is_file()
     metrics = json.loads((project.folder / "results/train/metrics.json").read_text())
-    assert 5 < metrics["validation"]["loss"] < 12
+    assert 0 < metrics["validation"]["loss"] < 10.8  # of a guess: ln 50257
     assert "Return the" in (project.folder / "results/samples.md").read_text()
     assert (project.folder / "data/manifest.json").is_file()
     assert project.run("git", "status", "--short") == ""
