@@ -1,4 +1,4 @@
-"""The shape of the project: imports run one way, heavy ones wait, dvc.yaml names what stages use."""
+"""The shape of the project: imports run one way, heavy ones wait, dvc.yaml names what is used."""
 
 from pathlib import Path
 
