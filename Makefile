@@ -18,9 +18,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 repro: setup
 	$(RUN) dvc repro
 
-# Two processes of one thread each: tests are many and small.
+# Two processes of one thread each, a file of tests to either: some share a clone, in order.
 test: setup
-	$(RUN) OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(RUN) ruff check .

@@ -360,7 +360,9 @@ def _parquet(folder: Path, texts: list[str]) -> bytes:
 
 
 def test_raw_fineweb_from_a_local_copy(tmp_path, store, serial, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # Not by the environment: the libraries read it once, for all tests that follow.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     texts = make_texts(600, 3)
     copy = tmp_path / "copy"
     for name, content in fineweb_like(tmp_path, texts).items():

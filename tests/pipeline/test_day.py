@@ -12,7 +12,6 @@ from tests.small_project import Project, small_project
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.xdist_group("day"),
 ]
 
 PAGE = ROOT / "README.md"

@@ -10,7 +10,6 @@ from tests.small_project import ALL, Project, small_project
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.xdist_group("experiments"),  # one clone, one order
 ]
 
 

@@ -16,7 +16,6 @@ from tests.training.tiny_run import STEPS, make_tiny_project, result, run_folder
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("killed runs"),  # one server that forks, one reference
 ]
 
 

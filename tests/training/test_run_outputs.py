@@ -32,7 +32,6 @@ from tests.training.tiny_run import (
 
 pytestmark = [
     pytest.mark.usefixtures("inside_project"),
-    pytest.mark.xdist_group("runs"),  # one reference
 ]
 
 
