@@ -51,6 +51,8 @@ def obtain_shards(
 
 def main() -> None:
     """Run the stage, one download of the same store at a time."""
+    # Read when huggingface_hub is imported: nothing is told to anybody about who downloads.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     parser = argparse.ArgumentParser(prog="python -m pipeline.download", description=__doc__)
     parser.add_argument(
         "--redownload",
