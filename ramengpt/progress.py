@@ -3,8 +3,8 @@
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -35,6 +35,30 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+@contextmanager
+def bar_on_terminal(
+    stream: TextIO, label: str, total: float | None
+) -> Iterator[Callable[[float, str], None]]:
+    """Draw a bar as long as the block runs.
+
+    Args:
+        stream: a terminal.
+        label: stands before the bar.
+        total: amount of work; None if it is unknown.
+
+    Yields:
+        What moves the bar: takes the amount done and the text that stands behind it.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    before, behind = TextColumn("{task.description}"), TextColumn("{task.fields[status]}")
+    with Bar(before, BarColumn(bar_width=None), behind, console=Console(file=stream)) as bar:
+        task = bar.add_task(label, total=total, status="")
+        yield lambda done, status: bar.update(task, completed=done, status=status)
 
 
 class Progress:
@@ -80,20 +104,9 @@ class Progress:
         return self
 
     def _open_bar(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as Bar
-
-        bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[status]}"),
-            console=Console(file=self._stream),
-            transient=False,
-        )
-        task = bar.add_task(self.label, total=self.total, completed=int(self.done), status="")
-        self._exit.enter_context(bar)
-        self._refresh = lambda: bar.update(task, completed=self.done, status=self.status())
+        update = self._exit.enter_context(bar_on_terminal(self._stream, self.label, self.total))
+        update(self.done, "")
+        self._refresh = lambda: update(self.done, self.status())
 
     def advance(self, amount: float) -> None:
         """Count `amount` more as done; a negative amount takes back what has to be redone."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from ramengpt.progress import PLAIN_INTERVAL_SECONDS, duration, scaled
+from ramengpt.progress import PLAIN_INTERVAL_SECONDS, bar_on_terminal, duration, scaled
 
 RATE_MEMORY = 0.9
 """Weight of the past in the speed that the time left is reckoned with, at every row."""
@@ -49,22 +49,11 @@ class LiveView:
         return self
 
     def _open_bar(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        bar = Progress(
-            TextColumn("train"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[status]}"),
-            console=Console(file=self._stream),
+        update = self._exit.enter_context(
+            bar_on_terminal(self._stream, "train", self._total_tokens)
         )
-        task = bar.add_task("", total=self._total_tokens, status="starting")
-        self._exit.enter_context(bar)
-
-        def refresh() -> None:
-            bar.update(task, completed=self._train.get("tokens", 0), status=self.status())
-
-        self._refresh = refresh
+        update(0, self.status())
+        self._refresh = lambda: update(self._train.get("tokens", 0), self.status())
 
     def show(self, rows: Iterable[tuple[str, Mapping[str, float]]]) -> None:
         """Take in rows as :meth:`Tracker.log` gives them; a measurement is always told.
