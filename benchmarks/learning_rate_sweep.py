@@ -4,18 +4,20 @@
 
 Each run is a scratch run of `python -m pipeline.train` in a folder of its own, with everything but
 optimizer, learning rate and seed as in params.yaml or `--set`. Finished runs are kept in
-`sweep.json`, so a sweep that was stopped goes on where it was, and may be widened later.
+`sweep.json`, so a sweep that was stopped goes on where it was, and may be widened later; what
+failed is tried again. benchmarks/run_pool.py says what else is left of a run.
 """
 
 import argparse
-import json
+import math
 import statistics
-import subprocess
-import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from benchmarks.run_pool import PoolOptions, run_all
+from benchmarks.run_record import Entry, Run, RunRecord
+from ramengpt.cli import run_main
 from ramengpt.config import load_config
 from ramengpt.files import write_bytes
 
@@ -35,6 +37,15 @@ class Point:
         """Of its folder."""
         return f"{self.optimizer}-{self.learning_rate:g}-{self.seed}"
 
+    def run(self) -> Run:
+        """What is started for it."""
+        settings = (
+            f"optimizer={self.optimizer}",
+            f"optimizers.{self.optimizer}.learning_rate={self.learning_rate}",
+        )
+        labels = {"optimizer": self.optimizer, "learning_rate": self.learning_rate}
+        return Run(self.name, self.seed, settings, labels)
+
 
 def grid(
     optimizers: list[str], factors: list[float], seeds: list[int], settings: list[str]
@@ -47,25 +58,6 @@ def grid(
             rate = float(f"{config.optimizer.learning_rate * factor:.3g}")
             points += [Point(optimizer, rate, seed) for seed in seeds]
     return points
-
-
-def run_point(point: Point, settings: list[str], folder: Path) -> float | None:
-    """Train one point; its validation loss, or None if it failed, which is then printed."""
-    command = [sys.executable, "-m", "pipeline.train", "--out", str(folder / point.name)]
-    command += ["--seed", str(point.seed)]
-    for setting in [
-        "tracking.wandb=disabled",
-        *settings,
-        f"optimizer={point.optimizer}",
-        f"optimizers.{point.optimizer}.learning_rate={point.learning_rate}",
-    ]:
-        command += ["--set", setting]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        print(f"{point.name}: {done.stderr.strip()[-500:]}", flush=True)
-        return None
-    metrics = json.loads((folder / point.name / "results" / "metrics.json").read_text())
-    return float(metrics["validation"]["loss"])
 
 
 def table(losses: dict[Point, float | None]) -> str:
@@ -96,32 +88,39 @@ def table(losses: dict[Point, float | None]) -> str:
     return "\n".join(lines)
 
 
-def sweep(points: list[Point], settings: list[str], folder: Path) -> dict[Point, float | None]:
-    """Run what `sweep.json` in the folder does not hold yet; all losses, in order.
+def sweep(
+    points: list[Point], settings: list[str], folder: Path, processes_each: int
+) -> dict[Point, float | None]:
+    """Run what `sweep.json` in the folder does not hold yet.
+
+    Returns:
+        All losses that it then holds, the points' first; None where a run failed.
 
     Raises:
-        ValueError: the folder's runs had other settings.
+        UserError: the folder's runs had other settings.
     """
-    record = folder / "sweep.json"
-    saved: dict[str, Any] = {"settings": settings, "runs": []}
-    if record.exists():
-        saved = json.loads(record.read_text())
-    if saved["settings"] != settings:
-        raise ValueError(
-            f"{record}: its runs had --set {saved['settings']}, not {settings}; give another --out"
+    record = RunRecord(folder / "sweep.json", {"settings": settings})
+    options = PoolOptions(
+        folder=folder,
+        settings=("tracking.wandb=disabled", *settings),
+        processes_each=processes_each,
+        timeout_seconds=math.inf,
+        deadline=math.inf,
+    )
+    runs = [point.run() for point in points]
+    run_all(lambda _: runs, record, options)
+    found = losses_of(record.entries.values())
+    return {point: found[point] for point in points} | found
+
+
+def losses_of(entries: Iterable[Entry]) -> dict[Point, float | None]:
+    """Validation losses of recorded runs, None of those that failed."""
+    return {
+        Point(entry["optimizer"], entry["learning_rate"], entry["seed"]): entry.get(
+            "validation_loss"
         )
-    losses: dict[Point, float | None] = {}
-    for run in saved["runs"]:
-        losses[Point(run["optimizer"], run["learning_rate"], run["seed"])] = run["loss"]
-    for point in points:
-        if point in losses:
-            continue
-        losses[point] = run_point(point, settings, folder)
-        print(f"{point.name}: {losses[point]}", flush=True)
-        runs = [asdict(known) | {"loss": loss} for known, loss in losses.items()]
-        text = json.dumps({"settings": settings, "runs": runs}, indent=1)
-        write_bytes(record, text.encode())
-    return losses
+        for entry in entries
+    }
 
 
 def main() -> None:
@@ -132,6 +131,7 @@ def main() -> None:
     parser.add_argument("--optimizers", default=OPTIMIZERS, help="by commas")
     parser.add_argument("--factors", default="0.25,0.5,1,2,4", help="of each learning rate")
     parser.add_argument("--seeds", default="1337", help="by commas")
+    parser.add_argument("--processes", type=int, default=1, help="runs at a time on one GPU")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path("runs/learning_rate_sweep"))
     arguments = parser.parse_args()
@@ -141,10 +141,10 @@ def main() -> None:
         [int(seed) for seed in arguments.seeds.split(",")],
         arguments.set,
     )
-    text = table(sweep(points, arguments.set, arguments.out))
+    text = table(sweep(points, arguments.set, arguments.out, arguments.processes))
     write_bytes(arguments.out / "sweep.md", (text + "\n").encode())
     print(text)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

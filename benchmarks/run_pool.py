@@ -1,0 +1,240 @@
+"""Many scratch runs at once: over all GPUs, several on each; what has finished is not run again.
+
+Every run is a process of its own, `python -m pipeline.train --out FOLDER/NAME`, and sees one GPU.
+What it prints goes to FOLDER/NAME/output.txt, its results stay in FOLDER/NAME/results, and of its
+weights only their config is kept: a hundred runs would fill a disk. A run that fails or takes too
+long is recorded so and costs the others nothing; the next call tries it once more.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.run_record import DONE, FAILED, Entry, Plan, Run, RunRecord, measured
+from ramengpt.errors import UserError
+from ramengpt.progress import scaled
+from ramengpt.training.interruption import StopRequest, stop_on_signals
+from ramengpt.training.loop import InterruptedRunError
+from ramengpt.training.weights import WEIGHTS_FILE
+
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 15.0
+"""For a run that was asked to stop to save a checkpoint, from which it goes on the next time."""
+OUTPUT_FILE = "output.txt"
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """How runs are carried out.
+
+    Attributes:
+        folder: parent of the runs' folders.
+        settings: `key=value` each, of all runs.
+        processes_each: runs at the same time on one GPU, or in all where there is none.
+        timeout_seconds: of one run.
+        deadline: no run begins after this time of `time.monotonic`.
+
+    Raises:
+        UserError: no process could run.
+    """
+
+    folder: Path
+    settings: tuple[str, ...]
+    processes_each: int
+    timeout_seconds: float
+    deadline: float
+
+    def __post_init__(self) -> None:
+        if self.processes_each < 1:
+            raise UserError(f"--processes: expected at least 1, found {self.processes_each}")
+
+
+@dataclass(frozen=True)
+class Child:
+    """A run that is going on."""
+
+    run: Run
+    process: subprocess.Popen[bytes]
+    started: float
+
+    @property
+    def seconds(self) -> float:
+        """Since it was started."""
+        return time.monotonic() - self.started
+
+
+def run_all(plan: Plan, record: RunRecord, options: PoolOptions) -> bool:
+    """Run what is planned and not in the record yet; the record has every run that ended.
+
+    Args:
+        plan: asked again whenever a run has ended, so that results may lead to more runs.
+        record: grows.
+        options: how.
+
+    Returns:
+        Whether everything planned has been run; False if the deadline came first.
+
+    Raises:
+        InterruptedRunError: Ctrl-C or SIGTERM came; what was going on is ended, not recorded.
+    """
+    record.forget_what_failed(plan)
+    gpus = visible_gpus()
+    slots = gpus * options.processes_each
+    running: dict[int, Child] = {}
+    with stop_on_signals() as stop, all_ended(running):
+        due = _due(plan, record, running)
+        if due:
+            where = f"{len(gpus)} GPUs" if gpus[0] else "the CPU"
+            print(f"{len(due)} runs, {len(slots)} at a time, on {where}", flush=True)
+        while True:
+            free = [slot for slot in range(len(slots)) if slot not in running]
+            if time.monotonic() < options.deadline:
+                for slot, run in zip(free, due, strict=False):
+                    running[slot] = start(run, slots[slot], len(slots), options)
+            if not running:
+                return not due
+            for slot in _wait_for_an_end(running, options.timeout_seconds, stop):
+                child = running[slot]
+                record.add(finish(child, options))
+                del running[slot]
+                due = _due(plan, record, running)
+                _tell(record.entries[child.run.name], len(running), len(due))
+
+
+def _due(plan: Plan, record: RunRecord, running: dict[int, Child]) -> list[Run]:
+    going = {child.run.name for child in running.values()}
+    return [
+        run
+        for run in plan(record.entries)
+        if run.name not in record.entries and run.name not in going
+    ]
+
+
+def _wait_for_an_end(
+    running: dict[int, Child], timeout_seconds: float, stop: StopRequest
+) -> list[int]:
+    """Slots whose run has ended or has had its time."""
+    while True:
+        if stop:
+            raise InterruptedRunError(
+                f"stopped, with {len(running)} runs going on; the same command goes on from here",
+                stop.exit_status,
+            )
+        ended = [
+            slot
+            for slot, child in running.items()
+            if child.process.poll() is not None or child.seconds > timeout_seconds
+        ]
+        if ended:
+            return ended
+        time.sleep(POLL_SECONDS)
+
+
+def visible_gpus() -> list[str]:
+    """Names for CUDA_VISIBLE_DEVICES, one a GPU; one empty name where there is none."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = named.split(",") if named else [str(number) for number in range(count)]
+    return names[:count] or [""]
+
+
+def command_of(run: Run, options: PoolOptions) -> list[str]:
+    """The command line of a run."""
+    command = [sys.executable, "-m", "pipeline.train", "--out", str(options.folder / run.name)]
+    command += ["--seed", str(run.seed)]
+    for setting in (*options.settings, *run.settings):
+        command += ["--set", setting]
+    return command
+
+
+def start(run: Run, gpu: str, workers: int, options: PoolOptions) -> Child:
+    """Begin a run on a GPU, with its share of the cores."""
+    folder = options.folder / run.name
+    folder.mkdir(parents=True, exist_ok=True)
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    shares = {"OMP_NUM_THREADS": threads, "TORCHINDUCTOR_COMPILE_THREADS": threads}
+    environment = shares | dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
+    with (folder / OUTPUT_FILE).open("wb") as output:
+        process = subprocess.Popen(
+            command_of(run, options),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the pool, which passes it on
+        )
+    return Child(run, process, time.monotonic())
+
+
+def finish(child: Child, options: PoolOptions) -> Entry:
+    """What is recorded of a run that has ended, or whose time is over."""
+    folder = options.folder / child.run.name
+    entry = child.run.entry() | {
+        "wall_seconds": round(child.seconds, 1),
+        "processes_each": options.processes_each,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
+    }
+    if child.process.poll() is None:
+        end([child])
+        error = f"no end after {options.timeout_seconds:g} seconds"
+        return entry | {"status": FAILED, "error": error}
+    if child.process.returncode != 0:
+        error = error_line(folder / OUTPUT_FILE) or f"exit status {child.process.returncode}"
+        return entry | {"status": FAILED, "error": error}
+    try:
+        entry |= {"status": DONE} | measured(folder / "results")
+    except (OSError, ValueError) as problem:
+        return entry | {"status": FAILED, "error": str(problem)}
+    (folder / "models" / WEIGHTS_FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return entry
+
+
+def error_line(output: Path) -> str:
+    """The last line that names an error, else the last one; at most 300 characters."""
+    lines = [line.strip() for line in output.read_text(errors="replace").splitlines()]
+    lines = [line for line in lines if line]
+    errors = [line for line in lines if re.match(r"error: |[\w.]+(Error|Exception)\b", line)]
+    return (errors or lines or [""])[-1][:300]
+
+
+def end(children: list[Child]) -> None:
+    """Ask processes to stop; kill them and what they started if they take too long."""
+    for child in children:
+        child.process.terminate()
+    patience = time.monotonic() + GRACE_SECONDS
+    for child in children:
+        try:
+            child.process.wait(max(0.0, patience - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(child.process.pid, signal.SIGKILL)
+            child.process.wait()
+
+
+@contextmanager
+def all_ended(running: dict[int, Child]) -> Iterator[None]:
+    """Leave no process behind, however the block ends."""
+    try:
+        yield
+    finally:
+        end(list(running.values()))
+
+
+def _tell(entry: Entry, going: int, due: int) -> None:
+    if entry["status"] == DONE:
+        speed = scaled(entry["tokens_per_second"], "tokens/s")
+        result = f"{entry['validation_loss']:.4f}, {speed}"
+    else:
+        result = f"failed: {entry['error']}"
+    left = f"{going} going on, {due} to come"
+    print(f"{entry['name']}: {result}, {entry['wall_seconds']:.0f} s ({left})", flush=True)

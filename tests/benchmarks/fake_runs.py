@@ -1,0 +1,66 @@
+"""Runs that take no time: tiny processes that leave what `pipeline.train --out` leaves."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import run_pool
+from benchmarks.run_pool import PoolOptions
+from benchmarks.run_record import Entry, Run
+
+CHILD = """
+import json, os, pathlib, sys, time
+out, settings = pathlib.Path(sys.argv[1]), dict(each.split("=") for each in sys.argv[2:])
+with open(out.parent / "started.txt", "a") as file:
+    file.write(out.name + "\\n")
+(out / "pid").write_text(str(os.getpid()))
+(out / "gpu").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+time.sleep(float(settings.get("sleep", 0)))
+if "fail" in settings:
+    print("Traceback (most recent call last):\\nMemoryError: out of it\\nsome advice")
+    sys.exit(1)
+loss = float(settings.get("loss", 4))
+(out / "results").mkdir(exist_ok=True)
+(out / "models").mkdir(exist_ok=True)
+(out / "models/model.safetensors").write_text("large")
+(out / "models/config.json").write_text(json.dumps({"run": {"seed": 1}}))
+metrics = {"validation": {"loss": loss}, "train": {"loss": 5.0}, "tokens": 400, "seconds": 13.0}
+metrics["speed"] = {"peak_memory_gib": 0.5}
+(out / "results/metrics.json").write_text(json.dumps(metrics))
+steps = ["1\\t10.0\\t6", "2\\t1.0\\t5", "3\\t1.0\\t5", "4\\t1.0\\t5"]
+(out / "results/train.tsv").write_text("step\\tstep_seconds\\tloss\\n" + "\\n".join(steps) + "\\n")
+(out / "results/validation.tsv").write_text(f"step\\ttokens\\tloss\\n4\\t400\\t{loss}\\n")
+"""
+
+
+def be_fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start tiny processes in place of runs."""
+
+    def command(run: Run, options: PoolOptions) -> list[str]:
+        settings = [each for each in (*options.settings, *run.settings) if each.count("=") == 1]
+        return [sys.executable, "-S", "-c", CHILD, str(options.folder / run.name), *settings]
+
+    monkeypatch.setattr(run_pool, "command_of", command)
+
+
+def started(folder: Path) -> list[str]:
+    """Names of the runs that were started in a folder, in order."""
+    return (folder / "started.txt").read_text().split()
+
+
+def entry(name: str, stage: str, loss: float | None, **rest: object) -> Entry:
+    """A recorded run; one without a loss has failed."""
+    result: Entry = {"status": "failed", "error": "MemoryError: out of it"}
+    if loss is not None:
+        result = {
+            "status": "done",
+            "validation_loss": loss,
+            "tokens": 4000,
+            "tokens_per_second": 2000.0,
+            "steady_seconds": 2.0,
+            "peak_memory_gib": 1.5,
+            "validation": [[2000, loss + 1], [4000, loss]],
+        }
+    shared = {"name": name, "stage": stage, "seed": 1337, "finished": "2030-01-02T10:00:00"}
+    return shared | result | rest

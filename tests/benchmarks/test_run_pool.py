@@ -1,0 +1,179 @@
+"""Runs go on side by side; what ends is kept, what fails is told, nothing is left behind."""
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import run_pool
+from benchmarks.run_pool import PoolOptions, error_line, run_all, visible_gpus
+from benchmarks.run_record import Entries, Run, RunRecord
+from ramengpt.training.loop import InterruptedRunError
+from tests.benchmarks.fake_runs import be_fake, started
+
+
+@pytest.fixture(autouse=True)
+def tiny_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_fake(monkeypatch)
+    monkeypatch.setattr(run_pool, "visible_gpus", lambda: [""])
+
+
+def options(folder: Path, processes_each: int = 2) -> PoolOptions:
+    return PoolOptions(folder, ("shared=1",), processes_each, 20.0, math.inf)
+
+
+def record_in(folder: Path) -> RunRecord:
+    return RunRecord(folder / "runs.json", {"shared": 1})
+
+
+def run(name: str, *settings: str, seed: int = 1) -> Run:
+    return Run(name, seed, settings, {"kind": name[0]})
+
+
+def test_results_are_recorded_and_weights_let_go(tmp_path: Path) -> None:
+    record = record_in(tmp_path)
+    assert run_all(lambda _: [run("a", "loss=3.5", seed=7)], record, options(tmp_path))
+    saved = json.loads((tmp_path / "runs.json").read_text())
+    assert saved["about"] == {"shared": 1}
+    (entry,) = saved["runs"]
+    expected = {
+        "name": "a",
+        "kind": "a",
+        "seed": 7,
+        "settings": ["loss=3.5"],
+        "status": "done",
+        "validation_loss": 3.5,
+        "train_loss": 5.0,
+        "tokens": 400,
+        "train_seconds": 13.0,
+        "steady_seconds": 4.0,  # the first step waited for a compiler: 1 second in place of 10
+        "tokens_per_second": 100.0,
+        "peak_memory_gib": 0.5,
+        "validation": [[400, 3.5]],
+        "processes_each": 2,
+    }
+    assert {key: entry[key] for key in expected} == expected
+    assert [path.name for path in (tmp_path / "a/models").iterdir()] == ["config.json"]
+
+
+def test_a_failure_and_a_run_that_takes_too_long_stop_nothing_else(tmp_path: Path) -> None:
+    record = record_in(tmp_path)
+    runs = [run("bad", "fail=1"), run("slow", "sleep=60"), run("good")]
+    assert run_all(lambda _: runs, record, replace(options(tmp_path, 3), timeout_seconds=1.0))
+    told = {name: (entry["status"], entry.get("error")) for name, entry in record.entries.items()}
+    assert told == {
+        "bad": ("failed", "MemoryError: out of it"),
+        "slow": ("failed", "no end after 1 seconds"),
+        "good": ("done", None),
+    }
+    assert not alive(tmp_path, "slow")
+
+
+def alive(folder: Path, name: str) -> bool:
+    return Path(f"/proc/{(folder / name / 'pid').read_text()}").exists()
+
+
+def test_runs_go_on_side_by_side_on_every_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_pool, "visible_gpus", lambda: ["4", "6"])
+    runs = [run(f"r{n}", "sleep=0.6") for n in range(4)]
+    began = time.monotonic()
+    assert run_all(lambda _: runs, record_in(tmp_path), options(tmp_path))
+    assert time.monotonic() - began < 4 * 0.6
+    assert sorted((tmp_path / each.name / "gpu").read_text() for each in runs) == list("4466")
+
+
+def test_a_stopped_study_leaves_no_process_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    runs = [run("a"), run("b", "sleep=0.8")]
+
+    def stop_once_a_is_known() -> None:
+        while "a" not in record.entries or not (tmp_path / "b/pid").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    record = record_in(tmp_path)
+    threading.Thread(target=stop_once_a_is_known, daemon=True).start()
+    with pytest.raises(InterruptedRunError) as stopped:
+        run_all(lambda _: runs, record, options(tmp_path))
+    assert stopped.value.exit_status == 128 + signal.SIGTERM
+    assert not alive(tmp_path, "b")
+    again = record_in(tmp_path)
+    assert list(again.entries) == ["a"]
+    assert run_all(lambda _: runs, again, options(tmp_path))
+    assert started(tmp_path).count("a") == 1 and started(tmp_path).count("b") == 2
+    assert again.entries["b"]["status"] == "done"
+
+
+def test_what_failed_or_changed_is_run_again_and_nothing_else(tmp_path: Path) -> None:
+    first = [run("a"), run("b", "fail=1"), run("c")]
+    run_all(lambda _: first, record_in(tmp_path), options(tmp_path))
+    then = [run("a"), run("b", "fail=1"), run("c", "loss=2")]
+    record = record_in(tmp_path)
+    assert run_all(lambda _: then, record, options(tmp_path))
+    assert sorted(started(tmp_path)) == ["a", "b", "b", "c", "c"]
+    assert record.entries["c"]["validation_loss"] == 2.0
+
+
+def test_results_may_lead_to_more_runs(tmp_path: Path) -> None:
+    def plan(entries: Entries) -> list[Run]:
+        return [run("a"), *([run("b")] if "a" in entries else [])]
+
+    assert run_all(plan, record_in(tmp_path), options(tmp_path))
+    assert started(tmp_path) == ["a", "b"]
+
+
+def test_nothing_begins_after_the_deadline(tmp_path: Path) -> None:
+    late = replace(options(tmp_path), deadline=time.monotonic() - 1)
+    assert not run_all(lambda _: [run("a")], record_in(tmp_path), late)
+    assert not (tmp_path / "started.txt").exists()
+
+
+def test_the_runs_of_another_study_are_not_mixed_in(tmp_path: Path) -> None:
+    run_all(lambda _: [run("a")], record_in(tmp_path), options(tmp_path))
+    with pytest.raises(ValueError, match="give another --out"):
+        RunRecord(tmp_path / "runs.json", {"shared": 2})
+    (tmp_path / "runs.json").write_text("[]")
+    with pytest.raises(ValueError, match="no record of runs"):
+        record_in(tmp_path)
+
+
+def test_a_run_without_its_results_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_pool, "command_of", lambda *_: ["true"])
+    record = record_in(tmp_path)
+    assert run_all(lambda _: [run("a")], record, options(tmp_path))
+    assert record.entries["a"]["status"] == "failed"
+    assert "metrics.json" in record.entries["a"]["error"]
+
+
+def test_the_line_that_names_the_error_is_found(tmp_path: Path) -> None:
+    output = tmp_path / "output.txt"
+    output.write_text("step 1\nerror: step 7: the train loss is nan\n\n")
+    assert error_line(output) == "error: step 7: the train loss is nan"
+    output.write_text("Traceback:\ntorch.OutOfMemoryError: CUDA out of memory\n\nSet VERBOSE=1\n")
+    assert error_line(output) == "torch.OutOfMemoryError: CUDA out of memory"
+    output.write_text("Killed\n")
+    assert error_line(output) == "Killed"
+
+
+def test_no_process_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--processes: expected at least 1, found 0"):
+        options(tmp_path, 0)
+
+
+def test_gpus_go_by_the_names_that_the_environment_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert visible_gpus() == ["3", "5"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert visible_gpus() == [""]
