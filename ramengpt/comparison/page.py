@@ -76,13 +76,13 @@ def markdown_page(runs: list[ComparedRun], pictures: list[Picture]) -> str:
     parts = [
         f"# {' · '.join(_plain(run.name) for run in runs)}",
         "## Results",
-        _markdown_table(results_table(runs)),
+        markdown_table(results_table(runs)),
         LEGEND,
-        *([_markdown_table(reached)] if reached.rows else []),
+        *([markdown_table(reached)] if reached.rows else []),
         "## Loss",
         *(f"![{picture.title}](compare/{picture.name})" for picture in pictures),
         "## Parameters that differ",
-        _markdown_table(params) if params.rows else SAME,
+        markdown_table(params) if params.rows else SAME,
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -98,7 +98,8 @@ def _html_table(table: TextTable) -> str:
     )
 
 
-def _markdown_table(table: TextTable) -> str:
+def markdown_table(table: TextTable) -> str:
+    """The table in Markdown; all but its first column are aligned to the right."""
     align = ["---", *("---:" for _ in table.header[1:])]
     lines = [table.header, align, *table.rows]
     return "\n".join(f"| {' | '.join(map(_plain, cells))} |" for cells in lines)

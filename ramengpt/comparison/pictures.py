@@ -7,7 +7,7 @@ from typing import Any
 
 from ramengpt.comparison.runs import ComparedRun, Rows
 
-AXES = {"step": "steps", "tokens": "tokens", "seconds": "seconds of training"}
+AXES = {"step": "steps", "tokens": "tokens", "seconds": "seconds of training after the first step"}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
 LINES = ("-", "--", "-.", ":")
 MOST_POINTS = 1500
@@ -46,9 +46,11 @@ def _draw(runs: list[ComparedRun], column: str, label: str) -> bytes:
             colour = COLOURS[number % len(COLOURS)]
             line = LINES[number // len(COLOURS) % len(LINES)]
             thin: dict[str, Any] = {"color": colour, "linestyle": line, "alpha": 0.3}
-            axes.plot(*_curve(smoothed(run.train), column), linewidth=1.0, **thin)
+            # The first step also compiles: its time says more of caches than of the run.
+            start = run.train[0].get(column, 0.0) if column == "seconds" and run.train else 0.0
+            axes.plot(*_curve(smoothed(run.train), column, start), linewidth=1.0, **thin)
             axes.plot(
-                *_curve(run.validation, column),
+                *_curve(run.validation, column, start),
                 color=colour, linestyle=line, linewidth=1.8, marker="o", markersize=3.5,
                 label=run.name,
             )  # fmt: skip
@@ -66,9 +68,9 @@ def _draw(runs: list[ComparedRun], column: str, label: str) -> bytes:
     return buffer.getvalue()
 
 
-def _curve(rows: Rows, column: str) -> tuple[list[float], list[float]]:
+def _curve(rows: Rows, column: str, start: float) -> tuple[list[float], list[float]]:
     shown = [row for row in rows if column in row]
-    return [row[column] for row in shown], [row["loss"] for row in shown]
+    return [row[column] - start for row in shown], [row["loss"] for row in shown]
 
 
 def smoothed(train: Rows) -> Rows:

@@ -1,4 +1,8 @@
-"""Read what training left at any git revision or DVC experiment, without checking it out."""
+"""Read what training left: in a scratch run's folder, or at any git revision or DVC experiment.
+
+Nothing is checked out. A scratch run needs neither git nor DVC: its own folder holds the settings
+that decided its result, in the config beside its weights.
+"""
 
 import json
 from collections.abc import Mapping
@@ -10,6 +14,8 @@ from ramengpt.errors import UserError
 from ramengpt.training.log_table import LogTable
 
 RESULTS = "results/train"
+SCRATCH_RESULTS = "results"
+SCRATCH_CONFIG = "models/config.json"
 FILES = ("metrics.json", "train.tsv", "validation.tsv")
 WORKSPACE = "workspace"
 
@@ -21,7 +27,7 @@ class ComparedRun:
     """One run.
 
     Attributes:
-        name: of the revision or experiment, as the user gave it.
+        name: of the revision, experiment or folder.
         metrics: metrics.json, flattened: `validation.loss`, `speed.tokens_per_second`...
         params: the parameters that its stages depend on, flattened in the same way.
         train: rows of train.tsv.
@@ -39,12 +45,63 @@ def read_run(name: str, project: Path) -> ComparedRun:
     """Read a run.
 
     Args:
-        name: a branch, tag, commit or DVC experiment; `workspace` for the files as they are.
+        name: a branch, tag, commit or DVC experiment; `workspace` for the files as they are; or the
+            folder of a scratch run.
         project: root of the DVC project.
 
     Raises:
-        UserError: there is no such revision, or no trained model at it.
+        UserError: there is no such revision or run, or no trained model at it.
     """
+    return _read_folder(name, project) if is_scratch_run(name, project) else _read(name, project)
+
+
+def is_scratch_run(name: str, project: Path) -> bool:
+    """Whether a name is a folder in which `pipeline.train --out` has begun a run."""
+    folder = project / name
+    return bool(name) and any((folder / part).is_dir() for part in ("checkpoints", SCRATCH_RESULTS))
+
+
+def _read_folder(name: str, project: Path) -> ComparedRun:
+    metrics, train, validation, config = (
+        _read_text(project / name / path, name, path)
+        for path in (*(f"{SCRATCH_RESULTS}/{file}" for file in FILES), SCRATCH_CONFIG)
+    )
+    settings = _parse_json(config, f"{name}/{SCRATCH_CONFIG}").get("run")
+    if not isinstance(settings, Mapping):
+        raise UserError(f"{name}/{SCRATCH_CONFIG} holds no run; train again")
+    return ComparedRun(
+        name,
+        flatten(_parse_json(metrics, f"{name}/{SCRATCH_RESULTS}/metrics.json")),
+        flatten(_named_as_in_params(settings)),
+        _parse_rows(train, f"{name}/{SCRATCH_RESULTS}/{FILES[1]}"),
+        _parse_rows(validation, f"{name}/{SCRATCH_RESULTS}/{FILES[2]}"),
+    )
+
+
+def _read_text(file: Path, name: str, path: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UserError(
+            f"{name}: {path} cannot be read; a run's folder is complete when its training is: "
+            "let it end, or run the same command again"
+        ) from None
+
+
+def _named_as_in_params(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a run's own record into params.yaml's names: the selected entry lies in its table."""
+    params: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name.endswith("_name"):
+            params[name.removesuffix("_name")] = value
+        elif f"{name}_name" in settings:
+            params[f"{name}s"] = {settings[f"{name}_name"]: value}
+        else:
+            params[name] = value
+    return params
+
+
+def _read(name: str, project: Path) -> ComparedRun:
     from dvc.api import DVCFileSystem, params_show
     from dvc.exceptions import DvcException
     from dvc.scm import RevError
@@ -54,25 +111,25 @@ def read_run(name: str, project: Path) -> ComparedRun:
         if not name:
             raise RevError("an empty name")
         files = DVCFileSystem(str(project), rev=revision)
-        texts = [_read(files, name, file) for file in FILES]
+        texts = [_read_output(files, name, file) for file in FILES]
         params = params_show(repo=str(project), rev=revision, deps=True)
     except RevError:
         raise UserError(
-            f"{name!r}: no such revision or experiment; `dvc exp list` and `git log --oneline` "
-            f"show those there are, '{WORKSPACE}' is the files as they are"
+            f"{name!r}: no such revision or experiment, nor a run's folder; `dvc exp list` and `git "
+            f"log --oneline` show those there are, '{WORKSPACE}' is the files as they are"
         ) from None
     except DvcException as error:
         raise UserError(f"{name}: {' '.join(str(error).split())}") from None
     return ComparedRun(
         name,
-        flatten(_parse_json(texts[0], name)),
+        flatten(_parse_json(texts[0], f"{name}: {RESULTS}/metrics.json")),
         flatten(params),
-        _parse_rows(texts[1], name, FILES[1]),
-        _parse_rows(texts[2], name, FILES[2]),
+        _parse_rows(texts[1], f"{name}: {RESULTS}/{FILES[1]}"),
+        _parse_rows(texts[2], f"{name}: {RESULTS}/{FILES[2]}"),
     )
 
 
-def _read(files: Any, name: str, file: str) -> str:
+def _read_output(files: Any, name: str, file: str) -> str:
     path = f"{RESULTS}/{file}"
     try:
         with files.open(path, "r", encoding="utf-8") as opened:
@@ -84,23 +141,23 @@ def _read(files: Any, name: str, file: str) -> str:
         ) from None
 
 
-def _parse_json(text: str, name: str) -> dict[str, Any]:
+def _parse_json(text: str, where: str) -> dict[str, Any]:
     try:
-        metrics = json.loads(text)
-        if not isinstance(metrics, dict):
+        values = json.loads(text)
+        if not isinstance(values, dict):
             raise ValueError
     except ValueError:
-        raise UserError(f"{name}: {RESULTS}/metrics.json holds no metrics; train again") from None
-    return metrics
+        raise UserError(f"{where} holds no keys and values; train again") from None
+    return values
 
 
-def _parse_rows(text: str, name: str, file: str) -> Rows:
+def _parse_rows(text: str, where: str) -> Rows:
     try:
         rows = LogTable(text).rows()
     except ValueError:
         rows = [{}]
     if any("loss" not in row for row in rows):
-        raise UserError(f"{name}: {RESULTS}/{file} is no table of losses; train again")
+        raise UserError(f"{where} is no table of losses; train again")
     return rows
 
 

@@ -74,3 +74,12 @@ def test_pictures_are_drawn_of_short_and_of_diverged_runs():
     assert [picture.name for picture in pictures] == ["loss_by_step.svg", "loss_by_tokens.svg"]
     assert all(picture.svg.startswith(b"<?xml") for picture in pictures)
     assert pictures == loss_pictures([*runs, ComparedRun("empty", {}, {}, [], [])])
+
+
+def test_the_first_step_of_a_run_which_compiles_moves_no_curve():
+    def drawn(first_seconds: float) -> bytes:
+        rows = [{"seconds": first_seconds + n, "loss": 5.0 - n} for n in range(3)]
+        (picture,) = loss_pictures([ComparedRun("a", {}, {}, rows, rows[1:])])
+        return picture.svg
+
+    assert drawn(30.0) == drawn(1.0)
