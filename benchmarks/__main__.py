@@ -18,6 +18,7 @@ PARTS = {
     "kernels": True,
     "train_step": True,
     "optimizer_step": True,
+    "reference_path": True,
     "index": False,
     "loader": False,
 }

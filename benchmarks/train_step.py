@@ -39,6 +39,14 @@ DISTINCT_BATCHES = 4
 def synthetic_batch(tokens: int, sequence_tokens: int, vocabulary: int, seed: int) -> Batch:
     """Documents of log-normal length, cut at `sequence_tokens`, of random tokens."""
     generator = torch.Generator().manual_seed(seed)
+    positions_T = synthetic_positions(tokens, sequence_tokens, generator)
+    tokens_T = torch.randint(0, vocabulary, (tokens + 1,), generator=generator)
+    parts = (tokens_T[:-1], tokens_T[1:], positions_T)
+    return Batch(*(part.to(torch.int32).cuda() for part in parts))
+
+
+def synthetic_positions(tokens: int, sequence_tokens: int, generator: torch.Generator) -> Tensor:
+    """Offset [T] of every token in its document, for documents of log-normal length."""
     lengths = torch.exp(torch.randn(tokens, generator=generator)) * MEDIAN_DOCUMENT_TOKENS
     lengths = lengths.long().clamp(2, sequence_tokens)
     ends = lengths.cumsum(0)
@@ -46,10 +54,7 @@ def synthetic_batch(tokens: int, sequence_tokens: int, vocabulary: int, seed: in
     starts_T[0] = True
     starts_T[ends[ends < tokens]] = True
     order_T = torch.arange(tokens)
-    positions_T = order_T - torch.where(starts_T, order_T, 0).cummax(0).values
-    tokens_T = torch.randint(0, vocabulary, (tokens + 1,), generator=generator)
-    parts = (tokens_T[:-1], tokens_T[1:], positions_T)
-    return Batch(*(part.to(torch.int32).cuda() for part in parts))
+    return order_T - torch.where(starts_T, order_T, 0).cummax(0).values
 
 
 def measure(report: Report) -> None:
