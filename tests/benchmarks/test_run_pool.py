@@ -65,11 +65,11 @@ def test_results_are_recorded_and_weights_let_go(tmp_path: Path) -> None:
 def test_a_failure_and_a_run_that_takes_too_long_stop_nothing_else(tmp_path: Path) -> None:
     record = record_in(tmp_path)
     runs = [run("bad", "fail=1"), run("slow", "sleep=60"), run("good")]
-    assert run_all(lambda _: runs, record, replace(options(tmp_path, 3), timeout_seconds=1.0))
+    assert run_all(lambda _: runs, record, replace(options(tmp_path, 3), timeout_seconds=2.0))
     told = {name: (entry["status"], entry.get("error")) for name, entry in record.entries.items()}
     assert told == {
         "bad": ("failed", "MemoryError: out of it"),
-        "slow": ("failed", "no end after 1 seconds"),
+        "slow": ("failed", "no end after 2 seconds"),
         "good": ("done", None),
     }
     assert not alive(tmp_path, "slow")

@@ -1,0 +1,153 @@
+"""Run the study behind docs/results.md: five optimizers on equal tokens, and parts of the network.
+
+    python -m pipeline.download
+    python -m pipeline.verify
+    python -m pipeline.index
+    python -m benchmarks.results --out runs/results --processes 3
+
+The first three lines prepare the text (with `dataset: text` in params.yaml). Stages: `sweep` looks
+for each optimizer's learning rate, `final` trains each at its best with three seeds and `small` a
+larger network, one run a GPU at a time so that seconds can be compared; `parts` changes one thing
+at a time. After each, results.json, results.md and curves.tar.xz in the folder are up to date.
+What was stopped goes on where it was with the same command; what failed is tried again.
+
+`--tables docs/results/results.json` only prints the tables of such a record.
+"""
+
+import argparse
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import machine
+from benchmarks.results.curves import write_curves
+from benchmarks.results.study import (
+    SETTINGS,
+    final_runs,
+    parts_runs,
+    rates_of,
+    small_runs,
+    sweep_runs,
+)
+from benchmarks.results.tables import results_page
+from benchmarks.run_pool import PoolOptions, run_all
+from benchmarks.run_record import Plan, RunRecord, read_record
+from ramengpt.cli import run_main
+from ramengpt.errors import UserError
+from ramengpt.files import write_bytes
+
+STAGES = ("sweep", "final", "small", "parts")
+TIMEOUT_SECONDS = 420.0
+"""Of one run."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Stages that share the machine: their plan, and whether each run has a GPU to itself."""
+
+    title: str
+    plan: Plan
+    alone: bool
+
+
+def parts_of(stages: set[str], settings: tuple[str, ...]) -> list[Part]:
+    """What is to be run, in order; the longest run goes beside the final ones, and first."""
+    parts = []
+    if "sweep" in stages:
+        rates = rates_of(settings)
+        parts.append(Part("sweep", lambda entries: sweep_runs(rates, entries), alone=False))
+    exclusive: dict[str, Plan] = {"small": small_runs, "final": final_runs}
+    chosen = [plan for name, plan in exclusive.items() if name in stages]
+    if chosen:
+        title = ", ".join(name for name in exclusive if name in stages)
+        parts.append(Part(title, lambda known: [r for plan in chosen for r in plan(known)], True))
+    if "parts" in stages:
+        parts.append(Part("parts", parts_runs, alone=False))
+    return parts
+
+
+def run_study(
+    stages: set[str], settings: tuple[str, ...], folder: Path, processes: int, deadline: float
+) -> bool:
+    """Run stages, as far as the time allows; print and write the tables after each.
+
+    Returns:
+        Whether all is done.
+
+    Raises:
+        UserError: the folder's runs are of another machine or had other settings, or a stage
+            needs results of one that was not run.
+    """
+    about = {"settings": list(settings), "machine": study_machine()}
+    record = RunRecord(folder / "results.json", about)
+    for part in parts_of(stages, settings):
+        print(f"\n## {part.title}", flush=True)
+        if not part.plan(record.entries):
+            raise UserError(f"{part.title}: an earlier stage has no results yet; run it first")
+        options = PoolOptions(
+            folder=folder,
+            settings=settings,
+            processes_each=1 if part.alone else processes,
+            timeout_seconds=TIMEOUT_SECONDS,
+            deadline=deadline,
+        )
+        whole = run_all(part.plan, record, options)
+        page = results_page(record.about, record.entries)
+        write_bytes(folder / "results.md", page.encode())
+        write_curves(folder, record.entries)
+        print(f"\n{page}", flush=True)
+        if not whole:
+            print("the time is over; the same command goes on from here", flush=True)
+            return False
+    return True
+
+
+def study_machine() -> dict[str, Any]:
+    """Names and versions that losses and seconds depend on."""
+    return {name: value for name, value in machine().items() if name != "cpu_cores"}
+
+
+def stages_of(text: str) -> set[str]:
+    """Parse --stages.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    stages = text.split(",")
+    unknown = [name for name in stages if name not in STAGES]
+    if unknown:
+        raise UserError(f"--stages: unknown {unknown}; there are {', '.join(STAGES)}")
+    return set(stages)
+
+
+def main() -> None:
+    """Run the study, or print the tables of one.
+
+    Raises:
+        SystemExit: with status 1 if there was too little time.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.results",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/results"))
+    parser.add_argument("--processes", type=int, default=3, help="runs at a time on one GPU")
+    parser.add_argument("--stages", default=",".join(STAGES), help="by commas")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin nothing after")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--tables", type=Path, metavar="JSON", help="print its tables and stop")
+    arguments = parser.parse_args()
+    if arguments.tables:
+        print(results_page(*read_record(arguments.tables)), end="")
+        return
+    stages, deadline = stages_of(arguments.stages), time.monotonic() + arguments.seconds
+    settings = (*SETTINGS, *arguments.set)
+    if not run_study(stages, settings, arguments.out, arguments.processes, deadline):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_main(main)

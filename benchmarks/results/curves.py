@@ -1,0 +1,47 @@
+"""What pictures of the study need later, as one small archive of its runs' folders.
+
+Unpacked anywhere, its folders are what `python -m pipeline.compare` reads.
+"""
+
+import io
+import tarfile
+from pathlib import Path
+
+from benchmarks.run_pool import OUTPUT_FILE
+from benchmarks.run_record import DONE, Entries, Entry
+from ramengpt.files import write_bytes
+from ramengpt.training.weights import CONFIG_FILE
+
+ARCHIVE = "curves.tar.xz"
+KEPT = (f"models/{CONFIG_FILE}", "results/metrics.json", "results/validation.tsv")
+TRAIN_TABLE = "results/train.tsv"
+DRAWN_STAGES = ("final", "small")
+"""Stages whose training losses are kept too."""
+
+
+def write_curves(folder: Path, entries: Entries) -> Path:
+    """Pack the curves of all finished runs, and what failed ones printed.
+
+    Args:
+        folder: parent of the runs' folders; the archive goes there.
+        entries: of the runs.
+
+    Returns:
+        The archive.
+    """
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:xz") as archive:
+        for name, entry in entries.items():
+            for file in kept_files(entry):
+                path = folder / name / file
+                if path.exists():
+                    archive.add(path, f"{name}/{file}")
+    write_bytes(folder / ARCHIVE, packed.getvalue())
+    return folder / ARCHIVE
+
+
+def kept_files(entry: Entry) -> tuple[str, ...]:
+    """Files of a run that the archive holds, relative to its folder."""
+    if entry["status"] != DONE:
+        return (OUTPUT_FILE,)
+    return (*KEPT, TRAIN_TABLE) if entry["stage"] in DRAWN_STAGES else KEPT
