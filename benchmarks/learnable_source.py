@@ -1,7 +1,8 @@
 """Batches that a language model can learn from, made on the fly: the same ones for every run.
 
 Tokens have Zipf's frequencies. Each is one of the few fixed followers of the token before it, or
-the token some places back, or neither: what embedding and head learn, what attention learns, noise.
+one of the last tokens again, or neither: what embedding and head learn, what attention learns, and
+noise. Both are learned little by little, as nothing is whose moment of success would be chance.
 
 Shapes: T packed tokens, V vocabulary, K followers, S streams side by side.
 """
@@ -15,7 +16,7 @@ from ramengpt.data.loader import Batch
 FOLLOWERS = 4
 FOLLOWING_SHARE = 0.5
 REPEATED_SHARE = 0.25
-REPEATED_FROM_TOKENS = 16  # how far back
+REPEATED_FROM_TOKENS = 32  # how far back at most
 STREAM_TOKENS = 2048  # streams are drawn at the same time, and laid one after the other
 
 
@@ -37,7 +38,7 @@ def learnable_batches(
         batches.append(
             Batch(
                 text[first : first + tokens],
-                text[first + 1 : first + tokens + 1],
+                text[first + 1 : first + tokens + 1].clone(),  # kernels like aligned addresses
                 positions_T.to(device, torch.int32),
             )
         )
@@ -52,18 +53,22 @@ def learnable_tokens(count: int, vocabulary: int, generator: torch.Generator) ->
 
     def zipf(*sizes: int) -> Tensor:
         number = torch.Size(sizes).numel()
-        drawn = torch.multinomial(frequencies_V, number, replacement=True, generator=generator)
-        return drawn.view(sizes)
+        return torch.multinomial(frequencies_V, number, replacement=True, generator=generator).view(
+            sizes
+        )
 
     followers_VK = zipf(vocabulary, FOLLOWERS)
     fresh, chance = zipf(*shape), torch.rand(shape, generator=generator)
     choice = torch.randint(0, FOLLOWERS, shape, generator=generator)
-    rows_S = [fresh[0]]
+    back = torch.randint(1, REPEATED_FROM_TOKENS + 1, shape, generator=generator)
+    stream_S = torch.arange(num_streams)
+    drawn = fresh.clone()
     for place in range(1, STREAM_TOKENS):
-        following_S = followers_VK[rows_S[-1], choice[place]]
-        repeated_S = rows_S[max(place - REPEATED_FROM_TOKENS, 0)]
+        following_S = followers_VK[drawn[place - 1], choice[place]]
+        repeated_S = drawn[(place - back[place]).clamp(min=0), stream_S]
+        chance_S = chance[place]
         not_following_S = torch.where(
-            chance[place] < FOLLOWING_SHARE + REPEATED_SHARE, repeated_S, fresh[place]
+            chance_S < FOLLOWING_SHARE + REPEATED_SHARE, repeated_S, fresh[place]
         )
-        rows_S.append(torch.where(chance[place] < FOLLOWING_SHARE, following_S, not_following_S))
-    return torch.stack(rows_S, dim=1).flatten()[:count]
+        drawn[place] = torch.where(chance_S < FOLLOWING_SHARE, following_S, not_following_S)
+    return drawn.T.flatten()[:count]
