@@ -84,6 +84,23 @@ def machine() -> dict[str, str]:
     return found
 
 
+def random_matrix(
+    *shape: int, scale: float = 1.0, dtype: torch.dtype = torch.bfloat16
+) -> torch.Tensor:
+    """Normal numbers on the GPU: products of zeros are faster than those of a training run."""
+    return (torch.randn(*shape, device="cuda") * scale).to(dtype)
+
+
+def peak_gib(function: Callable[[], object]) -> float:
+    """Memory that a call needs beside what is held before it."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    function()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**30
+
+
 def median_milliseconds(function: Callable[[], object], budget_seconds: float = 0.4) -> float:
     """Median time of a call on the GPU, by events, after three calls to warm up.
 

@@ -58,9 +58,14 @@ def synthetic_positions(tokens: int, sequence_tokens: int, generator: torch.Gene
 
 
 def measure(report: Report) -> None:
-    """`base` and `small` with FlexAttention, then `base` with SDPA; normuon; cold and warm."""
+    """`base` and `small` with normuon, cold and warm; then with SDPA, and with a float8 head."""
+    from ramengpt.kernels.softcapped_cross_entropy_persistent import copies_blocks
+
     compare(report, ["base", "small"], ["flex"], ["normuon"])
-    compare(report, ["base"], ["sdpa"], ["normuon"])
+    compare(report, ["base"], ["sdpa"], ["normuon"], states=("cold",))
+    if copies_blocks(torch.empty(16, 16, device="cuda")):
+        float8 = ("train.float8_head=true",)
+        compare(report, ["base", "small"], ["flex"], ["normuon"], float8, states=("cold",))
 
 
 def compare(
@@ -69,19 +74,21 @@ def compare(
     backends: list[str],
     optimizers: list[str],
     overrides: tuple[str, ...] = (),
+    *,
+    states: tuple[str, ...] = ("cold", "warm"),
 ) -> None:
-    """Measure every combination, each in two processes: cold, then warm."""
+    """Measure every combination, each in one process for each state of the compile cache."""
     ceilings = measure_ceilings(report)
     report.title("training steps")
     for preset in presets:
         for backend in backends:
             for optimizer in optimizers:
                 with tempfile.TemporaryDirectory() as cache:
-                    for state in ("cold", "warm"):
+                    for state in states:
                         if report.time_left():
                             found = _child(preset, backend, optimizer, Path(cache), overrides)
-                            name = f"{preset}, {backend}, {optimizer}, {state} cache"
-                            _add(report, ceilings, name, found)
+                            parts = (preset, backend, optimizer, *overrides, f"{state} cache")
+                            _add(report, ceilings, ", ".join(parts), found)
 
 
 def _add(report: Report, ceilings: Ceilings, name: str, found: dict[str, Any]) -> None:

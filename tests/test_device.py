@@ -97,10 +97,33 @@ def test_flex_tiles_fit_shared_memory(shared_kib, head_dim, dtype):
 
 
 def test_flex_keeps_pytorch_tiles_where_they_fit_and_says_when_none_does():
-    assert device.flex_kernel_options(card(), 128, torch.bfloat16) == {}
+    assert device.flex_kernel_options(card((8, 0)), 128, torch.bfloat16) == {}
     assert "fwd_BLOCK_M" in device.flex_kernel_options(card((8, 9), 99), 128, torch.bfloat16)
     with pytest.raises(ValueError, match="use sdpa"):
         device.flex_kernel_options(card((8, 9), 32), 256, torch.float32)
+
+
+def test_flex_has_tiles_of_its_own_on_hopper():
+    narrow = device.flex_kernel_options(card(), 64, torch.bfloat16)
+    wide = device.flex_kernel_options(card(), 128, torch.bfloat16)
+    assert narrow["fwd_BLOCK_M"] == wide["fwd_BLOCK_M"] == 64
+    assert [name for name in narrow if name not in wide] == [
+        *("bwd_BLOCK_M1", "bwd_BLOCK_N1", "bwd_BLOCK_M2", "bwd_BLOCK_N2"),
+        *("bwd_num_warps", "bwd_num_stages"),
+    ]
+    assert "fwd_num_warps" not in device.flex_kernel_options(card(), 64, torch.float32)
+
+
+def test_a_float8_head_needs_a_data_centre_card_and_bfloat16():
+    device.check_float8_head(card(), torch.bfloat16)
+    device.check_float8_head(card((10, 0)), torch.bfloat16)
+    for refused, dtype in (
+        (card((8, 9), 99), torch.bfloat16),
+        (card((12, 0), 99), torch.bfloat16),
+        (card(), torch.float32),
+    ):
+        with pytest.raises(ValueError, match="float8_head: needs an H100, H200"):
+            device.check_float8_head(refused, dtype)
 
 
 @pytest.mark.parametrize(

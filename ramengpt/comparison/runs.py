@@ -115,8 +115,8 @@ def _read(name: str, project: Path) -> ComparedRun:
         params = params_show(repo=str(project), rev=revision, deps=True)
     except RevError:
         raise UserError(
-            f"{name!r}: no such revision or experiment, nor a run's folder; `dvc exp list` and `git "
-            f"log --oneline` show those there are, '{WORKSPACE}' is the files as they are"
+            f"{name!r}: no such revision or experiment, nor a run's folder; `dvc exp list` and "
+            f"`git log --oneline` show those there are, '{WORKSPACE}' is the files as they are"
         ) from None
     except DvcException as error:
         raise UserError(f"{name}: {' '.join(str(error).split())}") from None

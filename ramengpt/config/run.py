@@ -14,6 +14,7 @@ class TrainConfig(Section):
         attention_backend: `flex` (CUDA), `sdpa` (anywhere), or `auto`: the faster that runs here.
         precision: what matrix products are computed in; weights, gradients and losses stay
             float32. `auto` is bfloat16 on a GPU or CPU that multiplies it, else float32.
+        float8_head: train the head with float8 products; needs an H100, H200 or B200.
         compile: torch.compile the model and the optimizers; `auto` does so on CUDA only.
         checkpoint_every_steps: steps between two checkpoints to resume from.
         checkpoints_kept: the newest this many stay on disk.
@@ -21,6 +22,7 @@ class TrainConfig(Section):
 
     attention_backend: Literal["auto", "flex", "sdpa"]
     precision: Literal["auto", "float32", "bfloat16"]
+    float8_head: bool
     compile: Literal["auto", "yes", "no"]
     checkpoint_every_steps: int = Field(gt=0)
     checkpoints_kept: int = Field(gt=0)

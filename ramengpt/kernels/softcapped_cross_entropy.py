@@ -25,6 +25,7 @@ from ramengpt.kernels.softcapped_cross_entropy_cpu import chunked_on_cpu
 
 GPU_CHUNK_TOKENS = 8192  # as fast as longer chunks, in less memory
 _LARGEST_SCALE = 80.0  # exp(80) is finite in float32
+_FLOAT8_MULTIPLE = 16  # float8 products want inner dims of whole blocks of 16 bytes
 
 
 def softcapped_cross_entropy(
@@ -36,6 +37,8 @@ def softcapped_cross_entropy(
     scale: float,
     shift: float,
     divisor: float,
+    *,
+    float8: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Weighted cross entropy of `scale * sigmoid((x W^T + shift) / divisor)`.
 
@@ -51,22 +54,25 @@ def softcapped_cross_entropy(
         scale: upper bound of the logits, in (0, 80].
         shift: added before the division.
         divisor: width of the softcap, positive.
+        float8: compute gradients by float8 products, on a GPU that
+            `ramengpt.device.check_float8_head` accepts; without gradients it changes nothing.
 
     Returns:
         The weighted sum of the losses (float32 scalar, differentiable in x and W), and every
         token's unweighted loss (float32 [T], not differentiable).
 
     Raises:
-        ValueError: shapes that do not fit, a constant out of range, or a float16 `x_TD`.
+        ValueError: shapes that do not fit, a constant out of range, or a dtype that cannot be.
 
     Source: the softcap of Gemma 2 (2408.00118) in modded-nanogpt's form; gradients in the forward
     pass as in Liger Kernel (2410.10989).
     """
     _check(x_TD, weight_VD, targets_T, weights_T, vocabulary, scale, divisor)
+    if float8:
+        _check_float8(x_TD, weight_VD)
     with_gradients = torch.is_grad_enabled() and (x_TD.requires_grad or weight_VD.requires_grad)
-    loss, token_losses_T, _, _ = _operator(
-        x_TD, weight_VD, targets_T, weights_T, vocabulary, scale, shift, divisor, with_gradients
-    )
+    arguments = (x_TD, weight_VD, targets_T, weights_T, vocabulary, scale, shift, divisor)
+    loss, token_losses_T, _, _ = _operator(*arguments, with_gradients, float8)
     return loss, token_losses_T.detach()
 
 
@@ -115,6 +121,18 @@ def _check(
         raise ValueError("head: float16 cannot hold its gradients; use bfloat16 or float32")
 
 
+def _check_float8(x_TD: Tensor, weight_VD: Tensor) -> None:
+    for what, size in (
+        ("tokens", len(x_TD)),
+        ("width", x_TD.shape[1]),
+        ("rows of W", len(weight_VD)),
+    ):
+        if size % _FLOAT8_MULTIPLE:
+            raise ValueError(
+                f"float8 head: {what} must be a multiple of {_FLOAT8_MULTIPLE}, found {size}"
+            )
+
+
 def _wide(x: Tensor) -> torch.dtype:
     """float32, or the dtype of `x` where that is wider."""
     return torch.promote_types(x.dtype, torch.float32)
@@ -131,6 +149,7 @@ def _operator(
     shift: float,
     divisor: float,
     with_gradients: bool,
+    float8: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Loss, token losses, and the gradients of x and W (empty unless asked for)."""
     if x_TD.is_cuda:
@@ -140,9 +159,13 @@ def _operator(
     weighted_T = torch.full_like(targets_T, 1 / len(targets_T), dtype=_wide(x_TD))
     if weights_T is not None:
         weighted_T = weights_T.to(weighted_T.dtype)
-    losses_T, grad_x_TD, grad_weight_VD = chunked(
-        x_TD, weight_VD, targets_T, weighted_T, vocabulary, scale, shift, divisor, with_gradients
-    )
+    arguments = (x_TD, weight_VD, targets_T, weighted_T, vocabulary, scale, shift, divisor)
+    if float8 and with_gradients:
+        from ramengpt.kernels.softcapped_cross_entropy_float8 import chunked_in_float8
+
+        losses_T, grad_x_TD, grad_weight_VD = chunked_in_float8(*arguments)
+    else:
+        losses_T, grad_x_TD, grad_weight_VD = chunked(*arguments, with_gradients)
     loss = torch.dot(losses_T, weighted_T)
     return loss.float(), losses_T.float(), grad_x_TD, grad_weight_VD
 
@@ -158,6 +181,7 @@ def _operator_shapes(
     shift: float,
     divisor: float,
     with_gradients: bool,
+    float8: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (
         x_TD.new_empty((), dtype=torch.float32),
@@ -180,9 +204,9 @@ def _scale_gradients(
     *_: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
     if grad_loss is None:
-        return (None,) * 9
+        return (None,) * 10
     grad_x_TD, grad_weight_VD = ctx.saved_tensors  # type: ignore[attr-defined]
-    return (grad_x_TD * grad_loss, grad_weight_VD * grad_loss, *(None,) * 7)
+    return (grad_x_TD * grad_loss, grad_weight_VD * grad_loss, *(None,) * 8)
 
 
 _operator.register_autograd(_scale_gradients, setup_context=_keep_gradients)

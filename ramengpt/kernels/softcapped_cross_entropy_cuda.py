@@ -9,7 +9,8 @@
    dW += u^T (r x), by cuBLAS: r multiplies D columns and never V, and the sum over chunks is in
    W's dtype (float32).
 
-Without gradients nothing is stored, and the sigmoids are exact instead of approximate.
+Without gradients nothing is stored, and the sigmoids are exact instead of approximate. Where blocks
+can be copied, `persistent_exponentials` takes the place of the first kernel.
 
 Shapes: T packed tokens, C tokens of a chunk, D width, V rows of the head, N column tiles.
 """
@@ -19,6 +20,10 @@ import triton
 from torch import Tensor
 
 from ramengpt.kernels.softcapped_cross_entropy import GPU_CHUNK_TOKENS
+from ramengpt.kernels.softcapped_cross_entropy_persistent import (
+    copies_blocks,
+    persistent_exponentials,
+)
 from ramengpt.kernels.softcapped_cross_entropy_triton import exponentials_kernel, targets_kernel
 from ramengpt.kernels.tiles import add_product, dot_precision, product_tile
 
@@ -44,6 +49,7 @@ def chunked_on_cuda(
     x_TD, targets_T, weights_T = x_TD.contiguous(), targets_T.contiguous(), weights_T.contiguous()
     weight = weight_VD.to(x_TD.dtype).contiguous()
     approximate = with_gradients and x_TD.is_cuda and x_TD.dtype != torch.float32
+    persistent = approximate and copies_blocks(x_TD)
     losses_T, factors_T = (weights_T.new_empty(num_tokens) for _ in range(2))
     grad_x_TD = torch.empty_like(x_TD) if with_gradients else x_TD.new_empty(0)
     grad_weight_VD = torch.zeros_like(weight_VD) if with_gradients else weight_VD.new_empty(0)
@@ -54,7 +60,8 @@ def chunked_on_cuda(
         chunk = slice(start, start + chunk_tokens)
         x = x_TD[chunk]
         u, scaled_x = u_CV[: len(x)], scaled_x_CD[: len(x)]
-        sums_NC = exponentials(x, weight, u, vocabulary, softcap, approximate)
+        multiply = persistent_exponentials if persistent else exponentials
+        sums_NC = multiply(x, weight, u, vocabulary, softcap, approximate)
         per_token = (targets_T[chunk], weights_T[chunk], sums_NC, losses_T[chunk])
         gradients = (u, factors_T[chunk], scaled_x)
         finish_targets(x, weight, *per_token, *gradients, softcap, approximate)
@@ -113,13 +120,13 @@ def finish_targets(
     weights_C: Tensor,
     sums_NC: Tensor,
     losses_C: Tensor,
-    u_CV: Tensor,
+    u: Tensor,
     factors_C: Tensor,
     scaled_x_CD: Tensor,
     softcap: tuple[float, float, float],
     approximate: bool,
 ) -> None:
-    """Fill `losses_C`; if `u_CV` has elements, correct it and fill `factors_C`, `scaled_x_CD`.
+    """Fill `losses_C`; if `u` has elements, correct it and fill `factors_C` and `scaled_x_CD`.
 
     Args:
         x_CD: [C, D], contiguous.
@@ -128,7 +135,8 @@ def finish_targets(
         weights_C: float32 [C].
         sums_NC: from :func:`exponentials`.
         losses_C: float32 [C], written.
-        u_CV: [C, V] from :func:`exponentials`, or empty.
+        u: [C, V] from :func:`exponentials`, or empty; or float32 [C], written, for the targets'
+            elements alone, where the sums lack them.
         factors_C: float32 [C], written: r.
         scaled_x_CD: [C, D], written: r x.
         softcap: as for :func:`exponentials`.
@@ -137,10 +145,11 @@ def finish_targets(
     num_rows, width = x_CD.shape
     block_rows = 16
     targets_kernel[(triton.cdiv(num_rows, block_rows),)](
-        *(x_CD, weight_VD, targets_C, weights_C, sums_NC, losses_C, u_CV, factors_C, scaled_x_CD),
+        *(x_CD, weight_VD, targets_C, weights_C, sums_NC, losses_C, u, factors_C, scaled_x_CD),
         *(num_rows, len(weight_VD), len(sums_NC), width),
         *softcap,
-        WITH_GRADIENTS=u_CV.numel() > 0,
+        WITH_GRADIENTS=u.numel() > 0,
+        APART=u.dim() == 1 and u.numel() > 0,
         APPROXIMATE=approximate,
         BLOCK_ROWS=block_rows,
         BLOCK_TILES=64,

@@ -21,7 +21,7 @@ from ramengpt.kernels.tiles import grouped_tile, product_of_rows
 
 
 @triton.jit
-def _half_tanh(z, half_slope, half_shift, APPROXIMATE: tl.constexpr):
+def half_tanh(z, half_slope, half_shift, APPROXIMATE: tl.constexpr):
     """tanh((z + shift) / (2 divisor)): sigmoid = (1 + tanh) / 2. One instruction if allowed.
 
     The approximation's relative error is at most 2^-11, about that of a bfloat16 logit.
@@ -35,7 +35,7 @@ def _half_tanh(z, half_slope, half_shift, APPROXIMATE: tl.constexpr):
 
 
 @triton.jit
-def _exponential(tanh, half_scale):
+def exponential_of(tanh, half_scale):
     """exp(half_scale tanh): one product and one ex2."""
     return tl.exp2(half_scale * 1.4426950408889634 * tanh)
 
@@ -70,8 +70,8 @@ def exponentials_kernel(
         PRECISION, BLOCK_M, BLOCK_N, BLOCK_K,
     )
     # fmt: on
-    tanh = _half_tanh(z, half_slope, half_shift, APPROXIMATE)
-    exponential = tl.where(columns[None, :] < vocabulary, _exponential(tanh, half_scale), 0.0)
+    tanh = half_tanh(z, half_slope, half_shift, APPROXIMATE)
+    exponential = tl.where(columns[None, :] < vocabulary, exponential_of(tanh, half_scale), 0.0)
     sums_ptrs = sums_ptr + column_tile * num_rows + rows
     tl.store(sums_ptrs, tl.sum(exponential, axis=1), mask=rows < num_rows)
     if STORE:
@@ -100,6 +100,7 @@ def targets_kernel(
     half_slope,
     half_shift,
     WITH_GRADIENTS: tl.constexpr,
+    APART: tl.constexpr,
     APPROXIMATE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_TILES: tl.constexpr,
@@ -108,7 +109,8 @@ def targets_kernel(
     """Loss of BLOCK_ROWS tokens, and what makes u their gradient.
 
     The target's z is a dot product of two rows, exact in float32. Its gradient takes the same
-    approximate tanh as the sum, so that a certain token's gradient vanishes.
+    approximate tanh as the sum, so that a certain token's gradient vanishes. With APART the sums
+    lack the target's e, u is a float32 [C] for the target's elements alone, and all is exact.
     """
     rows = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     inside = rows < num_rows
@@ -129,12 +131,14 @@ def targets_kernel(
         weight_ptrs = weight_ptr + targets[:, None] * width + inner[None, :]
         weight = tl.load(weight_ptrs, mask=mask, other=0.0).to(tl.float32)
         z += tl.sum(x * weight, axis=1)
-    logits = half_scale * _half_tanh(z, half_slope, half_shift, False)
-    tl.store(losses_ptr + rows, tl.log(sums) - logits, mask=inside)
+    exact = half_tanh(z, half_slope, half_shift, False)
+    if APART:
+        sums += exponential_of(exact, half_scale)
+    tl.store(losses_ptr + rows, tl.log(sums) - half_scale * exact, mask=inside)
     if WITH_GRADIENTS:
-        tanh = _half_tanh(z, half_slope, half_shift, APPROXIMATE)
-        u = (_exponential(tanh, half_scale) - sums) * (1.0 - tanh * tanh)
-        u_ptrs = u_ptr + rows.to(tl.int64) * num_columns + targets
+        tanh = half_tanh(z, half_slope, half_shift, APPROXIMATE)
+        u = (exponential_of(tanh, half_scale) - sums) * (1.0 - tanh * tanh)
+        u_ptrs = u_ptr + (rows if APART else rows.to(tl.int64) * num_columns + targets)
         tl.store(u_ptrs, u.to(u_ptr.dtype.element_ty), mask=inside)
         weights = tl.load(weights_ptr + rows, mask=inside, other=0.0)
         factors = weights * half_scale * half_slope / sums

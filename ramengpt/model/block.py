@@ -9,7 +9,7 @@ from ramengpt.config.model import ModelConfig
 from ramengpt.model.attention import Attention
 from ramengpt.model.context import Context
 from ramengpt.model.mlp import MLP
-from ramengpt.model.norm import normalise
+from ramengpt.model.norm import normalise_again
 from ramengpt.model.rope import Rotation
 
 
@@ -45,6 +45,6 @@ class Block(nn.Module):
         if self.attention is not None:
             assert attention_lambdas_2 is not None
             x_TD = x_TD + self.attention(
-                normalise(x_TD), value_TD, attention_lambdas_2, rotation, context
+                normalise_again(x_TD), value_TD, attention_lambdas_2, rotation, context
             )
-        return x_TD + self.mlp(normalise(x_TD))
+        return x_TD + self.mlp(normalise_again(x_TD))

@@ -55,6 +55,7 @@ class GPT(nn.Module):
         backend: Backend,
         compute_dtype: torch.dtype,
         kernel_options: KernelOptions | None = None,
+        float8_head: bool = False,
     ) -> None:
         """Build and initialise, drawing from the global generator.
 
@@ -64,6 +65,7 @@ class GPT(nn.Module):
             backend: "flex" (CUDA, compiled) or "sdpa"; see `resolve_backend`.
             compute_dtype: of activations and matrix products.
             kernel_options: FlexAttention's, for this GPU.
+            float8_head: multiply in float8 where the head is trained.
         """
         super().__init__()
         self.config = config
@@ -86,7 +88,7 @@ class GPT(nn.Module):
         )
         self.skip = SkipConnection(config) if config.skip_connection else None
         self.backout_lambda = make_parameter("backout_lambda", 1) if config.backout else None
-        self.head = Head(config)
+        self.head = Head(config, float8=float8_head)
         initialise(self, config)
 
     @property

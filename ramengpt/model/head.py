@@ -13,14 +13,18 @@ from ramengpt.model.parameters import make_parameter
 
 
 class Head(nn.Module):
-    """`weight` is [V, D]; its rows beyond the vocabulary have no part in any probability."""
+    """`weight` is [V, D]; its rows beyond the vocabulary have no part in any probability.
 
-    def __init__(self, config: ModelConfig) -> None:
+    With `float8`, training multiplies in float8; logits and losses without gradients never do.
+    """
+
+    def __init__(self, config: ModelConfig, *, float8: bool) -> None:
         super().__init__()
         self.weight = make_parameter("head", config.padded_vocabulary, config.width)
         self.vocabulary = config.vocabulary
         self.scale, self.shift = config.logit_scale, config.logit_shift
         self.divisor = config.logit_divisor
+        self.float8 = float8
 
     def logits(self, x_TD: Tensor) -> Tensor:
         """Logits [T, vocabulary] in (0, scale), float32 or wider."""
@@ -39,4 +43,5 @@ class Head(nn.Module):
             self.scale,
             self.shift,
             self.divisor,
+            float8=self.float8,
         )

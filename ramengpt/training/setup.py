@@ -13,6 +13,7 @@ from ramengpt.data.batcher import START, BatchRequest, Cursor
 from ramengpt.data.loader import TrainingBatches, ValidationBatch, validation_batches
 from ramengpt.data.validation_stream import ValidationStream
 from ramengpt.device import (
+    check_float8_head,
     choose_dtype,
     configure,
     flex_kernel_options,
@@ -51,6 +52,8 @@ def build_model(config: Config, device: torch.device) -> GPT:
         dtype = choose_dtype(config.train.precision, device_profile)
         if backend == "flex":
             options = flex_kernel_options(device_profile, config.model.head_dim, dtype)
+        if config.train.float8_head:
+            check_float8_head(device_profile, dtype)
     torch.manual_seed(config.seed)
     return GPT(
         config.model,
@@ -58,6 +61,7 @@ def build_model(config: Config, device: torch.device) -> GPT:
         backend=backend,
         compute_dtype=dtype,
         kernel_options=options,
+        float8_head=config.train.float8_head,
     ).to(device)
 
 

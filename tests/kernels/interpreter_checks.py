@@ -7,7 +7,13 @@ The interpreter's products are numpy's, which has no bfloat16: float32 and float
 import pytest
 import torch
 
-from ramengpt.kernels import relu_squared_mlp, softcapped_cross_entropy_cuda, symmetric_matmul
+from ramengpt.kernels import (
+    relu_squared_mlp,
+    softcapped_cross_entropy_cuda,
+    softcapped_cross_entropy_float8,
+    softcapped_cross_entropy_persistent,
+    symmetric_matmul,
+)
 from ramengpt.kernels.softcapped_cross_entropy import softcapped_cross_entropy_reference
 from tests.kernels.numbers import SOFTCAP, head_inputs, relative_error
 
@@ -37,6 +43,37 @@ def test_head(tokens, width, rows, vocabulary, monkeypatch):
     assert relative_error(grad_x, expected_x) < 1e-6
     assert relative_error(grad_weight, expected_weight) < 1e-6
     assert not grad_weight[vocabulary:].any()
+
+
+def test_persistent_head_product():
+    x, weight, _, _ = head_inputs(200, 72, 200, 190, torch.float32)
+    softcap = (11.5, 0.5 / 7.5, 0.5 * 5 / 7.5)
+    expected_u, u = torch.empty(200, 200), torch.empty(200, 200)
+    expected = softcapped_cross_entropy_cuda.exponentials(
+        x, weight, expected_u, 190, softcap, False
+    )
+    tile = {"BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_K": 16, "num_warps": 4, "num_stages": 2}
+    found = softcapped_cross_entropy_persistent.persistent_exponentials(
+        x, weight, u, 190, softcap, False, tile
+    )
+    assert relative_error(found.sum(0), expected.sum(0)) < 1e-6
+    assert relative_error(u, expected_u) < 1e-6
+
+
+def test_float8_head(monkeypatch):
+    monkeypatch.setattr(softcapped_cross_entropy_float8, "GPU_CHUNK_TOKENS", 96)
+    x, weight, targets, weights = head_inputs(208, 64, 208, 190, torch.float32)
+    arguments = (x, weight, targets, weights, 190, *SOFTCAP)
+    found = softcapped_cross_entropy_float8.chunked_in_float8(*arguments)
+    x, weight = (t.double().requires_grad_() for t in (x, weight))
+    loss, losses = softcapped_cross_entropy_reference(
+        x, weight, targets, weights.double(), 190, *SOFTCAP
+    )
+    gradients = torch.autograd.grad(loss, (x, weight))
+    assert not found[2][190:].any()
+    errors = [relative_error(a, b) for a, b in zip(found, (losses, *gradients), strict=True)]
+    assert errors[0] < 5e-3
+    assert max(errors[1:]) < 4e-2
 
 
 @in_both_dtypes

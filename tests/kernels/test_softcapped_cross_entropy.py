@@ -104,7 +104,7 @@ def test_gradients_survive_the_ends_of_the_largest_softcap(dtype, sign):
 def test_without_gradients_only_the_losses_are_computed():
     x, weight, targets, _ = head_inputs(20, 8, 30, 30, torch.float32)
     with torch.no_grad():
-        outputs = module._operator(x, weight, targets, None, 30, *SOFTCAP, False)
+        outputs = module._operator(x, weight, targets, None, 30, *SOFTCAP, False, False)
     assert outputs[2].numel() == outputs[3].numel() == 0
     assert torch.equal(outputs[0], ours(x, weight, targets, None, 30)[0])
     assert not softcapped_cross_entropy(x, weight, targets, None, 30, *SOFTCAP)[1].requires_grad
@@ -130,7 +130,7 @@ def test_the_operator_is_registered_as_pytorch_wants_it():
     x, weight, targets, weights = head_inputs(12, 4, 9, 9, torch.float32)
     torch.library.opcheck(
         module._operator,
-        (x.requires_grad_(), weight.requires_grad_(), targets, weights, 9, *SOFTCAP, True),
+        (x.requires_grad_(), weight.requires_grad_(), targets, weights, 9, *SOFTCAP, True, False),
     )
 
 
@@ -143,6 +143,7 @@ def test_the_operator_is_registered_as_pytorch_wants_it():
         ({"vocabulary": 6}, "vocabulary 6 must be in 1..5"),
         ({"scale": 200.0}, "scale 200.0 must be in"),
         ({"divisor": 0.0}, "divisor 0.0 positive"),
+        ({"float8": True}, "tokens must be a multiple of 16, found 4"),
         ({"x_TD": torch.ones(4, 2).half()}, "float16 cannot hold"),
     ],
 )
@@ -188,6 +189,32 @@ def test_on_gpu(dtype, weight_dtype, tolerance, weighted, monkeypatch):
     with torch.no_grad():  # exact sigmoids
         _, losses = softcapped_cross_entropy(x, weight, targets, weights, 1000, *SOFTCAP)
     assert relative_error(losses, expected[1]) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("poisoned")
+def test_in_float8_on_gpu(monkeypatch):
+    from ramengpt.kernels import softcapped_cross_entropy_float8
+    from ramengpt.kernels.softcapped_cross_entropy_persistent import copies_blocks
+
+    monkeypatch.setattr(softcapped_cross_entropy_float8, "GPU_CHUNK_TOKENS", 384)
+    x, weight, targets, weights = head_inputs(1008, 208, 1104, 1000, torch.bfloat16, "cuda")
+    if not copies_blocks(x):
+        pytest.skip("this GPU has no float8 head")
+    x, weight = x.requires_grad_(), weight.float().requires_grad_()
+    arguments = (x, weight, targets, weights, 1000, *SOFTCAP)
+    loss, losses = softcapped_cross_entropy(*arguments, float8=True)
+    found = (losses, *torch.autograd.grad(loss, (x, weight)))
+    _, *expected = exact(x, weight, targets, weights, 1000)
+    assert not found[2][1000:].any()
+    errors = [relative_error(a, b) for a, b in zip(found, expected, strict=True)]
+    assert errors[0] < 5e-3, errors
+    assert 1e-3 < max(errors[1:]) < 4e-2, errors  # no better than float8 can be
+    with torch.no_grad():
+        assert torch.equal(
+            softcapped_cross_entropy(*arguments, float8=True)[1],
+            softcapped_cross_entropy(*arguments)[1],
+        )
 
 
 @pytest.mark.gpu

@@ -1,0 +1,157 @@
+# ruff: noqa: PLR0917
+# mypy: disallow-untyped-defs=False
+"""The head's first product on Hopper and data centre Blackwell, in bfloat16 or float8.
+
+One program a multiprocessor walks over many tiles, and the copy engine moves whole blocks (TMA), so
+that a tile's loads and stores go on while its neighbours are multiplied. With bfloat16 it does what
+`exponentials_kernel` does. With float8, z = unit x W^T, and of the target's element nothing is
+left: it is far larger than any other, and its gradient is worth more digits than float8 has.
+
+Shapes: C tokens of a chunk, D width, V rows of the head, N column tiles.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from ramengpt.kernels.softcapped_cross_entropy_triton import exponential_of, half_tanh
+from ramengpt.kernels.tiles import dot_precision
+
+_ALIGNMENT_BYTES = 16  # of a row that the copy engine can move
+
+
+def copies_blocks(x_CD: Tensor) -> bool:
+    """Whether the GPU has a copy engine and the shared memory for these tiles, and rows suit it."""
+    aligned = x_CD.shape[1] * x_CD.itemsize % _ALIGNMENT_BYTES == 0
+    return x_CD.is_cuda and aligned and torch.cuda.get_device_capability(x_CD.device)[0] in (9, 10)
+
+
+def persistent_tile(dtype: torch.dtype) -> dict[str, int]:
+    """Tile and launch parameters: the fastest of those tried on an H200."""
+    if dtype == torch.float8_e4m3fn:
+        return {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 128, "num_warps": 4, "num_stages": 3}
+    return {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3}
+
+
+@triton.jit
+def persistent_exponentials_kernel(
+    x_blocks,  # descriptor of x [C, D]
+    weight_blocks,  # descriptor of W [V, D]
+    u_blocks,  # descriptor of u [C, V], written
+    transposed_u_blocks,  # descriptor of [V, C], written if FLOAT8
+    sums_ptr,  # float32 [N, C], written
+    targets_ptr,  # [C], read if FLOAT8
+    unit_ptr,  # float32 [1], read if FLOAT8
+    num_rows,
+    num_columns,
+    vocabulary,
+    width,
+    half_scale,
+    half_slope,
+    half_shift,
+    u_factor,
+    FLOAT8: tl.constexpr,
+    APPROXIMATE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    PROGRAMS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Tiles of e's sums and of u_factor u; the order of the tiles is that of `grouped_tile`."""
+    group: tl.constexpr = 16
+    row_tiles = tl.cdiv(num_rows, BLOCK_M)
+    tiles = row_tiles * tl.cdiv(num_columns, BLOCK_N)
+    tiles_of_group = group * tl.cdiv(num_columns, BLOCK_N)
+    if FLOAT8:
+        half_slope *= tl.load(unit_ptr)
+    # One pipeline over tiles and width: a tile's first loads do not wait for the tile before.
+    for tile in tl.range(tl.program_id(0), tiles, PROGRAMS, flatten=True):
+        first_row_tile = (tile // tiles_of_group) * group
+        rows_of_group = min(row_tiles - first_row_tile, group)
+        first_row = (first_row_tile + (tile % tiles_of_group) % rows_of_group) * BLOCK_M
+        column_tile = (tile % tiles_of_group) // rows_of_group
+        first_column = column_tile * BLOCK_N
+        z = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+        for inner in range(0, width, BLOCK_K):
+            x = x_blocks.load([first_row, inner])
+            weight = weight_blocks.load([first_column, inner])
+            z = tl.dot(x, weight.T, z, input_precision=PRECISION)
+        rows = first_row + tl.arange(0, BLOCK_M)
+        columns = first_column + tl.arange(0, BLOCK_N)
+        tanh = half_tanh(z, half_slope, half_shift, APPROXIMATE)
+        counts = columns[None, :] < vocabulary
+        if FLOAT8:
+            targets = tl.load(targets_ptr + rows, mask=rows < num_rows, other=0)
+            counts = counts & (columns[None, :] != targets[:, None])
+        exponential = tl.where(counts, exponential_of(tanh, half_scale), 0.0)
+        sums = tl.sum(exponential, axis=1)
+        tl.store(sums_ptr + column_tile * num_rows + rows, sums, mask=rows < num_rows)
+        u = exponential - exponential * tanh * tanh
+        if FLOAT8:
+            u_float8 = (u * u_factor).to(u_blocks.dtype)
+            u_blocks.store([first_row, first_column], u_float8)
+            transposed_u_blocks.store([first_column, first_row], u_float8.T)
+        else:
+            u_blocks.store([first_row, first_column], u.to(u_blocks.dtype))
+
+
+def persistent_exponentials(
+    x_CD: Tensor,
+    weight_VD: Tensor,
+    u_CV: Tensor,
+    vocabulary: int,
+    softcap: tuple[float, float, float],
+    approximate: bool,
+    tile: dict[str, int] | None = None,
+    float8: tuple[Tensor, Tensor, Tensor, float] | None = None,
+) -> Tensor:
+    """Fill `u_CV` and return the sums, as `softcapped_cross_entropy_cuda.exponentials` does.
+
+    Args:
+        x_CD: [C, D], contiguous, rows of a multiple of 16 bytes.
+        weight_VD: [V, D], contiguous.
+        u_CV: [C, V], written.
+        vocabulary: columns that count.
+        softcap: as there.
+        approximate: as there.
+        tile: launch parameters other than `persistent_tile`'s, for measurements.
+        float8: for float8 operands: u transposed [V, C], written; the targets [C]; the factor of
+            their product (float32 [1]); and what u is multiplied by to use float8's range.
+
+    Returns:
+        float32 [N, C].
+    """
+    tile = tile or persistent_tile(x_CD.dtype)
+    num_rows, width = x_CD.shape
+    rows, columns, inner = (tile[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
+    column_tiles = triton.cdiv(len(weight_VD), columns)
+    sums_NC = x_CD.new_empty(column_tiles, num_rows, dtype=torch.float32)
+    u_blocks = TensorDescriptor.from_tensor(u_CV, [rows, columns])
+    transposed_blocks, targets_C, unit, u_factor = u_blocks, sums_NC, sums_NC, 1.0
+    if float8 is not None:
+        transposed_u_VC, targets_C, unit, u_factor = float8
+        transposed_blocks = TensorDescriptor.from_tensor(transposed_u_VC, [columns, rows])
+    programs = min(_programs(x_CD, tile["num_warps"]), triton.cdiv(num_rows, rows) * column_tiles)
+    persistent_exponentials_kernel[(programs,)](
+        TensorDescriptor.from_tensor(x_CD, [rows, inner]),
+        TensorDescriptor.from_tensor(weight_VD, [columns, inner]),
+        *(u_blocks, transposed_blocks, sums_NC, targets_C, unit),
+        *(num_rows, len(weight_VD), vocabulary, width, *softcap, u_factor),
+        FLOAT8=float8 is not None,
+        APPROXIMATE=approximate,
+        PRECISION=dot_precision(x_CD.dtype),
+        PROGRAMS=programs,
+        **tile,
+    )
+    return sums_NC
+
+
+def _programs(x_CD: Tensor, num_warps: int) -> int:
+    """As many as run at once, eight warps a multiprocessor; any few in the interpreter."""
+    if not x_CD.is_cuda:
+        return 3
+    properties = torch.cuda.get_device_properties(x_CD.device)
+    return properties.multi_processor_count * 8 // num_warps
