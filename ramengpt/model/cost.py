@@ -72,10 +72,11 @@ def training_bytes(
 
     Master weights, gradients and optimizer moments in float32 (two moments for embeddings and
     scalars, one for hidden matrices); the head's gradient once more; what a compiled forward keeps
-    for the backward pass: of each attention 9 tensors of width D (its input, q, k, v before and
-    after the norm, its output before and after the gate), of each MLP 3 and its inner units, and
-    once the embeddings with their gradients; and the head's chunk of logits, for which the peak
-    comes at the end of the forward pass. Within 1 % of the peaks of `base` and `small` in bfloat16.
+    for the backward pass: of each attention 8 tensors of width D (q, k, v before and after the
+    norm, its output before and after the gate), of each MLP 2 and its
+    inner units, and once the embeddings with their gradients; and
+    the head's chunk of logits, for which the peak comes at the end of the forward pass. Within 1 %
+    of the peaks of `base` and `small` in bfloat16.
 
     Args:
         config: the network.
@@ -93,7 +94,7 @@ def training_bytes(
     head_gradient = 4 * config.padded_vocabulary * width
     num_attentions = config.num_layers - config.attention_pattern.count("-")
     inner = config.ffn_units * (3 if config.gated else 1)  # both halves and their product
-    layers = 9 * width * num_attentions + (3 * width + inner) * config.num_layers
+    layers = 8 * width * num_attentions + (2 * width + inner) * config.num_layers
     kept = (layers + 4 * width) * compute_dtype.itemsize
     tables = (1 + len(config.value_tables)) * width * (compute_dtype.itemsize + 4)
     chunk_tokens = min(micro_batch_tokens, GPU_CHUNK_TOKENS)
