@@ -73,10 +73,9 @@ def training_bytes(
     Master weights, gradients and optimizer moments in float32 (two moments for embeddings and
     scalars, one for hidden matrices); the head's gradient once more; what a compiled forward keeps
     for the backward pass: of each attention 8 tensors of width D (q, k, v before and after the
-    norm, its output before and after the gate), of each MLP 2 and its
-    inner units, and once the embeddings with their gradients; and
-    the head's chunk of logits, for which the peak comes at the end of the forward pass. Within 1 %
-    of the peaks of `base` and `small` in bfloat16.
+    norm, its output before and after the gate), of each MLP 2 and its inner units, and once the
+    embeddings with their gradients; and the head's chunk of logits, for which the peak comes at
+    the end of the forward pass. Within 1 % of the peaks of `base` and `small` in bfloat16.
 
     Args:
         config: the network.
