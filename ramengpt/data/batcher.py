@@ -86,6 +86,14 @@ def check_documents(shards: Sequence[IndexedShard]) -> None:
     raise ShardError(Fault("train split", "documents", "one of two tokens", found, "add text"))
 
 
+def epoch_tokens(shards: Sequence[IndexedShard], sequence_tokens: int) -> int:
+    """Tokens that all documents contribute, but for those at which batches happen to end."""
+    return sum(
+        int(_contributions(shard, 0, shard.offsets.size, sequence_tokens)[1].sum())
+        for shard in shards
+    )
+
+
 def fill_batch(
     shards: Sequence[IndexedShard], cursor: Cursor, sequence_tokens: int, batch_3T: Int32
 ) -> Cursor:

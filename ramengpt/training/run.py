@@ -21,7 +21,7 @@ from ramengpt.training.interruption import stop_on_signals
 from ramengpt.training.live_view import LiveView, run_summary
 from ramengpt.training.loop import fit
 from ramengpt.training.plan_table import write_plan
-from ramengpt.training.run_data import data_files, open_data
+from ramengpt.training.run_data import data_files, epochs_line, open_data
 from ramengpt.training.run_folders import RunFolders
 from ramengpt.training.run_lock import run_lock
 from ramengpt.training.run_settings import RunOptions, plans_of, run_settings
@@ -50,6 +50,7 @@ def train(config: Config, options: RunOptions, folders: RunFolders) -> None:
     fingerprint = run_fingerprint(settings, data_files())
     checkpoints = CheckpointFolder(folders.checkpoints / fingerprint, config.train.checkpoints_kept)
     with run_lock(checkpoints.folder), stop_on_signals() as stop, full_disk_in_one_line():
+        say(epochs_line(data.train, plans))
         say(f"the log grows in {checkpoints.log}")
         write_plan(plans, checkpoints.log / "plan.csv")
         total_tokens = plans[-1].tokens_before + plans[-1].tokens

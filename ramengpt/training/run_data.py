@@ -1,9 +1,12 @@
 """What a run reads: the shards of the selected dataset, held against what was verified."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ramengpt.config import Config
+from ramengpt.data.batcher import IndexedShard, epoch_tokens
 from ramengpt.data.bos_index import INDEX_FILE, INDEX_FOLDER, check_index
 from ramengpt.data.manifest import MANIFEST_PATH, read_manifest
 from ramengpt.data.shard import VOCABULARY_SIZE
@@ -12,6 +15,8 @@ from ramengpt.data.store import locate_store
 from ramengpt.data.validation_stream import ValidationStream
 from ramengpt.data.verification import check_store
 from ramengpt.errors import UserError
+from ramengpt.progress import scaled
+from ramengpt.training.schedules import StepPlan
 
 
 @dataclass(frozen=True)
@@ -61,3 +66,21 @@ def open_data(config: Config) -> Data:
     train = SplitShards(manifest, "train", store.folder)
     val = SplitShards(manifest, "val", store.folder)
     return Data(train, ValidationStream(val, config.validation.tokens), store.data_path)
+
+
+def epochs_line(train: Sequence[IndexedShard], plans: Sequence[StepPlan]) -> str:
+    """Say how much of the text can be read, and how often a run reads it.
+
+    A document contributes no more than a sequence, so that an epoch may be far shorter than the
+    text; a run of several is one that may learn by heart.
+    """
+    tokens_of = Counter[int]()
+    for plan in plans:
+        tokens_of[plan.sequence_tokens] += plan.tokens
+    available = {sequence: epoch_tokens(train, sequence) for sequence in tokens_of}
+    epochs = sum(tokens / available[sequence] for sequence, tokens in tokens_of.items())
+    longest = max(available)
+    return (
+        f"data: {scaled(available[longest], 'tokens')} an epoch, the first {longest} of every "
+        f"document; this run reads {epochs:.3g} epochs"
+    )

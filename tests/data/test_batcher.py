@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramengpt.data import batcher
-from ramengpt.data.batcher import START, Cursor, check_documents, fill_batch
+from ramengpt.data.batcher import START, Cursor, check_documents, epoch_tokens, fill_batch
 from ramengpt.data.shard import ShardError
 from tests.data.make_shards import BOS, indexed, random_tokens
 
@@ -161,3 +161,12 @@ def test_a_cursor_of_other_data_is_refused(cursor):
 def test_what_is_no_cursor_is_refused(content):
     with pytest.raises(ValueError, match="data cursor: expected"):
         Cursor.from_json(content)
+
+
+@given(shards=shard_lists, sequence_tokens=st.integers(1, 30))
+@settings(deadline=None)
+def test_a_batch_of_an_epochs_tokens_begins_every_document_once(shards, sequence_tokens):
+    num_tokens = epoch_tokens([indexed(shard) for shard in shards], sequence_tokens)
+    positions = SlowBatcher(shards, START).batch(num_tokens, sequence_tokens)[2]
+    ends = [(start, len(shard)) for shard in shards for start, _ in documents_of(shard)]
+    assert positions.count(0) == sum(start + 1 < length for start, length in ends)
