@@ -1,4 +1,4 @@
-"""Whether the fast path trains as plain PyTorch does: four runs on the same batches.
+"""Whether the fast path trains as plain PyTorch does: runs of each on the same batches.
 
     python -m benchmarks --only reference_path
 
@@ -6,17 +6,22 @@ fast: as a run on this device does it: compiled, FlexAttention, our kernels, bfl
     for symmetric products, which `base` is too small for, are used at any size here.
 reference: eager PyTorch with SDPA and no kernel of ours, which the first step makes sure of; once
     in bfloat16 and once in float32 (no TF32, and Polar Express in float32 too).
-other seed: fast, from other weights. How far it strays is what chance alone does to a curve.
+other seeds: fast, from other weights. How far those stray from each other is what chance alone
+    does to a curve.
 
-All follow the preset's own schedule, shortened, with its changes of the window and the split of the
-embedding. The batch stays at one that the reference can hold all logits of. Gradients are compared
-before the first step, and at the fast run's last weights, where none of them is zero.
+From equal weights the fast path must be near the float32 reference; the plain bfloat16 path is
+farther from it, since its logits are rounded. The curve must be as near to the plain bfloat16 one's
+as those of some two seeds are to each other. All follow the preset's own schedule, shortened, with
+its changes of the window and the split of the embedding. The batch stays at one that the reference
+can hold all logits of. Gradients are compared before the first step, and at the fast run's last
+weights, where none of them is zero.
 Float32 is affordable at this size: its products are a tenth as fast, but they are not most of it.
 """
 
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -26,7 +31,7 @@ from benchmarks.report import Report, relative_error
 from benchmarks.training_paths import (
     FAST,
     FLOAT32,
-    OTHER_SEED,
+    OTHER_SEEDS,
     PATHS,
     REFERENCE,
     OwnOperators,
@@ -62,12 +67,11 @@ TOLERANCES = {
     "hidden_error": 0.03,
     "scalar_error": 0.05,
 }
-"""Largest differences of fast and reference from equal weights on the same batch.
+"""Largest differences of fast and the float32 reference, from equal weights on the same batch.
 
-A bfloat16 is rounded by at most 2^-9 = 0.002 of itself. A logit near 5 is so off by 0.016 at most,
-the mean loss of many tokens by far less. A gradient has passed through tens of roundings that are
-independent: 0.01 lies between bfloat16 and float32, and two bfloat16 paths may err to opposite
-sides. A scalar's gradient is a sum over all tokens and units in which most cancels.
+A bfloat16 is rounded by at most 2^-9 = 0.002 of itself, and the mean loss of many tokens is off by
+far less. A gradient has passed through tens of roundings that are independent. A scalar's gradient
+is a sum over all tokens and units in which most cancels.
 """
 
 
@@ -92,7 +96,7 @@ class Run:
 
 
 def measure(report: Report) -> None:
-    """All four runs on the GPU, and what they differ in."""
+    """All runs on the GPU, and what they differ in."""
     compare(report, SETTINGS)
 
 
@@ -204,19 +208,14 @@ def compare_runs(report: Report, runs: dict[str, Run], smoothing_steps: int) -> 
             differences = gradient_differences(found, expected)
             name = f"{moment} gradients, {one} and {other}"
             report.add("reference_path", name, **differences)
-            if (one, other) == (FAST, REFERENCE):
+            if (one, other) == (FAST, FLOAT32):
                 faults += [
                     f"{name}: {figure} {value:.3g} exceeds {TOLERANCES[figure]}"
                     for figure, value in differences.items()
                     if not value <= TOLERANCES[figure]
                 ]
     strayed = {}
-    for one, other in (
-        (FAST, REFERENCE),
-        (REFERENCE, FLOAT32),
-        (FAST, FLOAT32),
-        (FAST, OTHER_SEED),
-    ):
+    for one, other in (*PAIRS, *combinations((FAST, *OTHER_SEEDS), 2)):
         strayed[one, other] = curve_difference(
             runs[one].losses, runs[other].losses, smoothing_steps
         )
@@ -225,8 +224,9 @@ def compare_runs(report: Report, runs: dict[str, Run], smoothing_steps: int) -> 
             f"curves, {one} and {other}",
             largest_difference=strayed[one, other],
         )
-    if not strayed[FAST, REFERENCE] <= strayed[FAST, OTHER_SEED]:
-        faults.append("the fast path's curve is farther from the reference's than another seed's")
+    chance = max(strayed[pair] for pair in combinations((FAST, *OTHER_SEEDS), 2))
+    if not strayed[FAST, REFERENCE] <= chance:
+        faults.append("the fast path's curve is farther from the reference's than any two seeds'")
     if faults:
         raise ValueError("; ".join(faults))
 

@@ -73,11 +73,13 @@ def kernels_at_any_size() -> Iterator[None]:
         yield
 
 
-FAST, REFERENCE, FLOAT32, OTHER_SEED = "fast", "reference", "reference, float32", "fast, other seed"
+FAST, REFERENCE, FLOAT32 = "fast", "reference", "reference, float32"
+OTHER_SEEDS = {f"fast, seed {number}": number - 1 for number in (2, 3, 4)}
+"""What each adds to the seed of the weights."""
 PLAIN = ("train.compile=no", "train.attention_backend=sdpa")
 PATHS = {
     FAST: Path((), kernels_at_any_size),
-    OTHER_SEED: Path((), kernels_at_any_size, seeds_on=1),
+    **{name: Path((), kernels_at_any_size, seeds_on) for name, seeds_on in OTHER_SEEDS.items()},
     REFERENCE: Path((*PLAIN, "train.precision=bfloat16"), partial(plain_operations, float32=False)),
     FLOAT32: Path((*PLAIN, "train.precision=float32"), partial(plain_operations, float32=True)),
 }
