@@ -2,8 +2,9 @@
 
 Every run is a process of its own, `python -m pipeline.train --out FOLDER/NAME`, and sees one GPU.
 What it prints goes to FOLDER/NAME/output.txt, its results stay in FOLDER/NAME/results, and of its
-weights only their config is kept: a hundred runs would fill a disk. A run that fails or takes too
-long is recorded so and costs the others nothing; the next call tries it once more.
+weights only their config is kept: a hundred runs would fill a disk. Where seconds matter a run has
+a GPU to itself. One that fails or takes too long is recorded so and costs the others nothing; the
+next call tries it once more.
 """
 
 import os
@@ -38,7 +39,8 @@ class PoolOptions:
     Attributes:
         folder: parent of the runs' folders.
         settings: `key=value` each, of all runs.
-        processes_each: runs at the same time on one GPU, or in all where there is none.
+        processes_each: runs at the same time on one GPU that none has to itself, or in all where
+            there is none.
         timeout_seconds: of one run.
         deadline: no run begins after this time of `time.monotonic`.
 
@@ -62,6 +64,7 @@ class Child:
     """A run that is going on."""
 
     run: Run
+    gpu: str
     process: subprocess.Popen[bytes]
     started: float
 
@@ -87,30 +90,51 @@ def run_all(plan: Plan, record: RunRecord, options: PoolOptions) -> bool:
     """
     record.forget_what_failed(plan)
     gpus = visible_gpus()
-    slots = gpus * options.processes_each
-    running: dict[int, Child] = {}
+    most = len(gpus) * options.processes_each
+    running: list[Child] = []
     with stop_on_signals() as stop, all_ended(running):
         due = _due(plan, record, running)
         if due:
             where = f"{len(gpus)} GPUs" if gpus[0] else "the CPU"
-            print(f"{len(due)} runs, {len(slots)} at a time, on {where}", flush=True)
+            print(f"{len(due)} runs, {most} at a time, on {where}", flush=True)
         while True:
-            free = [slot for slot in range(len(slots)) if slot not in running]
             if time.monotonic() < options.deadline:
-                for slot, run in zip(free, due, strict=False):
-                    running[slot] = start(run, slots[slot], len(slots), options)
+                for run, gpu in places(due, running, gpus, options.processes_each):
+                    running.append(start(run, gpu, most, options))
             if not running:
                 return not due
-            for slot in _wait_for_an_end(running, options.timeout_seconds, stop):
-                child = running[slot]
+            for child in _wait_for_an_end(running, options.timeout_seconds, stop):
                 record.add(finish(child, options))
-                del running[slot]
+                running.remove(child)
                 due = _due(plan, record, running)
                 _tell(record.entries[child.run.name], len(running), len(due))
 
 
-def _due(plan: Plan, record: RunRecord, running: dict[int, Child]) -> list[Run]:
-    going = {child.run.name for child in running.values()}
+def places(
+    due: list[Run], running: list[Child], gpus: list[str], processes_each: int
+) -> list[tuple[Run, str]]:
+    """Which runs can begin now, and on which GPU.
+
+    A GPU is kept from filling up again for every run that wants one to itself, those with the
+    fewest runs first. The others go where the fewest are.
+    """
+    loads = {gpu: [child.run for child in running if child.gpu == gpu] for gpu in gpus}
+    shared = [gpu for gpu in gpus if not any(run.alone for run in loads[gpu])]
+    shared.sort(key=lambda gpu: len(loads[gpu]))
+    alone = [run for run in due if run.alone]
+    kept, shared = shared[: len(alone)], shared[len(alone) :]
+    found = list(zip(alone, [gpu for gpu in kept if not loads[gpu]], strict=False))
+    for run in due:
+        free = [gpu for gpu in shared if len(loads[gpu]) < processes_each]
+        if not run.alone and free:
+            gpu = min(free, key=lambda gpu: len(loads[gpu]))
+            loads[gpu].append(run)
+            found.append((run, gpu))
+    return found
+
+
+def _due(plan: Plan, record: RunRecord, running: list[Child]) -> list[Run]:
+    going = {child.run.name for child in running}
     return [
         run
         for run in plan(record.entries)
@@ -119,9 +143,9 @@ def _due(plan: Plan, record: RunRecord, running: dict[int, Child]) -> list[Run]:
 
 
 def _wait_for_an_end(
-    running: dict[int, Child], timeout_seconds: float, stop: StopRequest
-) -> list[int]:
-    """Slots whose run has ended or has had its time."""
+    running: list[Child], timeout_seconds: float, stop: StopRequest
+) -> list[Child]:
+    """Runs that have ended or have had their time."""
     while True:
         if stop:
             raise InterruptedRunError(
@@ -129,8 +153,8 @@ def _wait_for_an_end(
                 stop.exit_status,
             )
         ended = [
-            slot
-            for slot, child in running.items()
+            child
+            for child in running
             if child.process.poll() is not None or child.seconds > timeout_seconds
         ]
         if ended:
@@ -173,7 +197,7 @@ def start(run: Run, gpu: str, workers: int, options: PoolOptions) -> Child:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the pool, which passes it on
         )
-    return Child(run, process, time.monotonic())
+    return Child(run, gpu, process, time.monotonic())
 
 
 def finish(child: Child, options: PoolOptions) -> Entry:
@@ -181,7 +205,6 @@ def finish(child: Child, options: PoolOptions) -> Entry:
     folder = options.folder / child.run.name
     entry = child.run.entry() | {
         "wall_seconds": round(child.seconds, 1),
-        "processes_each": options.processes_each,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
     if child.process.poll() is None:
@@ -222,12 +245,12 @@ def end(children: list[Child]) -> None:
 
 
 @contextmanager
-def all_ended(running: dict[int, Child]) -> Iterator[None]:
+def all_ended(running: list[Child]) -> Iterator[None]:
     """Leave no process behind, however the block ends."""
     try:
         yield
     finally:
-        end(list(running.values()))
+        end(running)
 
 
 def _tell(entry: Entry, going: int, due: int) -> None:

@@ -29,17 +29,25 @@ class Run:
         seed: of the run.
         settings: `key=value` each, beside those that all runs share.
         labels: what tables know the run by, JSON-ready.
+        alone: whether it has a GPU to itself, so that its seconds can be compared.
     """
 
     name: str
     seed: int
     settings: tuple[str, ...]
     labels: Mapping[str, Any]
+    alone: bool = False
 
     def entry(self) -> Entry:
         """What is recorded of the run itself."""
         settings = list(self.settings)
-        return {"name": self.name, **self.labels, "seed": self.seed, "settings": settings}
+        return {
+            "name": self.name,
+            **self.labels,
+            "seed": self.seed,
+            "settings": settings,
+            "alone": self.alone,
+        }
 
 
 Plan = Callable[[Entries], list[Run]]

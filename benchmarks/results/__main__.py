@@ -6,10 +6,10 @@
     python -m benchmarks.results --out runs/results --processes 3
 
 The first three lines prepare the text (with `dataset: text` in params.yaml). Stages: `sweep` looks
-for each optimizer's learning rate, `final` trains each at its best with three seeds and `small` a
-larger network, one run a GPU at a time so that seconds can be compared; `parts` changes one thing
-at a time. After each, results.json, results.md and curves.tar.xz in the folder are up to date.
-What was stopped goes on where it was with the same command; what failed is tried again.
+for each optimizer's learning rate; `seeds` trains each at its best with two seeds more, once with a
+GPU to itself, so that seconds can be compared; `small` is a larger network, and `parts` changes one
+thing at a time. At the end, results.json, results.md and curves.tar.xz in the folder are up to
+date. What was stopped goes on where it was with the same command; what failed is tried again.
 
 `--tables docs/results/results.json` only prints the tables of such a record.
 """
@@ -17,91 +17,49 @@ What was stopped goes on where it was with the same command; what failed is trie
 import argparse
 import math
 import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import machine
 from benchmarks.results.curves import write_curves
-from benchmarks.results.study import (
-    SETTINGS,
-    final_runs,
-    parts_runs,
-    rates_of,
-    small_runs,
-    sweep_runs,
-)
+from benchmarks.results.study import SETTINGS, STAGES, rates_of, study_runs
 from benchmarks.results.tables import results_page
 from benchmarks.run_pool import PoolOptions, run_all
-from benchmarks.run_record import Plan, RunRecord, read_record
+from benchmarks.run_record import RunRecord, read_record
 from ramengpt.cli import run_main
 from ramengpt.errors import UserError
 from ramengpt.files import write_bytes
 
-STAGES = ("sweep", "final", "small", "parts")
 TIMEOUT_SECONDS = 420.0
 """Of one run."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """Stages that share the machine: their plan, and whether each run has a GPU to itself."""
-
-    title: str
-    plan: Plan
-    alone: bool
-
-
-def parts_of(stages: set[str], settings: tuple[str, ...]) -> list[Part]:
-    """What is to be run, in order; the longest run goes beside the final ones, and first."""
-    parts = []
-    if "sweep" in stages:
-        rates = rates_of(settings)
-        parts.append(Part("sweep", lambda entries: sweep_runs(rates, entries), alone=False))
-    exclusive: dict[str, Plan] = {"small": small_runs, "final": final_runs}
-    chosen = [plan for name, plan in exclusive.items() if name in stages]
-    if chosen:
-        title = ", ".join(name for name in exclusive if name in stages)
-        parts.append(Part(title, lambda known: [r for plan in chosen for r in plan(known)], True))
-    if "parts" in stages:
-        parts.append(Part("parts", parts_runs, alone=False))
-    return parts
-
-
 def run_study(
-    stages: set[str], settings: tuple[str, ...], folder: Path, processes: int, deadline: float
+    stages: list[str], settings: tuple[str, ...], folder: Path, processes: int, deadline: float
 ) -> bool:
-    """Run stages, as far as the time allows; print and write the tables after each.
+    """Run stages, as far as the time allows; print and write the tables at the end.
 
     Returns:
         Whether all is done.
 
     Raises:
-        UserError: the folder's runs are of another machine or had other settings, or a stage
-            needs results of one that was not run.
+        UserError: the folder's runs are of another machine or had other settings, or the stages
+            need results of a sweep that is not whole.
     """
     about = {"settings": list(settings), "machine": study_machine()}
     record = RunRecord(folder / "results.json", about)
-    for part in parts_of(stages, settings):
-        print(f"\n## {part.title}", flush=True)
-        if not part.plan(record.entries):
-            raise UserError(f"{part.title}: an earlier stage has no results yet; run it first")
-        options = PoolOptions(
-            folder=folder,
-            settings=settings,
-            processes_each=1 if part.alone else processes,
-            timeout_seconds=TIMEOUT_SECONDS,
-            deadline=deadline,
-        )
-        whole = run_all(part.plan, record, options)
+    plan = partial(study_runs, stages, rates_of(settings))
+    if not plan(record.entries):
+        raise UserError(f"--stages {','.join(stages)}: the sweep is not whole yet; add sweep")
+    options = PoolOptions(folder, settings, processes, TIMEOUT_SECONDS, deadline)
+    try:
+        return run_all(plan, record, options)
+    finally:
         page = results_page(record.about, record.entries)
         write_bytes(folder / "results.md", page.encode())
         write_curves(folder, record.entries)
         print(f"\n{page}", flush=True)
-        if not whole:
-            print("the time is over; the same command goes on from here", flush=True)
-            return False
-    return True
 
 
 def study_machine() -> dict[str, Any]:
@@ -109,7 +67,7 @@ def study_machine() -> dict[str, Any]:
     return {name: value for name, value in machine().items() if name != "cpu_cores"}
 
 
-def stages_of(text: str) -> set[str]:
+def stages_of(text: str) -> list[str]:
     """Parse --stages.
 
     Raises:
@@ -119,7 +77,7 @@ def stages_of(text: str) -> set[str]:
     unknown = [name for name in stages if name not in STAGES]
     if unknown:
         raise UserError(f"--stages: unknown {unknown}; there are {', '.join(STAGES)}")
-    return set(stages)
+    return stages
 
 
 def main() -> None:
@@ -146,6 +104,7 @@ def main() -> None:
     stages, deadline = stages_of(arguments.stages), time.monotonic() + arguments.seconds
     settings = (*SETTINGS, *arguments.set)
     if not run_study(stages, settings, arguments.out, arguments.processes, deadline):
+        print("the time is over; the same command goes on from here", flush=True)
         raise SystemExit(1)
 
 

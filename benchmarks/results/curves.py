@@ -15,8 +15,6 @@ from ramengpt.training.weights import CONFIG_FILE
 ARCHIVE = "curves.tar.xz"
 KEPT = (f"models/{CONFIG_FILE}", "results/metrics.json", "results/validation.tsv")
 TRAIN_TABLE = "results/train.tsv"
-DRAWN_STAGES = ("final", "small")
-"""Stages whose training losses are kept too."""
 
 
 def write_curves(folder: Path, entries: Entries) -> Path:
@@ -41,7 +39,7 @@ def write_curves(folder: Path, entries: Entries) -> Path:
 
 
 def kept_files(entry: Entry) -> tuple[str, ...]:
-    """Files of a run that the archive holds, relative to its folder."""
+    """Files of a run that the archive holds: pictures are drawn of those that were timed."""
     if entry["status"] != DONE:
         return (OUTPUT_FILE,)
-    return (*KEPT, TRAIN_TABLE) if entry["stage"] in DRAWN_STAGES else KEPT
+    return (*KEPT, TRAIN_TABLE) if entry["alone"] else KEPT

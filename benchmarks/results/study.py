@@ -1,52 +1,55 @@
 """What the study runs: settings as data, and for each stage the runs that are wanted so far.
 
-Every run reads the text once: 560 steps of 65,536 tokens, of its 38.5 million training tokens.
+Every run takes 400 steps of 65,536 tokens, two thirds of the text and nothing of it twice.
 """
 
-import math
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.run_record import DONE, Entries, Entry, Run
 from ramengpt.config import load_config
 
-ONE_PASS = (
+CONSTANT_BATCHES = (
     "schedules.{schedule}.micro_batch_tokens=65536",
-    "schedules.{schedule}.scheduled_steps=448",
-    "schedules.{schedule}.extension_steps=112",
+    "schedules.{schedule}.scheduled_steps=320",
+    "schedules.{schedule}.extension_steps=80",
     "schedules.{schedule}.batch.fractions=[0.0]",
     "schedules.{schedule}.batch.micro_batches=[1]",
     "schedules.{schedule}.learning_rate.cooldown_fraction=0.5",
 )
-"""Constant batches, half of the scheduled steps cooling down; windows stay the preset's."""
+"""Half of the scheduled steps cool down; windows stay the preset's."""
 SETTINGS = (
     "dataset=text",
     "model=base",
     "schedule=base",
-    *(setting.format(schedule=name) for name in ("base", "small") for setting in ONE_PASS),
+    *(setting.format(schedule=name) for name in ("base", "small") for setting in CONSTANT_BATCHES),
     "validation.tokens=1000000",
-    "validation.every_steps=80",
     "tracking.wandb=disabled",
     "train.checkpoint_every_steps=1000000",
 )
 """Of all runs; those of a run follow them."""
+AT_THE_END, AS_A_CURVE = "validation.every_steps=1000000", "validation.every_steps=40"
 OPTIMIZERS = ("normuon", "muon", "bam", "aro", "adam")
 BASELINE = "normuon"
 """The optimizer under which parts of the network are tried."""
 REFERENCE = "adam"
 """The optimizer that the others are held against."""
-FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)
-"""Of the learning rate in params.yaml."""
-FACTOR_STEP = 1.4
-"""To the next rate outward, where the best of an optimizer is the outermost."""
-MOST_EXTENSIONS = 3
-EMBEDDING_FACTORS = (0.25, 0.5, 2.0)
-"""Of embedding_adam.learning_rate; 1 is in the sweep."""
+FACTORS = {
+    "normuon": (0.5, 1.0, 2.0),
+    "muon": (0.5, 1.0, 2.0),
+    "bam": (2.0, 4.0),
+    "aro": (1.0, 2.0),
+    "adam": (1.4, 2.8),
+}
+"""Of the learning rate in params.yaml, around what was best in longer runs of a first study."""
+EMBEDDING_FACTORS = (0.125,)
+"""Values of the schedule's `embedding_factor` beside the one of params.yaml."""
 SWEEP_SEED = 1337
-SEEDS = (1337, 1338, 1339)
-NEAR_SPREADS = 2.0
-"""A part within this many standard deviations of the baseline's mean gets its second seed."""
+SECOND_SEED = 1338
+"""With it an optimizer has a GPU to itself, and its held-out loss is a curve."""
+THIRD_SEED = 1339
+NEAR_LOSS = 0.02
+"""A part that changes the loss by less gets a second seed."""
 
 SWITCHES = {
     "value embeddings": "models.base.value_embedding_pattern=------",
@@ -55,8 +58,8 @@ SWITCHES = {
     "skip connection": "models.base.skip_connection=false",
     "backout": "models.base.backout=false",
     "key offset": "models.base.key_offset=false",
-    "YaRN": "models.base.yarn=false",
 }
+WITHOUT_YARN = "models.base.yarn=false"
 LAST_WINDOW = ("schedules.base.window.fractions=[0.0]", "schedules.base.window.tokens=[512]")
 FIRST_WINDOW = (
     "schedules.base.window.fractions=[0.0]",
@@ -66,36 +69,26 @@ FIRST_WINDOW = (
 ALWAYS_TIED = "schedules.base.embedding_split_fraction=1.0"
 PARTS = {
     **{f"without {part}": (setting,) for part, setting in SWITCHES.items()},
-    "window 512 from the start": LAST_WINDOW,
-    "window 384 to the end": FIRST_WINDOW,
+    "swiglu": ("models.base.activation=swiglu",),
     "embedding and head never one": ("schedules.base.embedding_split_fraction=0.0",),
     "embedding and head always one": (ALWAYS_TIED,),
-    "swiglu": ("models.base.activation=swiglu",),
-    "plain: all of these off": (*SWITCHES.values(), *LAST_WINDOW, ALWAYS_TIED),
+    "window 512 from the start": LAST_WINDOW,
     "head in float8": ("train.float8_head=true",),
+    "window 384 to the end": FIRST_WINDOW,
+    "without YaRN": (WITHOUT_YARN,),
+    "plain: all of these off": (*SWITCHES.values(), WITHOUT_YARN, *LAST_WINDOW, ALWAYS_TIED),
 }
 """Each is one change to the baseline, but for "plain", which keeps only the activation."""
-TWO_SEEDS = ("head in float8",)
-"""Parts that get their second seed whatever the first says."""
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Learning rates of params.yaml, around which the sweep looks."""
-
-    hidden: dict[str, float]
-    embedding: float
-
-
-def rates_of(settings: Sequence[str]) -> Rates:
-    """Read them once for all.
+def rates_of(settings: Sequence[str]) -> dict[str, float]:
+    """Every optimizer's learning rate in params.yaml.
 
     Raises:
         ConfigError: a setting is wrong.
     """
     configs = {name: load_config([*settings, f"optimizer={name}"]) for name in OPTIMIZERS}
-    hidden = {name: config.optimizer.learning_rate for name, config in configs.items()}
-    return Rates(hidden, configs[BASELINE].embedding_adam.learning_rate)
+    return {name: config.optimizer.learning_rate for name, config in configs.items()}
 
 
 def scaled_rate(rate: float, factor: float) -> float:
@@ -108,76 +101,54 @@ def trained_with(optimizer: str, learning_rate: float) -> tuple[str, str]:
     return f"optimizer={optimizer}", f"optimizers.{optimizer}.learning_rate={learning_rate}"
 
 
-def sweep_runs(rates: Rates, entries: Entries) -> list[Run]:
-    """Every optimizer over its grid, widened where the best rate is outermost; then embeddings."""
-    runs = []
-    for optimizer in OPTIMIZERS:
-        factors = list(FACTORS)
-        runs += [_sweep_run(rates, optimizer, factor) for factor in factors]
-        for _ in range(MOST_EXTENSIONS):
-            known = [entries.get(_sweep_run(rates, optimizer, each).name) for each in factors]
-            further = outward([None if one is None else loss_of(one) for one in known], factors)
-            if further is None:
-                break
-            factors = sorted([*factors, further])
-            runs.append(_sweep_run(rates, optimizer, further))
+def sweep_runs(rates: dict[str, float]) -> list[Run]:
+    """Every optimizer over its grid; then embeddings."""
+    runs = [
+        _optimizer_run(name, scaled_rate(rates[name], factor), SWEEP_SEED)
+        for name in OPTIMIZERS
+        for factor in FACTORS[name]
+    ]
     return runs + [_embedding_run(rates, factor) for factor in EMBEDDING_FACTORS]
 
 
-def outward(losses: Sequence[float | None], factors: Sequence[float]) -> float | None:
-    """The factor beyond the best one, if that is outermost.
-
-    Args:
-        losses: at each factor; None where it is not known yet, infinite where training failed.
-        factors: increasing.
-
-    Returns:
-        None if the best lies inside, or is not known yet.
-    """
-    known = [loss for loss in losses if loss is not None]
-    if len(known) < len(losses) or not math.isfinite(min(known)):
-        return None
-    best = known.index(min(known))
-    if best == 0:
-        return float(f"{factors[0] / FACTOR_STEP:.3g}")
-    if best == len(factors) - 1:
-        return float(f"{factors[-1] * FACTOR_STEP:.3g}")
-    return None
+def _optimizer_run(optimizer: str, rate: float, seed: int) -> Run:
+    timed = seed == SECOND_SEED
+    stage = "sweep" if seed == SWEEP_SEED else "seeds"
+    return Run(
+        f"{optimizer}-{rate:g}-{seed}",
+        seed,
+        (AS_A_CURVE if timed else AT_THE_END, *trained_with(optimizer, rate)),
+        {"stage": stage, "optimizer": optimizer, "learning_rate": rate},
+        alone=timed,
+    )
 
 
-def loss_of(entry: Entry) -> float:
-    """Validation loss; infinite for a run that failed."""
-    return float(entry["validation_loss"]) if entry["status"] == DONE else math.inf
-
-
-def _sweep_run(rates: Rates, optimizer: str, factor: float) -> Run:
-    rate = scaled_rate(rates.hidden[optimizer], factor)
-    labels = {"stage": "sweep", "optimizer": optimizer, "learning_rate": rate}
-    settings = trained_with(optimizer, rate)
-    return Run(f"sweep-{optimizer}-{rate:g}", SWEEP_SEED, settings, labels)
-
-
-def _embedding_run(rates: Rates, factor: float) -> Run:
-    rate = scaled_rate(rates.embedding, factor)
-    hidden = scaled_rate(rates.hidden[BASELINE], 1.0)
+def _embedding_run(rates: dict[str, float], factor: float) -> Run:
+    rate = rates[BASELINE]
     labels = {
         "stage": "embedding",
         "optimizer": BASELINE,
-        "learning_rate": hidden,
-        "embedding_learning_rate": rate,
+        "learning_rate": rate,
+        "embedding_factor": factor,
     }
-    settings = (*trained_with(BASELINE, hidden), f"embedding_adam.learning_rate={rate}")
-    return Run(f"embedding-{rate:g}", SWEEP_SEED, settings, labels)
+    setting = f"schedules.base.learning_rate.embedding_factor={factor}"
+    settings = (AT_THE_END, setting, *trained_with(BASELINE, rate))
+    return Run(f"embedding-{factor:g}-{SWEEP_SEED}", SWEEP_SEED, settings, labels)
 
 
-def done_in(stage: str, entries: Iterable[Entry]) -> list[Entry]:
-    """The finished runs of a stage."""
-    return [entry for entry in entries if entry["stage"] == stage and entry["status"] == DONE]
+def done_in(stages: Sequence[str], entries: Iterable[Entry]) -> list[Entry]:
+    """The finished runs of some stages."""
+    return [entry for entry in entries if entry["stage"] in stages and entry["status"] == DONE]
+
+
+def loss_of(entry: Entry) -> float:
+    """Validation loss of a finished run."""
+    return float(entry["validation_loss"])
 
 
 def best_rates(entries: Entries) -> dict[str, float]:
     """The rate with the lowest loss of the sweep, of each optimizer that has one."""
-    swept = done_in("sweep", entries.values())
+    swept = done_in(["sweep"], entries.values())
     best: dict[str, float] = {}
     for optimizer in OPTIMIZERS:
         own = [entry for entry in swept if entry["optimizer"] == optimizer]
@@ -186,54 +157,82 @@ def best_rates(entries: Entries) -> dict[str, float]:
     return best
 
 
-def final_runs(entries: Entries) -> list[Run]:
-    """Every optimizer at its best rate with every seed."""
+def seeds_runs(rates: dict[str, float], entries: Entries) -> list[Run]:
+    """Every optimizer at its best rate with two seeds more; none before the sweep is whole."""
+    if any(run.name not in entries for run in sweep_runs(rates)):
+        return []
     best = best_rates(entries)
     return [
-        Run(
-            f"final-{optimizer}-{seed}",
-            seed,
-            trained_with(optimizer, rate),
-            {"stage": "final", "optimizer": optimizer, "learning_rate": rate},
-        )
-        for seed in SEEDS
+        _optimizer_run(optimizer, rate, seed)
+        for seed in (SECOND_SEED, THIRD_SEED)
         for optimizer, rate in best.items()
     ]
 
 
-def small_runs(entries: Entries) -> list[Run]:
-    """The preset `small` under the baseline's optimizer, at the rate that is best for `base`."""
-    rate = best_rates(entries).get(BASELINE)
-    if rate is None:
-        return []
-    settings = ("model=small", "schedule=small", *trained_with(BASELINE, rate))
-    labels = {"stage": "small", "optimizer": BASELINE, "learning_rate": rate}
-    return [Run(f"small-{BASELINE}-{SWEEP_SEED}", SWEEP_SEED, settings, labels)]
+def runs_at(optimizer: str, rate: float, entries: Entries) -> list[Entry]:
+    """The finished runs of an optimizer at a rate, of all seeds, with nothing else changed."""
+    finished = done_in(["sweep", "seeds"], entries.values())
+    return [e for e in finished if (e["optimizer"], e["learning_rate"]) == (optimizer, rate)]
 
 
-def baseline_losses(entries: Iterable[Entry]) -> list[float]:
-    """Losses of the final runs under the baseline's optimizer."""
-    return [loss_of(e) for e in done_in("final", entries) if e["optimizer"] == BASELINE]
+def runs_at_best(entries: Entries) -> dict[str, list[Entry]]:
+    """The finished runs of each optimizer at its best rate, of all seeds."""
+    return {name: runs_at(name, rate, entries) for name, rate in best_rates(entries).items()}
 
 
-def parts_runs(entries: Entries) -> list[Run]:
-    """Every part once, and a second time where it is too near to the baseline to tell."""
-    baseline, rate = baseline_losses(entries.values()), best_rates(entries).get(BASELINE)
-    if len(baseline) < 2 or rate is None:
-        return []
-    mean, spread = statistics.fmean(baseline), statistics.stdev(baseline)
-    first = [_part_run(part, rate, SEEDS[0]) for part in PARTS]
-    second = []
-    for run in first:
-        known = entries.get(run.name)
-        near = known is not None and abs(loss_of(known) - mean) < NEAR_SPREADS * spread
-        if near or run.labels["part"] in TWO_SEEDS:
-            second.append(_part_run(run.labels["part"], rate, SEEDS[1]))
-    return first + second
+def spread_of_seeds(entries: Entries) -> float | None:
+    """Standard deviation from seed to seed, pooled over the optimizers at their best rates."""
+    groups = [[loss_of(run) for run in runs] for runs in runs_at_best(entries).values()]
+    several = [group for group in groups if len(group) > 1]
+    if not several:
+        return None
+    squares = sum((len(group) - 1) * statistics.variance(group) for group in several)
+    return (squares / sum(len(group) - 1 for group in several)) ** 0.5
+
+
+def parts_runs(rates: dict[str, float], entries: Entries) -> list[Run]:
+    """Every part once at the rate of params.yaml, and once more where it hardly matters.
+
+    The baseline at that rate gets a further seed too, the same run that `seeds` has if it is best.
+    """
+    rate = rates[BASELINE]
+    first = [_part_run(part, rate, SWEEP_SEED) for part in PARTS]
+    baseline = [loss_of(entry) for entry in runs_at(BASELINE, rate, entries)]
+    tried = done_in(["parts"], [entries[run.name] for run in first if run.name in entries])
+    near = [
+        entry["part"]
+        for entry in tried
+        if baseline and abs(loss_of(entry) - statistics.fmean(baseline)) < NEAR_LOSS
+    ]
+    second = [_part_run(part, rate, SECOND_SEED) for part in near]
+    return [*first, _optimizer_run(BASELINE, rate, THIRD_SEED), *second]
 
 
 def _part_run(part: str, rate: float, seed: int) -> Run:
-    settings = (*trained_with(BASELINE, rate), *PARTS[part])
+    settings = (AT_THE_END, *trained_with(BASELINE, rate), *PARTS[part])
     labels = {"stage": "parts", "part": part, "optimizer": BASELINE, "learning_rate": rate}
     name = "".join(letter if letter.isalnum() else "-" for letter in part.partition(":")[0])
-    return Run(f"parts-{name}-{seed}", seed, settings, labels)
+    return Run(f"{name}-{seed}", seed, settings, labels)
+
+
+def small_runs(rates: dict[str, float]) -> list[Run]:
+    """The preset `small` under the baseline's optimizer, as params.yaml has it."""
+    rate = rates[BASELINE]
+    settings = (AS_A_CURVE, "model=small", "schedule=small", *trained_with(BASELINE, rate))
+    labels = {"stage": "small", "optimizer": BASELINE, "learning_rate": rate}
+    return [Run(f"small-{SWEEP_SEED}", SWEEP_SEED, settings, labels, alone=True)]
+
+
+STAGES: dict[str, Callable[[dict[str, float], Entries], list[Run]]] = {
+    "sweep": lambda rates, _: sweep_runs(rates),
+    "seeds": seeds_runs,
+    "small": lambda rates, _: small_runs(rates),
+    "parts": parts_runs,
+}
+"""In the order of their runs, which follow from the rates of params.yaml and from what is known."""
+
+
+def study_runs(stages: Sequence[str], rates: dict[str, float], entries: Entries) -> list[Run]:
+    """All runs that some stages want so far, each once, in the order in which they should begin."""
+    wanted = [run for name in STAGES if name in stages for run in STAGES[name](rates, entries)]
+    return list({run.name: run for run in wanted}.values())

@@ -13,12 +13,14 @@ from benchmarks.results.study import (
     OPTIMIZERS,
     PARTS,
     REFERENCE,
-    baseline_losses,
     best_rates,
     done_in,
     loss_of,
+    runs_at,
+    runs_at_best,
+    spread_of_seeds,
 )
-from benchmarks.run_record import DONE, Entries, Entry
+from benchmarks.run_record import Entries, Entry
 from ramengpt.comparison.page import markdown_table
 from ramengpt.comparison.tables import TextTable, first_at_most
 from ramengpt.progress import scaled
@@ -36,28 +38,28 @@ def sweep_table(entries: Entries) -> str:
 
 
 def embedding_table(entries: Entries) -> str:
-    """A row for each learning rate of embeddings and head; the sweep has the one of params.yaml."""
-    runs = done_in("embedding", entries.values())
+    """A row for each factor of the embeddings' rate; the sweep has that of params.yaml."""
+    runs = done_in(["embedding"], entries.values())
     if not runs:
         return ""
-    tried = {run["embedding_learning_rate"]: loss_of(run) for run in runs}
-    hidden = runs[0]["learning_rate"]
-    rows = [[f"{rate:g}", f"{loss:.4f}"] for rate, loss in sorted(tried.items())]
-    for run in done_in("sweep", entries.values()):
-        if (run["optimizer"], run["learning_rate"]) == (BASELINE, hidden):
+    tried = {run["embedding_factor"]: loss_of(run) for run in runs}
+    rows = [[f"{factor:g}", f"{loss:.4f}"] for factor, loss in sorted(tried.items())]
+    for run in done_in(["sweep"], entries.values()):
+        if (run["optimizer"], run["learning_rate"]) == (BASELINE, runs[0]["learning_rate"]):
             rows.append(["of params.yaml", f"{loss_of(run):.4f}"])
-    return markdown_table(TextTable(["embedding_adam.learning_rate", "validation loss"], rows))
+    return markdown_table(TextTable(["embedding_factor", "validation loss"], rows))
 
 
-def final_table(entries: Entries) -> str:
+def seeds_table(entries: Entries) -> str:
     """A row for each optimizer at its best rate, the lowest loss first.
 
-    Where a run's held-out curve first is as low as the reference's mean at its end is linear
-    between two measurements.
+    Speeds, and the tokens after which the held-out loss was as low as the reference's mean at its
+    end (linear between two measurements), are those of the runs that had a GPU to themselves.
     """
-    final = done_in("final", entries.values())
-    groups = {name: [run for run in final if run["optimizer"] == name] for name in OPTIMIZERS}
-    means = {name: _mean(map(loss_of, runs)) for name, runs in groups.items() if runs}
+    groups = runs_at_best(entries)
+    if not any(run["stage"] == "seeds" for runs in groups.values() for run in runs):
+        return ""
+    means = {name: _mean(map(loss_of, runs)) for name, runs in groups.items()}
     reference = means.get(REFERENCE)
     header = [
         "optimizer", "learning rate", "validation loss", f"Δ to {REFERENCE}", "seeds", "tokens/s",
@@ -65,19 +67,19 @@ def final_table(entries: Entries) -> str:
     ]  # fmt: skip
     rows = []
     for name in sorted(means, key=lambda name: means[name]):
-        runs = groups[name]
+        timed = [run for run in groups[name] if run["alone"]]
         reached = None
-        if reference is not None:
-            reached = tokens_to(runs, reference) if name != REFERENCE else runs[0]["tokens"]
+        if timed and reference is not None and name != REFERENCE:
+            reached = tokens_to(timed, reference)
         rows.append(
             [
                 name,
-                f"{runs[0]['learning_rate']:g}",
-                with_spread([loss_of(run) for run in runs]),
+                f"{groups[name][0]['learning_rate']:g}",
+                with_spread([loss_of(run) for run in groups[name]]),
                 UNKNOWN if reference is None else f"{means[name] - reference:+.4f}",
-                str(len(runs)),
-                _short(_mean(run["tokens_per_second"] for run in runs)),
-                f"{_mean(run['steady_seconds'] for run in runs):.1f}",
+                str(len(groups[name])),
+                _speed(timed),
+                f"{_mean(run['steady_seconds'] for run in timed):.1f}" if timed else UNKNOWN,
                 UNKNOWN if reached is None else _short(reached),
             ]
         )
@@ -97,61 +99,62 @@ def tokens_to(runs: Sequence[Entry], loss: float) -> float | None:
 
 
 def parts_table(entries: Entries) -> str:
-    """A row for each change, held against the baseline's mean.
+    """A row for each change, held against the baseline's mean, the most harmful first.
 
-    The last column but one is the standard error of the difference, if every variant spreads from
-    seed to seed as the baseline does: spread x sqrt(1 / its seeds + 1 / the baseline's).
+    The standard error of a difference takes every variant to spread from seed to seed as the
+    optimizers at their best rates do: that spread x sqrt(1 / its seeds + 1 / the baseline's).
     """
     tried = [entry for entry in entries.values() if entry["stage"] == "parts"]
-    baseline = baseline_losses(entries.values())
-    if not tried or len(baseline) < 2:
+    same = runs_at(BASELINE, tried[0]["learning_rate"], entries) if tried else []
+    if not same:
         return ""
     header = ["change", "validation loss", "Δ", "standard error of Δ", "seeds"]
-    mean, spread = _mean(baseline), statistics.stdev(baseline)
+    baseline = [loss_of(run) for run in same]
+    mean, spread = _mean(baseline), spread_of_seeds(entries)
     rows = [["none (baseline)", with_spread(baseline), "", "", str(len(baseline))]]
-    for part in PARTS:
-        runs = [entry for entry in tried if entry["part"] == part]
-        losses = [loss_of(run) for run in runs if run["status"] == DONE]
-        if not losses:
-            rows += [[part, "failed", "", "", ""]] if runs else []
-            continue
-        error = spread * math.sqrt(1 / len(losses) + 1 / len(baseline))
-        own = _mean(losses)
-        rows.append([part, f"{own:.4f}", f"{own - mean:+.4f}", f"{error:.4f}", str(len(losses))])
+    groups = {part: [run for run in tried if run["part"] == part] for part in PARTS}
+    done = {part: done_in(["parts"], runs) for part, runs in groups.items()}
+    losses = {part: [loss_of(run) for run in runs] for part, runs in done.items() if runs}
+    for part in sorted(losses, key=lambda part: -_mean(losses[part])):
+        own, seeds = _mean(losses[part]), len(losses[part])
+        shares = 1 / seeds + 1 / len(baseline)
+        error = UNKNOWN if spread is None else f"{spread * math.sqrt(shares):.4f}"
+        rows.append([part, f"{own:.4f}", f"{own - mean:+.4f}", error, str(seeds)])
+    rows += [
+        [part, "failed", "", "", ""] for part, runs in groups.items() if runs and not done[part]
+    ]
     return markdown_table(TextTable(header, rows))
 
 
 def small_table(entries: Entries) -> str:
-    """`small` beside the mean of `base`, at equal tokens."""
-    groups = {
-        "base": [e for e in done_in("final", entries.values()) if e["optimizer"] == BASELINE],
-        "small": done_in("small", entries.values()),
-    }
+    """`small` beside the mean of `base` at the same learning rate and on equal tokens."""
+    small = done_in(["small"], entries.values())
+    if not small:
+        return ""
+    rate = small[0]["learning_rate"]
     header = [
-        "preset", "learning rate", "validation loss", "seeds", "tokens", "tokens/s", "seconds",
-        "peak memory",
+        "preset", "learning rate", "validation loss", "seeds", "tokens", "tokens/s", "peak memory",
     ]  # fmt: skip
-    rows = [
-        [
-            preset,
-            f"{runs[0]['learning_rate']:g}",
-            with_spread([loss_of(run) for run in runs]),
-            str(len(runs)),
-            _short(runs[0]["tokens"]),
-            _short(_mean(run["tokens_per_second"] for run in runs)),
-            f"{_mean(run['steady_seconds'] for run in runs):.1f}",
-            f"{max(run['peak_memory_gib'] for run in runs):.2f} GiB",
-        ]
-        for preset, runs in groups.items()
-        if runs
-    ]
+    rows = []
+    for preset, runs in (("base", runs_at(BASELINE, rate, entries)), ("small", small)):
+        rows.append(
+            [
+                preset,
+                f"{rate:g}",
+                with_spread([loss_of(run) for run in runs]) if runs else UNKNOWN,
+                str(len(runs)),
+                _short(small[0]["tokens"]),
+                _speed([run for run in runs if run["alone"]]),
+                f"{max(run['peak_memory_gib'] for run in runs):.2f} GiB" if runs else UNKNOWN,
+            ]
+        )
     return markdown_table(TextTable(header, rows))
 
 
 TABLES: dict[str, Callable[[Entries], str]] = {
     "sweep": sweep_table,
     "embedding": embedding_table,
-    "final": final_table,
+    "seeds": seeds_table,
     "parts": parts_table,
     "small": small_table,
 }
@@ -205,6 +208,10 @@ def with_spread(values: Sequence[float]) -> str:
 
 def _mean(values: Iterable[float]) -> float:
     return statistics.fmean(values)
+
+
+def _speed(timed: Sequence[Entry]) -> str:
+    return _short(_mean(run["tokens_per_second"] for run in timed)) if timed else UNKNOWN
 
 
 def _short(quantity: float) -> str:

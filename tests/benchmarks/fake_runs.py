@@ -15,12 +15,14 @@ out, settings = pathlib.Path(sys.argv[1]), dict(each.split("=") for each in sys.
 with open(out.parent / "started.txt", "a") as file:
     file.write(out.name + "\\n")
 (out / "pid").write_text(str(os.getpid()))
+began = time.monotonic()
 (out / "gpu").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
 time.sleep(float(settings.get("sleep", 0)))
 if "fail" in settings:
     print("Traceback (most recent call last):\\nMemoryError: out of it\\nsome advice")
     sys.exit(1)
 loss = float(settings.get("loss", 4))
+(out / "seconds").write_text(f"{began} {time.monotonic()}")
 (out / "results").mkdir(exist_ok=True)
 (out / "models").mkdir(exist_ok=True)
 (out / "models/model.safetensors").write_text("large")
@@ -62,5 +64,5 @@ def entry(name: str, stage: str, loss: float | None, **rest: object) -> Entry:
             "peak_memory_gib": 1.5,
             "validation": [[2000, loss + 1], [4000, loss]],
         }
-    shared = {"name": name, "stage": stage, "seed": 1337, "finished": "2030-01-02T10:00:00"}
-    return shared | result | rest
+    shared = {"name": name, "stage": stage, "seed": 1337, "alone": False}
+    return shared | {"finished": "2030-01-02T10:00:00"} | result | rest

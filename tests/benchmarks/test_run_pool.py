@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,8 @@ def record_in(folder: Path) -> RunRecord:
     return RunRecord(folder / "runs.json", {"shared": 1})
 
 
-def run(name: str, *settings: str, seed: int = 1) -> Run:
-    return Run(name, seed, settings, {"kind": name[0]})
+def run(name: str, *settings: str, seed: int = 1, alone: bool = False) -> Run:
+    return Run(name, seed, settings, {"kind": name[0]}, alone)
 
 
 def test_results_are_recorded_and_weights_let_go(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_results_are_recorded_and_weights_let_go(tmp_path: Path) -> None:
         "tokens_per_second": 100.0,
         "peak_memory_gib": 0.5,
         "validation": [[400, 3.5]],
-        "processes_each": 2,
+        "alone": False,
     }
     assert {key: entry[key] for key in expected} == expected
     assert [path.name for path in (tmp_path / "a/models").iterdir()] == ["config.json"]
@@ -88,6 +89,29 @@ def test_runs_go_on_side_by_side_on_every_gpu(
     assert run_all(lambda _: runs, record_in(tmp_path), options(tmp_path))
     assert time.monotonic() - began < 4 * 0.6
     assert sorted((tmp_path / each.name / "gpu").read_text() for each in runs) == list("4466")
+
+
+def test_a_run_that_wants_a_gpu_to_itself_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_pool, "visible_gpus", lambda: ["4", "6"])
+    runs = [run(f"shared{n}", f"sleep={0.1 + 0.05 * n}") for n in range(5)]
+    runs += [run(f"alone{n}", "sleep=0.2", alone=True) for n in range(2)]
+    runs += [run(f"later{n}", "sleep=0.1") for n in range(3)]
+    assert run_all(lambda _: runs, record_in(tmp_path), options(tmp_path))
+    together = [
+        {one.name, other.name}
+        for one, other in combinations(runs, 2)
+        if (tmp_path / one.name / "gpu").read_text() == (tmp_path / other.name / "gpu").read_text()
+        and overlap(tmp_path / one.name, tmp_path / other.name)
+    ]
+    assert together and not [pair for pair in together if pair & {"alone0", "alone1"}]
+
+
+def overlap(one: Path, other: Path) -> bool:
+    """Whether two runs went on at the same time."""
+    spans = [(folder / "seconds").read_text().split() for folder in (one, other)]
+    return max(float(began) for began, _ in spans) < min(float(ended) for _, ended in spans)
 
 
 def test_a_stopped_study_leaves_no_process_and_goes_on_where_it_was(tmp_path: Path) -> None:
