@@ -1,6 +1,7 @@
 """What the study runs: settings as data, and for each stage the runs that are wanted so far.
 
-Every run takes 400 steps of 65,536 tokens, two thirds of the text and nothing of it twice.
+Every run takes 400 steps of 65,536 tokens: three epochs of the text, as the schedule takes no more
+of a document than its first 512 tokens.
 """
 
 import statistics

@@ -1,4 +1,4 @@
-"""The study's tables against figures worked out by hand, and against docs/results.md."""
+"""The study's tables against figures worked out by hand, and against the pages that show them."""
 
 import pytest
 
@@ -193,12 +193,10 @@ def test_runs_of_two_days_say_so() -> None:
     assert machine_line(ABOUT, RUNS | later).endswith("; 2030-01-02 to 2030-01-04")
 
 
-@pytest.mark.skipif(
-    not (ROOT / "docs/results.md").exists(), reason="the study's page is not written"
-)
-def test_the_tables_of_the_page_are_those_of_its_record() -> None:
+@pytest.mark.parametrize("name", ["docs/results.md", "README.md"])
+def test_the_tables_of_a_page_are_those_of_the_record(name: str) -> None:
     _, entries = read_record(ROOT / "docs/results/results.json")
-    page = (ROOT / "docs/results.md").read_text()
+    page = (ROOT / name).read_text()
     tables = tables_in(page)
     assert tables and page.count("<!-- table: ") == len(tables)
     assert tables == {name: TABLES[name](entries) for name in tables}
