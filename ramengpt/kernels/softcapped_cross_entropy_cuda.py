@@ -125,6 +125,8 @@ def finish_targets(
     scaled_x_CD: Tensor,
     softcap: tuple[float, float, float],
     approximate: bool,
+    *,
+    apart: bool = False,
 ) -> None:
     """Fill `losses_C`; if `u` has elements, correct it and fill `factors_C` and `scaled_x_CD`.
 
@@ -135,12 +137,12 @@ def finish_targets(
         weights_C: float32 [C].
         sums_NC: from :func:`exponentials`.
         losses_C: float32 [C], written.
-        u: [C, V] from :func:`exponentials`, or empty; or float32 [C], written, for the targets'
-            elements alone, where the sums lack them.
+        u: [C, V] from :func:`exponentials`, or empty.
         factors_C: float32 [C], written: r.
         scaled_x_CD: [C, D], written: r x.
         softcap: as for :func:`exponentials`.
         approximate: as for :func:`exponentials`.
+        apart: the sums lack the targets' e, and `u` is float32 [C], written: the targets' u alone.
     """
     num_rows, width = x_CD.shape
     block_rows = 16
@@ -149,7 +151,7 @@ def finish_targets(
         *(num_rows, len(weight_VD), len(sums_NC), width),
         *softcap,
         WITH_GRADIENTS=u.numel() > 0,
-        APART=u.dim() == 1 and u.numel() > 0,
+        APART=apart,
         APPROXIMATE=approximate,
         BLOCK_ROWS=block_rows,
         BLOCK_TILES=64,

@@ -37,7 +37,7 @@ def to_float8(x: Tensor) -> tuple[Tensor, Tensor]:
         e4m3, contiguous, and the float32 scalar that it must be multiplied by.
     """
     largest = torch.linalg.vector_norm(x, math.inf, dtype=torch.float32)
-    unit = largest.clamp(min=torch.finfo(torch.float32).tiny) / torch.finfo(_E4M3).max
+    unit = (largest / torch.finfo(_E4M3).max).clamp(min=torch.finfo(torch.float32).tiny)
     return (x / unit).to(_E4M3).contiguous(), unit
 
 
@@ -92,7 +92,7 @@ def chunked_in_float8(
         )
         per_token = (targets_T[chunk], weights_T[chunk], sums_NC, losses_T[chunk])
         gradients = (target_u_T[chunk], factors_T[chunk], scaled_x)
-        finish_targets(x, weight, *per_token, *gradients, softcap, approximate=False)
+        finish_targets(x, weight, *per_token, *gradients, softcap, approximate=False, apart=True)
         grad_x_TD[chunk] = _product(u_CV, weight8_DV.T, u_unit, weight_unit, x.dtype)
         scaled_x8_DC, scaled_x_unit = to_float8(scaled_x.T)
         grad_weight_VD += _product(

@@ -76,6 +76,23 @@ def test_float8_head(monkeypatch):
     assert max(errors[1:]) < 4e-2
 
 
+def test_float8_rounds_to_the_ends_of_its_range():
+    x = torch.tensor([[0.0, -3.5, 1.0], [0.001, 7.0, 0.5]])
+    rounded, unit = softcapped_cross_entropy_float8.to_float8(x)
+    assert rounded.float().abs().max() == 448
+    assert (rounded.float() * unit - x).abs().max() <= 0.07 * x.abs().max()
+    zeros, _ = softcapped_cross_entropy_float8.to_float8(torch.zeros(2, 3))
+    assert not zeros.float().any()
+
+
+@pytest.mark.parametrize("half_scale", [1.0, 11.5, 40.0])
+def test_u_fits_its_range_but_for_a_bit(half_scale):
+    tanh = torch.linspace(-1, 1, 100_001, dtype=torch.float64)
+    u = torch.exp(half_scale * tanh) * (1 - tanh**2)
+    largest = float(u.max()) * softcapped_cross_entropy_float8.largest_power_for_u(half_scale)
+    assert 57_344 / 2 < largest <= 57_344
+
+
 @in_both_dtypes
 @pytest.mark.parametrize("transposed", [False, True])
 def test_symmetric(dtype, transposed):
