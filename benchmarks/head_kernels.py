@@ -58,7 +58,7 @@ def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: in
     variants: dict[str, Callable[[], object]] = {
         f"ours, chunks of {chunk}": partial(ours_with_chunks, chunk) for chunk in CHUNKS_TOKENS
     }
-    if copies_blocks(x):
+    if copies_blocks(x, weight):
         rivals["ours in float8"] = variants["ours in float8"] = in_float8
     theirs = step(compiled)
     for name, rival in rivals.items():
@@ -120,7 +120,7 @@ def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, wi
         "sums, exact": lambda: cuda.exponentials(x, weight, nothing, VOCABULARY, softcap, False),
         "u and sums": lambda: cuda.exponentials(x, weight, u, VOCABULARY, softcap, True),
     }
-    if copies_blocks(x):
+    if copies_blocks(x, weight):
         pieces["u and sums, persistent"] = lambda: persistent_exponentials(
             x, weight, u, VOCABULARY, softcap, True
         )

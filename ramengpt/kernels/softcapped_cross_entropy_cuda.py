@@ -49,7 +49,7 @@ def chunked_on_cuda(
     x_TD, targets_T, weights_T = x_TD.contiguous(), targets_T.contiguous(), weights_T.contiguous()
     weight = weight_VD.to(x_TD.dtype).contiguous()
     approximate = with_gradients and x_TD.is_cuda and x_TD.dtype != torch.float32
-    persistent = approximate and copies_blocks(x_TD)
+    persistent = approximate and copies_blocks(x_TD, weight)
     losses_T, factors_T = (weights_T.new_empty(num_tokens) for _ in range(2))
     grad_x_TD = torch.empty_like(x_TD) if with_gradients else x_TD.new_empty(0)
     grad_weight_VD = torch.zeros_like(weight_VD) if with_gradients else weight_VD.new_empty(0)

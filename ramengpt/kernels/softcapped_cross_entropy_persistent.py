@@ -22,9 +22,10 @@ from ramengpt.kernels.tiles import dot_precision
 _ALIGNMENT_BYTES = 16  # of a row that the copy engine can move
 
 
-def copies_blocks(x_CD: Tensor) -> bool:
+def copies_blocks(x_CD: Tensor, weight_VD: Tensor) -> bool:
     """Whether the GPU has a copy engine and the shared memory for these tiles, and rows suit it."""
-    aligned = x_CD.shape[1] * x_CD.itemsize % _ALIGNMENT_BYTES == 0
+    widths = (x_CD.shape[1], len(weight_VD))  # of x and W, and of u
+    aligned = all(width * x_CD.itemsize % _ALIGNMENT_BYTES == 0 for width in widths)
     return x_CD.is_cuda and aligned and torch.cuda.get_device_capability(x_CD.device)[0] in (9, 10)
 
 

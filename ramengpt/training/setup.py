@@ -53,7 +53,9 @@ def build_model(config: Config, device: torch.device) -> GPT:
         if backend == "flex":
             options = flex_kernel_options(device_profile, config.model.head_dim, dtype)
         if config.train.float8_head:
-            check_float8_head(device_profile, dtype)
+            model = config.model
+            sizes = {"width": model.width, "the padded vocabulary": model.padded_vocabulary}
+            check_float8_head(device_profile, dtype, sizes)
     torch.manual_seed(config.seed)
     return GPT(
         config.model,
