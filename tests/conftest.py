@@ -9,6 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+NEW_REPOSITORY = (
+    ["git", "init", "-q"],
+    ["git", "config", "user.name", "A User"],  # DVC looks for no identity in the environment
+    ["git", "config", "user.email", "user@example.org"],
+)
+"""Commands that make one, on a machine where git knows nobody too."""
 
 
 def project_environment() -> dict[str, str]:
@@ -20,9 +26,6 @@ def project_environment() -> dict[str, str]:
     }
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     environment["WANDB_MODE"] = "disabled"
-    environment["GIT_CONFIG_COUNT"] = "2"
-    environment |= {"GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "A User"}
-    environment |= {"GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": "user@example.org"}
     return environment
 
 
@@ -36,8 +39,12 @@ def copy_project(destination: Path) -> Path:
         if (ROOT / name).is_file():
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, destination / name)
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "clone"]):
-        subprocess.run(["git", *command], cwd=destination, env=project_environment(), check=True)
+    for command in (
+        *NEW_REPOSITORY,
+        ["git", "add", "-A"],
+        ["git", "commit", "-q", "-m", "clone"],
+    ):
+        subprocess.run(command, cwd=destination, env=project_environment(), check=True)
     return destination
 
 

@@ -1,7 +1,7 @@
 """The study from its command line, on processes that take no time."""
 
+import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -65,8 +65,9 @@ def test_the_archive_unpacks_into_runs_that_can_be_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results(monkeypatch, "--out", str(tmp_path / "r"))
-    with tarfile.open(tmp_path / "r/curves.tar.xz") as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
+    (tmp_path / "unpacked").mkdir()
+    archive = str(tmp_path / "r/curves.tar.xz")
+    subprocess.run(["tar", "-xf", archive, "-C", str(tmp_path / "unpacked")], check=True)
     for timed in ("adam-0.001-1338", "small-1337"):
         run = read_run(timed, tmp_path / "unpacked")
         assert run.metrics["validation.loss"] == 4.0 and len(run.train) == 4

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT, project_environment
+from tests.conftest import NEW_REPOSITORY, ROOT, project_environment
 
 TRAIN = """
 import json, math, pathlib
@@ -65,7 +65,7 @@ def make_project(project: Path) -> Path:
         (project / name).write_text(content)
     dvc = [sys.executable, "-m", "dvc"]
     commands = [
-        ["git", "init", "-q"],
+        *NEW_REPOSITORY,
         [*dvc, "init", "-q"],
         ["git", "add", "-A"],
         ["git", "commit", "-qm", "untrained"],
