@@ -80,7 +80,8 @@ def epochs_line(train: Sequence[IndexedShard], plans: Sequence[StepPlan]) -> str
     available = {sequence: epoch_tokens(train, sequence) for sequence in tokens_of}
     epochs = sum(tokens / available[sequence] for sequence, tokens in tokens_of.items())
     longest = max(available)
+    share = available[longest] / sum(shard.tokens.size for shard in train)
     return (
         f"data: {scaled(available[longest], 'tokens')} an epoch, the first {longest} of every "
-        f"document; this run reads {epochs:.3g} epochs"
+        f"document, {share:.0%} of the text; this run reads {epochs:.3g} epochs"
     )

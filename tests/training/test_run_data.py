@@ -16,6 +16,6 @@ def test_epochs_count_what_documents_contribute_at_each_sequence_length() -> Non
     assert tokens == {128: 10 * 256 + 2 * 512, 256: 8 * 512 + 10 * 1024 + 20 * 2048}
     epochs = tokens[128] / (128 + 99) + tokens[256] / (256 + 99)
     assert epochs_line([shard], plans) == (
-        "data: 355 tokens an epoch, the first 256 of every document; "
+        "data: 355 tokens an epoch, the first 256 of every document, 89% of the text; "
         f"this run reads {epochs:.3g} epochs"
     )
