@@ -37,7 +37,7 @@ REFERENCE = "adam"
 """The optimizer that the others are held against."""
 FACTORS = {
     "normuon": (0.5, 1.0, 2.0),
-    "muon": (0.5, 1.0, 2.0),
+    "muon": (1.0, 2.0, 4.0),
     "bam": (2.0, 4.0),
     "aro": (1.0, 2.0),
     "adam": (1.4, 2.8),

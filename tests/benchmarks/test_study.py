@@ -28,7 +28,7 @@ from ramengpt.training.run_settings import RunOptions, plans_of
 from tests.benchmarks.fake_runs import entry
 from tests.conftest import ROOT
 
-RATES = {"normuon": 0.04, "muon": 0.04, "bam": 0.005, "aro": 0.008, "adam": 0.002}
+RATES = {"normuon": 0.04, "muon": 0.02, "bam": 0.005, "aro": 0.008, "adam": 0.002}
 
 
 def recorded(runs: Iterable[Run], losses: Mapping[str, float | None]) -> dict[str, Entry]:
