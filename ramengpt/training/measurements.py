@@ -2,8 +2,10 @@
 
 import functools
 import resource
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -76,3 +78,27 @@ def peak_memory_gib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def matmul_flops_per_second(device: torch.device, dtype: torch.dtype) -> float | None:
+    """The ceiling that MFU is a share of: a large product of random matrices, about 0.1 seconds.
+
+    Args:
+        device: where.
+        dtype: of both factors.
+
+    Returns:
+        Median of ten products; None on the CPU, where nobody asks for MFU.
+    """
+    if device.type != "cuda":
+        return None
+    size = 8192
+    with torch.random.fork_rng([device]), torch.cuda.device(device):
+        a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(14)]
+        for event in events:
+            torch.mm(a, b)
+            event.record()
+        torch.cuda.synchronize()
+    seconds = [1e-3 * before.elapsed_time(after) for before, after in pairwise(events[3:])]
+    return 2 * size**3 / statistics.median(seconds)

@@ -17,7 +17,6 @@ from ramengpt.device import (
     choose_dtype,
     configure,
     flex_kernel_options,
-    matmul_flops_per_second,
     profile,
     suggest_micro_batch,
 )
@@ -31,7 +30,7 @@ from ramengpt.progress import say
 from ramengpt.training.checkpoint import CheckpointFolder
 from ramengpt.training.clock import StepClock
 from ramengpt.training.loop import Rows, TrainingRun, Validation, restore
-from ramengpt.training.measurements import Measurements
+from ramengpt.training.measurements import Measurements, matmul_flops_per_second
 from ramengpt.training.run_data import Data
 from ramengpt.training.run_settings import RunOptions, plans_of
 from ramengpt.training.schedules import StepPlan

@@ -5,7 +5,11 @@ import pytest
 import torch
 
 from ramengpt.training.clock import StepClock
-from ramengpt.training.measurements import Measurements, peak_memory_gib
+from ramengpt.training.measurements import (
+    Measurements,
+    matmul_flops_per_second,
+    peak_memory_gib,
+)
 from ramengpt.training.schedules import StepPlan
 
 PLAN = StepPlan(
@@ -71,3 +75,15 @@ def test_memory_is_the_most_that_this_process_had() -> None:
     peak = peak_memory_gib(torch.device("cpu"))
     assert 0.95 * psutil.Process().memory_info().rss / 2**30 <= peak
     assert peak < psutil.virtual_memory().total / 2**30
+
+
+def test_no_ceiling_is_measured_on_the_cpu() -> None:
+    assert matmul_flops_per_second(torch.device("cpu"), torch.float32) is None
+
+
+@pytest.mark.gpu
+def test_the_ceiling_is_plausible_and_leaves_the_random_numbers_alone() -> None:
+    before = torch.cuda.get_rng_state()
+    rate = matmul_flops_per_second(torch.device("cuda", 0), torch.bfloat16)
+    assert 1e13 < rate < 1e16
+    assert torch.equal(before, torch.cuda.get_rng_state())
