@@ -18,6 +18,7 @@ from benchmarks.report import (
 )
 
 TOKENS_WIDTH = {"base": (131_072, 256), "small": (65_536, 768)}
+HEADS = {"base": (131_072, 4, 64), "small": (65_536, 6, 128)}
 
 
 def measure(report: Report) -> None:
@@ -30,6 +31,10 @@ def measure(report: Report) -> None:
             name = f"{part.__name__}, {preset}"
             report.attempt(name, partial(part, report, ceilings, preset, tokens, width))
             torch.cuda.empty_cache()
+    for preset, sizes in HEADS.items():
+        for whole in (False, True):
+            part = partial(heads, report, ceilings, preset, sizes, whole=whole)
+            report.attempt(f"heads, {preset}", part)
     for shape in ((24, 256, 256), (12, 256, 1024), (24, 768, 3072), (48, 1024, 1024)):
         report.attempt(f"symmetric, {shape}", partial(symmetric, report, ceilings, *shape))
 
@@ -83,6 +88,53 @@ def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int
     }
     for name, piece in pieces.items():
         report.add("mlp", f"{preset}: {name}", ms=median_milliseconds(piece, 0.1))
+
+
+def heads(
+    report: Report,
+    ceilings: Ceilings,
+    preset: str,
+    sizes: tuple[int, int, int],
+    *,
+    whole: bool,
+) -> None:
+    """Norms and rotations; with the key offset and value embeddings if `whole`."""
+    from benchmarks.heads_kernel import Heads, heads_reference, launch_heads, launch_heads_gradient
+
+    tokens, num_heads, head_dim = sizes
+    name = f"{preset}, {'offset and values' if whole else 'plain'}"
+    report.title(f"queries, keys and values, {name}: {tokens} x {num_heads} x {head_dim}")
+    qkv = random_matrix(tokens, 3, num_heads, head_dim).requires_grad_()
+    angles = torch.rand(tokens, head_dim // 4, device="cuda") * 6
+    value = random_matrix(tokens, num_heads, head_dim).requires_grad_() if whole else None
+    gate = random_matrix(tokens, num_heads).requires_grad_() if whole else None
+    starts = torch.rand(tokens, device="cuda") < 1 / 400
+    starts[0] = True
+    scale = torch.tensor(0.1, device="cuda")
+    about = Heads(angles.cos(), angles.sin(), scale, starts, whole, value, gate)
+    upstream = random_matrix(3, num_heads, tokens, head_dim).transpose(1, 2)
+    compiled = torch.compile(heads_reference)
+    leaves = [leaf for leaf in (qkv, value, gate) if leaf is not None]
+
+    def theirs() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(compiled(qkv, about), leaves, upstream)
+
+    @torch.no_grad()
+    def ours() -> tuple[Tensor, ...]:
+        launch_heads(qkv, about)
+        return launch_heads_gradient(qkv, about, *upstream.unbind())
+
+    errors = [relative_error(a, b) for a, b in zip(ours(), theirs(), strict=False)]
+    planes = 14 + (3 if whole else 0)  # tensors of the size of q that must move
+    floor = ceilings.floor_milliseconds(0, 2.0 * planes * tokens * num_heads * head_dim)
+    for variant, function in (("ours", ours), ("compiled reference", theirs)):
+        report.add(
+            "heads",
+            f"{name}: {variant}, forward and backward",
+            ms=median_milliseconds(function, 0.2),
+            floor_ms=floor,
+            error=max(errors),
+        )
 
 
 def symmetric(report: Report, ceilings: Ceilings, batch: int, rows: int, columns: int) -> None:

@@ -4,9 +4,12 @@ The interpreter's products are numpy's, which has no bfloat16: float32 and float
 (float32 alone for the head, whose unnormalised gradients outgrow float16).
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from benchmarks.heads_kernel import Heads, heads_reference, launch_heads, launch_heads_gradient
 from ramengpt.kernels import (
     relu_squared_mlp,
     softcapped_cross_entropy_cuda,
@@ -116,3 +119,25 @@ def test_mlp_products(dtype):
     assert relative_error(h, z.relu().square()) < TOLERANCES[dtype]
     dz = relu_squared_mlp.launch_product(x, weight, h)
     assert relative_error(dz, 2 * z.relu() * z) < TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("offsets_keys", [False, True])
+@pytest.mark.parametrize("with_values", [False, True])
+def test_heads(offsets_keys, with_values):
+    qkv, angles, starts = torch.randn(37, 3, 3, 16), torch.rand(37, 4) * 6, torch.rand(37) < 0.2
+    starts[0] = True
+    added = (torch.randn(37, 3, 16), torch.rand(37, 3) * 2) if with_values else (None, None)
+    heads = Heads(angles.cos(), angles.sin(), torch.tensor(0.3), starts, offsets_keys, *added)
+    leaves = [t.double().requires_grad_() for t in (qkv, *added) if t is not None]
+    tables = {"cos_TF": heads.cos_TF.double(), "sin_TF": heads.sin_TF.double()}
+    if with_values:
+        tables |= {"value_THK": leaves[1], "gate_TH": leaves[2]}
+    expected = heads_reference(leaves[0], replace(heads, **tables))
+    assert relative_error(launch_heads(qkv, heads), expected.detach()) < 1e-6
+
+    upstream = torch.randn(3, 3, 37, 16).transpose(1, 2)  # laid out as FlexAttention does
+    found = launch_heads_gradient(qkv, heads, *upstream.unbind())
+    gradients = torch.autograd.grad(expected, leaves, upstream.double())
+    errors = [relative_error(a, b) for a, b in zip(found, gradients, strict=False)]
+    assert len(errors) == len(leaves)
+    assert max(errors) < 2e-6
