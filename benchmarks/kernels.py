@@ -41,7 +41,9 @@ def measure(report: Report) -> None:
 
 def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int) -> None:
     """The MLP with relu squared."""
+    from benchmarks.persistent_mlp import launch_persistent_product
     from ramengpt.kernels import relu_squared_mlp as fused
+    from ramengpt.kernels.softcapped_cross_entropy_persistent import copies_blocks
 
     report.title(f"relu squared MLP, {preset}: {tokens} x {width} x {4 * width}")
     x, grad = random_matrix(tokens, width).requires_grad_(), random_matrix(tokens, width)
@@ -81,11 +83,16 @@ def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int
         )
     narrow, wide = x.detach(), w_in.detach().bfloat16()
     h = fused.launch_product(narrow, wide, None)
-    pieces = {
+    pieces: dict[str, Callable[[], object]] = {
         "forward product": lambda: fused.launch_product(narrow, wide, None),
         "backward product": lambda: fused.launch_product(narrow, wide, h),
         "product by cuBLAS": lambda: narrow @ wide.T,
     }
+    if copies_blocks(narrow, wide):
+        pieces |= {
+            "forward product, persistent": lambda: launch_persistent_product(narrow, wide, None),
+            "backward product, persistent": lambda: launch_persistent_product(narrow, wide, h),
+        }
     for name, piece in pieces.items():
         report.add("mlp", f"{preset}: {name}", ms=median_milliseconds(piece, 0.1))
 

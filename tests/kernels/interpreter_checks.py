@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.heads_kernel import Heads, heads_reference, launch_heads, launch_heads_gradient
+from benchmarks.persistent_mlp import launch_persistent_product
 from ramengpt.kernels import (
     relu_squared_mlp,
     softcapped_cross_entropy_cuda,
@@ -118,6 +119,17 @@ def test_mlp_products(dtype):
     h = relu_squared_mlp.launch_product(x, weight, None)
     assert relative_error(h, z.relu().square()) < TOLERANCES[dtype]
     dz = relu_squared_mlp.launch_product(x, weight, h)
+    assert relative_error(dz, 2 * z.relu() * z) < TOLERANCES[dtype]
+
+
+@in_both_dtypes
+def test_persistent_mlp_products(dtype):
+    x, weight = torch.randn(130, 72).to(dtype), (torch.randn(152, 72) * 0.1).to(dtype)
+    z = x.double() @ weight.double().T
+    tile = {"BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_K": 16, "num_warps": 4, "num_stages": 2}
+    h = launch_persistent_product(x, weight, None, tile)
+    assert relative_error(h, z.relu().square()) < TOLERANCES[dtype]
+    dz = launch_persistent_product(x, weight, h, tile)
     assert relative_error(dz, 2 * z.relu() * z) < TOLERANCES[dtype]
 
 

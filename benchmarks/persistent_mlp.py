@@ -1,0 +1,85 @@
+# ruff: noqa: PLR0917
+# mypy: disallow-untyped-defs=False
+"""A candidate: the products of the squared-ReLU MLP by programs that walk over many tiles.
+
+As the head's first product in `ramengpt.kernels.softcapped_cross_entropy_persistent`, which gained
+a tenth by it; to be held against `relu_squared_mlp.launch_product` by `python -m benchmarks --only
+kernels`.
+
+Shapes: T tokens, D width, F inner units.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from ramengpt.kernels.tiles import dot_precision
+
+TILE = {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3}
+
+
+@triton.jit
+def persistent_product_kernel(
+    a_blocks,  # descriptor of [T, D]
+    b_blocks,  # descriptor of [F, D]
+    h_blocks,  # descriptor of [T, F], read if BACKWARD
+    out_blocks,  # descriptor of [T, F], written
+    num_rows,
+    num_columns,
+    width,
+    BACKWARD: tl.constexpr,
+    PRECISION: tl.constexpr,
+    PROGRAMS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Tiles of relu(A B^T)^2, or of 2 sqrt(h) A B^T if BACKWARD."""
+    group: tl.constexpr = 16
+    row_tiles = tl.cdiv(num_rows, BLOCK_M)
+    tiles = row_tiles * tl.cdiv(num_columns, BLOCK_N)
+    tiles_of_group = group * tl.cdiv(num_columns, BLOCK_N)
+    for tile in tl.range(tl.program_id(0), tiles, PROGRAMS, flatten=True):
+        first_row_tile = (tile // tiles_of_group) * group
+        rows_of_group = min(row_tiles - first_row_tile, group)
+        row = (first_row_tile + (tile % tiles_of_group) % rows_of_group) * BLOCK_M
+        column = ((tile % tiles_of_group) // rows_of_group) * BLOCK_N
+        accumulator = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+        for inner in range(0, width, BLOCK_K):
+            a = a_blocks.load([row, inner])
+            b = b_blocks.load([column, inner])
+            accumulator = tl.dot(a, b.T, accumulator, input_precision=PRECISION)
+        if BACKWARD:
+            h = h_blocks.load([row, column]).to(tl.float32)
+            out = 2.0 * tl.sqrt(h) * accumulator
+        else:
+            positive = tl.maximum(accumulator, 0.0)
+            out = positive * positive
+        out_blocks.store([row, column], out.to(out_blocks.dtype))
+
+
+def launch_persistent_product(
+    a_TD: Tensor, b_FD: Tensor, h_TF: Tensor | None, tile: dict[str, int] | None = None
+) -> Tensor:
+    """What `launch_product` returns (CPU tensors: Triton's interpreter)."""
+    tile = tile or TILE
+    num_rows, width = a_TD.shape
+    rows, columns, inner = (tile[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
+    out_TF = a_TD.new_empty(num_rows, len(b_FD))
+    programs = 3
+    if a_TD.is_cuda:
+        programs = torch.cuda.get_device_properties(a_TD.device).multi_processor_count
+    out_blocks = TensorDescriptor.from_tensor(out_TF, [rows, columns])
+    h_blocks = out_blocks if h_TF is None else TensorDescriptor.from_tensor(h_TF, [rows, columns])
+    persistent_product_kernel[(programs,)](
+        TensorDescriptor.from_tensor(a_TD, [rows, inner]),
+        TensorDescriptor.from_tensor(b_FD, [columns, inner]),
+        *(h_blocks, out_blocks, num_rows, len(b_FD), width),
+        BACKWARD=h_TF is not None,
+        PRECISION=dot_precision(a_TD.dtype),
+        PROGRAMS=programs,
+        **tile,
+    )
+    return out_TF
