@@ -11,17 +11,16 @@ failed is tried again. benchmarks/run_pool.py says what else is left of a run.
 import argparse
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.optimizer_step import OPTIMIZERS
 from benchmarks.run_pool import PoolOptions, run_all
 from benchmarks.run_record import Entry, Run, RunRecord
 from ramengpt.cli import run_main
 from ramengpt.config import load_config
 from ramengpt.files import write_bytes
-
-OPTIMIZERS = "normuon,muon,bam,aro,adam"
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,19 @@ class Point:
 
     def run(self) -> Run:
         """What is started for it."""
-        settings = (
-            f"optimizer={self.optimizer}",
-            f"optimizers.{self.optimizer}.learning_rate={self.learning_rate}",
-        )
+        settings = trained_with(self.optimizer, self.learning_rate)
         labels = {"optimizer": self.optimizer, "learning_rate": self.learning_rate}
         return Run(self.name, self.seed, settings, labels)
+
+
+def trained_with(optimizer: str, learning_rate: float) -> tuple[str, str]:
+    """The settings that select an optimizer at a learning rate."""
+    return f"optimizer={optimizer}", f"optimizers.{optimizer}.learning_rate={learning_rate}"
+
+
+def scaled_rate(rate: float, factor: float) -> float:
+    """A multiple, of three digits."""
+    return float(f"{rate * factor:.3g}")
 
 
 def grid(
@@ -55,7 +61,7 @@ def grid(
     for optimizer in optimizers:
         config = load_config([*settings, f"optimizer={optimizer}"])
         for factor in factors:
-            rate = float(f"{config.optimizer.learning_rate * factor:.3g}")
+            rate = scaled_rate(config.optimizer.learning_rate, factor)
             points += [Point(optimizer, rate, seed) for seed in seeds]
     return points
 
@@ -65,7 +71,7 @@ def table(losses: dict[Point, float | None]) -> str:
     lines = ["| optimizer | learning rate | validation loss | runs |", "|---|---:|---:|---:|"]
     for optimizer in dict.fromkeys(point.optimizer for point in losses):
         rates = sorted({point.learning_rate for point in losses if point.optimizer == optimizer})
-        means: dict[float, tuple[float, float, int]] = {}
+        whole: dict[float, list[float]] = {}
         for rate in rates:
             found = [
                 loss
@@ -74,18 +80,22 @@ def table(losses: dict[Point, float | None]) -> str:
             ]
             finished = [loss for loss in found if loss is not None]
             if len(finished) == len(found):
-                spread = statistics.stdev(finished) if len(finished) > 1 else 0.0
-                means[rate] = (statistics.fmean(finished), spread, len(finished))
-        best = min(means, key=lambda rate: means[rate][0], default=None)
+                whole[rate] = finished
+        best = min(whole, key=lambda rate: statistics.fmean(whole[rate]), default=None)
         for rate in rates:
-            if rate not in means:
+            if rate not in whole:
                 lines.append(f"| {optimizer} | {rate:g} | failed | |")
                 continue
-            mean, spread, runs = means[rate]
-            text = f"{mean:.4f}" + (f" ± {spread:.4f}" if runs > 1 else "")
+            text = with_spread(whole[rate])
             text = f"**{text}**" if rate == best else text
-            lines.append(f"| {optimizer} | {rate:g} | {text} | {runs} |")
+            lines.append(f"| {optimizer} | {rate:g} | {text} | {len(whole[rate])} |")
     return "\n".join(lines)
+
+
+def with_spread(values: Sequence[float]) -> str:
+    """Mean, and sample standard deviation where there are several."""
+    mean = f"{statistics.fmean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
 def sweep(
@@ -128,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.learning_rate_sweep", description=__doc__
     )
-    parser.add_argument("--optimizers", default=OPTIMIZERS, help="by commas")
+    parser.add_argument("--optimizers", default=",".join(OPTIMIZERS), help="by commas")
     parser.add_argument("--factors", default="0.25,0.5,1,2,4", help="of each learning rate")
     parser.add_argument("--seeds", default="1337", help="by commas")
     parser.add_argument("--processes", type=int, default=1, help="runs at a time on one GPU")

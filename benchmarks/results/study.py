@@ -7,6 +7,8 @@ of a document than its first 512 tokens.
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
+from benchmarks.learning_rate_sweep import scaled_rate, trained_with
+from benchmarks.optimizer_step import OPTIMIZERS
 from benchmarks.run_record import DONE, Entries, Entry, Run
 from ramengpt.config import load_config
 
@@ -30,7 +32,6 @@ SETTINGS = (
 )
 """Of all runs; those of a run follow them."""
 AT_THE_END, AS_A_CURVE = "validation.every_steps=1000000", "validation.every_steps=40"
-OPTIMIZERS = ("normuon", "muon", "bam", "aro", "adam")
 BASELINE = "normuon"
 """The optimizer under which parts of the network are tried."""
 REFERENCE = "adam"
@@ -90,16 +91,6 @@ def rates_of(settings: Sequence[str]) -> dict[str, float]:
     """
     configs = {name: load_config([*settings, f"optimizer={name}"]) for name in OPTIMIZERS}
     return {name: config.optimizer.learning_rate for name, config in configs.items()}
-
-
-def scaled_rate(rate: float, factor: float) -> float:
-    """A multiple, of three digits."""
-    return float(f"{rate * factor:.3g}")
-
-
-def trained_with(optimizer: str, learning_rate: float) -> tuple[str, str]:
-    """The settings that select an optimizer at a learning rate."""
-    return f"optimizer={optimizer}", f"optimizers.{optimizer}.learning_rate={learning_rate}"
 
 
 def sweep_runs(rates: dict[str, float]) -> list[Run]:

@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.learning_rate_sweep import losses_of
+from benchmarks.learning_rate_sweep import losses_of, with_spread
 from benchmarks.learning_rate_sweep import table as table_of_rates
+from benchmarks.optimizer_step import OPTIMIZERS
 from benchmarks.results.study import (
     BASELINE,
-    OPTIMIZERS,
     PARTS,
     REFERENCE,
     best_rates,
@@ -198,12 +198,6 @@ def tables_in(page: str) -> dict[str, str]:
     """The tables that stand between markers of a page."""
     found = re.findall(r"^<!-- table: (\w+) -->\n\n(.*?)\n\n<!-- end -->$", page, re.S | re.M)
     return dict(found)
-
-
-def with_spread(values: Sequence[float]) -> str:
-    """Mean, and sample standard deviation where there are several."""
-    mean = f"{_mean(values):.4f}"
-    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
 def _mean(values: Iterable[float]) -> float:
