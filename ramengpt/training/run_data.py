@@ -77,10 +77,14 @@ def epochs_line(train: Sequence[IndexedShard], plans: Sequence[StepPlan]) -> str
     tokens_of = Counter[int]()
     for plan in plans:
         tokens_of[plan.sequence_tokens] += plan.tokens
-    available = {sequence: epoch_tokens(train, sequence) for sequence in tokens_of}
+    available = Counter[int]()
+    text_tokens = 0
+    for shard in train:  # once: every shard is mapped when it is reached
+        text_tokens += shard.tokens.size
+        available.update({sequence: epoch_tokens([shard], sequence) for sequence in tokens_of})
     epochs = sum(tokens / available[sequence] for sequence, tokens in tokens_of.items())
     longest = max(available)
-    share = available[longest] / sum(shard.tokens.size for shard in train)
+    share = available[longest] / text_tokens
     return (
         f"data: {scaled(available[longest], 'tokens')} an epoch, the first {longest} of every "
         f"document, {share:.0%} of the text; this run reads {epochs:.3g} epochs"
