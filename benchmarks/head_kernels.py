@@ -101,8 +101,7 @@ def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, wi
 
     chunk = cuda.GPU_CHUNK_TOKENS
     report.title(f"pieces of the head, {preset}: chunks of {chunk}, ms for all {tokens} tokens")
-    scale, shift, divisor = SOFTCAP
-    softcap = (scale / 2, 0.5 / divisor, 0.5 * shift / divisor)
+    softcap = cuda.halves(*SOFTCAP)
     x, weight = random_matrix(chunk, width), random_matrix(PADDED, width, scale=0.1)
     targets = torch.randint(0, VOCABULARY, (chunk,), device="cuda", dtype=torch.int32)
     u, nothing = random_matrix(chunk, PADDED), x.new_empty(0)

@@ -9,13 +9,12 @@ kernels`.
 Shapes: T tokens, D width, F inner units.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from ramengpt.kernels.tiles import dot_precision
+from ramengpt.kernels.tiles import dot_precision, grouped_tile, programs_at_once
 
 TILE = {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3}
 
@@ -37,15 +36,10 @@ def persistent_product_kernel(
     BLOCK_K: tl.constexpr,
 ):
     """Tiles of relu(A B^T)^2, or of 2 sqrt(h) A B^T if BACKWARD."""
-    group: tl.constexpr = 16
-    row_tiles = tl.cdiv(num_rows, BLOCK_M)
-    tiles = row_tiles * tl.cdiv(num_columns, BLOCK_N)
-    tiles_of_group = group * tl.cdiv(num_columns, BLOCK_N)
+    tiles = tl.cdiv(num_rows, BLOCK_M) * tl.cdiv(num_columns, BLOCK_N)
     for tile in tl.range(tl.program_id(0), tiles, PROGRAMS, flatten=True):
-        first_row_tile = (tile // tiles_of_group) * group
-        rows_of_group = min(row_tiles - first_row_tile, group)
-        row = (first_row_tile + (tile % tiles_of_group) % rows_of_group) * BLOCK_M
-        column = ((tile % tiles_of_group) // rows_of_group) * BLOCK_N
+        row_tile, column_tile = grouped_tile(tile, num_rows, num_columns, BLOCK_M, BLOCK_N)
+        row, column = row_tile * BLOCK_M, column_tile * BLOCK_N
         accumulator = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
         for inner in range(0, width, BLOCK_K):
             a = a_blocks.load([row, inner])
@@ -68,9 +62,7 @@ def launch_persistent_product(
     num_rows, width = a_TD.shape
     rows, columns, inner = (tile[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K"))
     out_TF = a_TD.new_empty(num_rows, len(b_FD))
-    programs = 3
-    if a_TD.is_cuda:
-        programs = torch.cuda.get_device_properties(a_TD.device).multi_processor_count
+    programs = programs_at_once(a_TD, tile["num_warps"])
     out_blocks = TensorDescriptor.from_tensor(out_TF, [rows, columns])
     h_blocks = out_blocks if h_TF is None else TensorDescriptor.from_tensor(h_TF, [rows, columns])
     persistent_product_kernel[(programs,)](

@@ -6,7 +6,7 @@ Imports nothing of the data, the model, the optimizers or the training; `triton`
 import ctypes
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +34,6 @@ _HOPPER_FLEX_BACKWARD = {
     "bwd_num_stages": 3,
 }
 """Measured with short windows: the backward one is faster than PyTorch's for heads up to 64."""
-_FLOAT8_BLOCK = 16
 _USABLE_MEMORY = 0.85  # the rest is the driver's context, fragmentation and the display
 
 
@@ -98,34 +97,6 @@ def choose_dtype(
             f"precision: {device_profile.name} has no bfloat16 matrix units; use float32 or auto"
         )
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-
-
-def check_float8_head(
-    device_profile: Profile, dtype: torch.dtype, sizes: Mapping[str, int]
-) -> None:
-    """Refuse `train.float8_head` where its kernels cannot run.
-
-    They multiply float8 and copy blocks by TMA into more shared memory than consumer cards have.
-
-    Args:
-        device_profile: the GPU.
-        dtype: of the rest of the network.
-        sizes: of the head's matrices, by name.
-
-    Raises:
-        ValueError: the device is no H100, H200 or data centre Blackwell, the rest of the network is
-            not in bfloat16, or a size is not one of whole blocks.
-    """
-    if device_profile.capability[0] not in (9, 10) or dtype != torch.bfloat16:
-        raise ValueError(
-            f"float8_head: needs an H100, H200, B200 or B300 and bfloat16, found "
-            f"{device_profile.name} and {dtype}; set train.float8_head to false"
-        )
-    for name, size in sizes.items():
-        if size % _FLOAT8_BLOCK:
-            raise ValueError(
-                f"float8_head: {name} must be a multiple of {_FLOAT8_BLOCK}, found {size}"
-            )
 
 
 def flex_kernel_options(

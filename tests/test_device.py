@@ -114,21 +114,6 @@ def test_flex_has_tiles_of_its_own_on_hopper():
     assert "fwd_num_warps" not in device.flex_kernel_options(card(), 64, torch.float32)
 
 
-def test_a_float8_head_needs_a_data_centre_card_and_bfloat16():
-    sizes = {"width": 256, "the padded vocabulary": 50_304}
-    device.check_float8_head(card(), torch.bfloat16, sizes)
-    device.check_float8_head(card((10, 0)), torch.bfloat16, sizes)
-    for refused, dtype in (
-        (card((8, 9), 99), torch.bfloat16),
-        (card((12, 0), 99), torch.bfloat16),
-        (card(), torch.float32),
-    ):
-        with pytest.raises(ValueError, match="float8_head: needs an H100, H200"):
-            device.check_float8_head(refused, dtype, sizes)
-    with pytest.raises(ValueError, match="the padded vocabulary must be a multiple of 16, found 9"):
-        device.check_float8_head(card(), torch.bfloat16, sizes | {"the padded vocabulary": 9})
-
-
 @pytest.mark.parametrize(
     ("capability", "reported_kib", "patched"),
     [((12, 0), 48, True), ((12, 0), 99, False), ((9, 0), 48, False), ((8, 9), 48, False)],

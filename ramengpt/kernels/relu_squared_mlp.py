@@ -73,7 +73,8 @@ def _product_kernel(
     BLOCK_K: tl.constexpr,
 ):
     """A tile of relu(A B^T)^2, or of 2 sqrt(h) A B^T if BACKWARD."""
-    row_tile, column_tile = grouped_tile(num_rows, num_columns, BLOCK_M, BLOCK_N)
+    number = tl.program_id(0)
+    row_tile, column_tile = grouped_tile(number, num_rows, num_columns, BLOCK_M, BLOCK_N)
     rows = row_tile * BLOCK_M + tl.arange(0, BLOCK_M)
     columns = column_tile * BLOCK_N + tl.arange(0, BLOCK_N)
     # fmt: off

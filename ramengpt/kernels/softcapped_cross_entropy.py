@@ -18,12 +18,19 @@ Shapes: T packed tokens, D width, V rows of the head (padded).
 """
 
 # ruff: noqa: PLR0917
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from ramengpt.kernels.softcapped_cross_entropy_cpu import chunked_on_cpu
 
 GPU_CHUNK_TOKENS = 8192  # as fast as longer chunks, in less memory
+BLOCK_COPY_MAJORS = (9, 10)
+"""Compute capabilities of GPUs with a copy engine and shared memory for large tiles.
+
+Hopper and data centre Blackwell; consumer Blackwell (12) has the engine alone.
+"""
 _LARGEST_SCALE = 80.0  # exp(80) is finite in float32
 _FLOAT8_MULTIPLE = 16  # float8 products want inner dims of whole blocks of 16 bytes
 
@@ -54,8 +61,8 @@ def softcapped_cross_entropy(
         scale: upper bound of the logits, in (0, 80].
         shift: added before the division.
         divisor: width of the softcap, positive.
-        float8: compute gradients by float8 products, on a GPU that
-            `ramengpt.device.check_float8_head` accepts; without gradients it changes nothing.
+        float8: compute gradients by float8 products, on a GPU of `BLOCK_COPY_MAJORS`; without
+            gradients it changes nothing.
 
     Returns:
         The weighted sum of the losses (float32 scalar, differentiable in x and W), and every
@@ -69,7 +76,8 @@ def softcapped_cross_entropy(
     """
     _check(x_TD, weight_VD, targets_T, weights_T, vocabulary, scale, divisor)
     if float8:
-        _check_float8(x_TD, weight_VD)
+        rows, width = weight_VD.shape
+        check_float8_sizes({"tokens": len(x_TD), "width": width, "rows of W": rows})
     with_gradients = torch.is_grad_enabled() and (x_TD.requires_grad or weight_VD.requires_grad)
     arguments = (x_TD, weight_VD, targets_T, weights_T, vocabulary, scale, shift, divisor)
     loss, token_losses_T, _, _ = _operator(*arguments, with_gradients, float8)
@@ -121,15 +129,16 @@ def _check(
         raise ValueError("head: float16 cannot hold its gradients; use bfloat16 or float32")
 
 
-def _check_float8(x_TD: Tensor, weight_VD: Tensor) -> None:
-    for what, size in (
-        ("tokens", len(x_TD)),
-        ("width", x_TD.shape[1]),
-        ("rows of W", len(weight_VD)),
-    ):
+def check_float8_sizes(sizes: Mapping[str, int]) -> None:
+    """Refuse sizes, by name, that float8 products cannot take.
+
+    Raises:
+        ValueError: one is not of whole blocks.
+    """
+    for name, size in sizes.items():
         if size % _FLOAT8_MULTIPLE:
             raise ValueError(
-                f"float8 head: {what} must be a multiple of {_FLOAT8_MULTIPLE}, found {size}"
+                f"float8_head: {name} must be a multiple of {_FLOAT8_MULTIPLE}, found {size}"
             )
 
 

@@ -45,7 +45,7 @@ def chunked_on_cuda(
     interpreter.
     """
     num_tokens = len(x_TD)
-    softcap = (scale / 2, 0.5 / divisor, 0.5 * shift / divisor)
+    softcap = halves(scale, shift, divisor)
     x_TD, targets_T, weights_T = x_TD.contiguous(), targets_T.contiguous(), weights_T.contiguous()
     weight = weight_VD.to(x_TD.dtype).contiguous()
     approximate = with_gradients and x_TD.is_cuda and x_TD.dtype != torch.float32
@@ -73,6 +73,11 @@ def chunked_on_cuda(
     return losses_T, grad_x_TD, grad_weight_VD
 
 
+def halves(scale: float, shift: float, divisor: float) -> tuple[float, float, float]:
+    """The softcap as the kernels take it: scale / 2, 1 / (2 divisor), shift / (2 divisor)."""
+    return scale / 2, 0.5 / divisor, 0.5 * shift / divisor
+
+
 def exponentials(
     x_CD: Tensor,
     weight_VD: Tensor,
@@ -89,7 +94,7 @@ def exponentials(
         weight_VD: [V, D], contiguous.
         u_CV: [C, V] or empty, written.
         vocabulary: columns that count.
-        softcap: scale / 2, 1 / (2 divisor), shift / (2 divisor).
+        softcap: from :func:`halves`.
         approximate: tanh in one instruction.
         tile: launch parameters other than `product_tile`'s, for measurements.
 

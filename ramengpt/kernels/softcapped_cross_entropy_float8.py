@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ramengpt.kernels.softcapped_cross_entropy import GPU_CHUNK_TOKENS
-from ramengpt.kernels.softcapped_cross_entropy_cuda import finish_targets
+from ramengpt.kernels.softcapped_cross_entropy_cuda import finish_targets, halves
 from ramengpt.kernels.softcapped_cross_entropy_persistent import persistent_exponentials
 
 _E4M3, _E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
@@ -67,7 +67,7 @@ def chunked_in_float8(
     interpreter.
     """
     num_tokens, rows = len(x_TD), len(weight_VD)
-    softcap = (scale / 2, 0.5 / divisor, 0.5 * shift / divisor)
+    softcap = halves(scale, shift, divisor)
     x_TD, targets_T, weights_T = x_TD.contiguous(), targets_T.contiguous(), weights_T.contiguous()
     weight = weight_VD.to(x_TD.dtype).contiguous()
     x8_TD, x_unit = to_float8(x_TD)

@@ -16,8 +16,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from ramengpt.kernels.softcapped_cross_entropy import BLOCK_COPY_MAJORS
 from ramengpt.kernels.softcapped_cross_entropy_triton import exponential_of, half_tanh
-from ramengpt.kernels.tiles import dot_precision
+from ramengpt.kernels.tiles import dot_precision, grouped_tile, programs_at_once
 
 _ALIGNMENT_BYTES = 16  # of a row that the copy engine can move
 
@@ -26,7 +27,9 @@ def copies_blocks(x_CD: Tensor, weight_VD: Tensor) -> bool:
     """Whether the GPU has a copy engine and the shared memory for these tiles, and rows suit it."""
     widths = (x_CD.shape[1], len(weight_VD))  # of x and W, and of u
     aligned = all(width * x_CD.itemsize % _ALIGNMENT_BYTES == 0 for width in widths)
-    return x_CD.is_cuda and aligned and torch.cuda.get_device_capability(x_CD.device)[0] in (9, 10)
+    if not (x_CD.is_cuda and aligned):
+        return False
+    return torch.cuda.get_device_capability(x_CD.device)[0] in BLOCK_COPY_MAJORS
 
 
 def persistent_tile(dtype: torch.dtype) -> dict[str, int]:
@@ -61,20 +64,14 @@ def persistent_exponentials_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Tiles of e's sums and of u_factor u; the order of the tiles is that of `grouped_tile`."""
-    group: tl.constexpr = 16
-    row_tiles = tl.cdiv(num_rows, BLOCK_M)
-    tiles = row_tiles * tl.cdiv(num_columns, BLOCK_N)
-    tiles_of_group = group * tl.cdiv(num_columns, BLOCK_N)
+    """Tiles of e's sums and of u_factor u."""
+    tiles = tl.cdiv(num_rows, BLOCK_M) * tl.cdiv(num_columns, BLOCK_N)
     if FLOAT8:
         half_slope *= tl.load(unit_ptr)
     # One pipeline over tiles and width: a tile's first loads do not wait for the tile before.
     for tile in tl.range(tl.program_id(0), tiles, PROGRAMS, flatten=True):
-        first_row_tile = (tile // tiles_of_group) * group
-        rows_of_group = min(row_tiles - first_row_tile, group)
-        first_row = (first_row_tile + (tile % tiles_of_group) % rows_of_group) * BLOCK_M
-        column_tile = (tile % tiles_of_group) // rows_of_group
-        first_column = column_tile * BLOCK_N
+        row_tile, column_tile = grouped_tile(tile, num_rows, num_columns, BLOCK_M, BLOCK_N)
+        first_row, first_column = row_tile * BLOCK_M, column_tile * BLOCK_N
         z = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
         for inner in range(0, width, BLOCK_K):
             x = x_blocks.load([first_row, inner])
@@ -135,7 +132,8 @@ def persistent_exponentials(
     if float8 is not None:
         transposed_u_VC, targets_C, unit, u_factor = float8
         transposed_blocks = TensorDescriptor.from_tensor(transposed_u_VC, [columns, rows])
-    programs = min(_programs(x_CD, tile["num_warps"]), triton.cdiv(num_rows, rows) * column_tiles)
+    tiles = triton.cdiv(num_rows, rows) * column_tiles
+    programs = min(programs_at_once(x_CD, tile["num_warps"]), tiles)
     persistent_exponentials_kernel[(programs,)](
         TensorDescriptor.from_tensor(x_CD, [rows, inner]),
         TensorDescriptor.from_tensor(weight_VD, [columns, inner]),
@@ -148,11 +146,3 @@ def persistent_exponentials(
         **tile,
     )
     return sums_NC
-
-
-def _programs(x_CD: Tensor, num_warps: int) -> int:
-    """As many as run at once, eight warps a multiprocessor; any few in the interpreter."""
-    if not x_CD.is_cuda:
-        return 3
-    properties = torch.cuda.get_device_properties(x_CD.device)
-    return properties.multi_processor_count * 8 // num_warps

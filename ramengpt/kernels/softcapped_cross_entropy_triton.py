@@ -61,7 +61,8 @@ def exponentials_kernel(
     BLOCK_K: tl.constexpr,
 ):
     """One tile of x W^T, of which e and u are left."""
-    row_tile, column_tile = grouped_tile(num_rows, num_columns, BLOCK_M, BLOCK_N)
+    number = tl.program_id(0)
+    row_tile, column_tile = grouped_tile(number, num_rows, num_columns, BLOCK_M, BLOCK_N)
     rows = row_tile * BLOCK_M + tl.arange(0, BLOCK_M)
     columns = column_tile * BLOCK_N + tl.arange(0, BLOCK_N)
     # fmt: off

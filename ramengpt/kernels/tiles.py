@@ -11,18 +11,18 @@ import triton.language as tl
 
 
 @triton.jit
-def grouped_tile(num_rows, num_columns, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """Row and column of this program's tile.
+def grouped_tile(tile, num_rows, num_columns, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Row and column of a tile by its number, which often is the program's.
 
-    Neighbouring programs share 16 row tiles and walk along the columns, so that what they read
+    Neighbouring tiles share 16 row tiles and walk along the columns, so that what they read
     stays in the L2 cache.
     """
     group: tl.constexpr = 16
     num_row_tiles = tl.cdiv(num_rows, BLOCK_M)
     tiles_of_group = group * tl.cdiv(num_columns, BLOCK_N)
-    first_row_tile = (tl.program_id(0) // tiles_of_group) * group
+    first_row_tile = (tile // tiles_of_group) * group
     rows_of_group = min(num_row_tiles - first_row_tile, group)
-    within = tl.program_id(0) % tiles_of_group
+    within = tile % tiles_of_group
     return first_row_tile + within % rows_of_group, within // rows_of_group
 
 
@@ -61,6 +61,13 @@ def product_tile(dtype: torch.dtype) -> dict[str, int]:
     if dtype == torch.float32:
         return {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2}
     return {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3}
+
+
+def programs_at_once(x: torch.Tensor, num_warps: int) -> int:
+    """Programs that run at the same time, at eight warps a multiprocessor; few on the CPU."""
+    if not x.is_cuda:
+        return 3
+    return torch.cuda.get_device_properties(x.device).multi_processor_count * 8 // num_warps
 
 
 def dot_precision(dtype: torch.dtype) -> str:

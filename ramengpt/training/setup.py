@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from ramengpt.config import Config
+from ramengpt.config.model import ModelConfig
 from ramengpt.config.schedule import WINDOW_BLOCK_TOKENS
 from ramengpt.data.batcher import START, BatchRequest, Cursor
 from ramengpt.data.loader import TrainingBatches, ValidationBatch, validation_batches
 from ramengpt.data.validation_stream import ValidationStream
 from ramengpt.device import (
-    check_float8_head,
+    Profile,
     choose_dtype,
     configure,
     flex_kernel_options,
@@ -21,6 +22,7 @@ from ramengpt.device import (
     suggest_micro_batch,
 )
 from ramengpt.errors import UserError
+from ramengpt.kernels.softcapped_cross_entropy import BLOCK_COPY_MAJORS, check_float8_sizes
 from ramengpt.model.context import resolve_backend
 from ramengpt.model.cost import flops_per_token, training_bytes
 from ramengpt.model.gpt import GPT
@@ -52,9 +54,7 @@ def build_model(config: Config, device: torch.device) -> GPT:
         if backend == "flex":
             options = flex_kernel_options(device_profile, config.model.head_dim, dtype)
         if config.train.float8_head:
-            model = config.model
-            sizes = {"width": model.width, "the padded vocabulary": model.padded_vocabulary}
-            check_float8_head(device_profile, dtype, sizes)
+            check_float8_head(device_profile, dtype, config.model)
     torch.manual_seed(config.seed)
     return GPT(
         config.model,
@@ -64,6 +64,22 @@ def build_model(config: Config, device: torch.device) -> GPT:
         kernel_options=options,
         float8_head=config.train.float8_head,
     ).to(device)
+
+
+def check_float8_head(device_profile: Profile, dtype: torch.dtype, model: ModelConfig) -> None:
+    """Refuse `train.float8_head` where its kernels cannot run.
+
+    Raises:
+        ValueError: the device is no H100, H200 or data centre Blackwell, the rest of the network is
+            not in bfloat16, or a size is not one of whole blocks.
+    """
+    if device_profile.capability[0] not in BLOCK_COPY_MAJORS or dtype != torch.bfloat16:
+        raise ValueError(
+            f"float8_head: needs an H100, H200, B200 or B300 and bfloat16, found "
+            f"{device_profile.name} and {dtype}; set train.float8_head to false"
+        )
+    sizes = {"width": model.width, "the padded vocabulary": model.padded_vocabulary}
+    check_float8_sizes(sizes)
 
 
 @contextmanager

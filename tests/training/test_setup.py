@@ -12,6 +12,7 @@ from ramengpt.training.run_settings import RunOptions, plans_of
 from ramengpt.training.setup import (
     build_model,
     build_run_optimizers,
+    check_float8_head,
     compile_wanted,
     suggested_micro_batch,
 )
@@ -59,6 +60,26 @@ def test_heads_too_wide_for_the_card_are_the_users_error(monkeypatch: pytest.Mon
 def test_a_float8_head_without_its_card_is_the_users_error() -> None:
     with pytest.raises(UserError, match=r"params.yaml: float8_head: needs an H100, .*found CPU"):
         build_model(load_config(["train.float8_head=true"]), CPU)
+
+
+def test_a_float8_head_needs_a_data_centre_card_and_bfloat16() -> None:
+    def of(*capability: int) -> Profile:
+        return Profile("unknown", "A Card", capability, 2**17, 2**36, bfloat16=True)  # type: ignore[arg-type]
+
+    model = load_config().model
+    check_float8_head(of(9, 0), torch.bfloat16, model)
+    check_float8_head(of(10, 0), torch.bfloat16, model)
+    for refused, dtype in (
+        (of(8, 9), torch.bfloat16),
+        (of(12, 0), torch.bfloat16),
+        (of(9, 0), torch.float32),
+    ):
+        with pytest.raises(ValueError, match="float8_head: needs an H100, H200"):
+            check_float8_head(refused, dtype, model)
+    odd = load_config(["models.instant.vocabulary_multiple=9"]).model
+    message = "the padded vocabulary must be a multiple of 16, found 50265"
+    with pytest.raises(ValueError, match=message):
+        check_float8_head(of(9, 0), torch.bfloat16, odd)
 
 
 def test_the_schedule_scales_the_rate_of_embeddings_alone() -> None:
