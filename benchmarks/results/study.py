@@ -1,9 +1,10 @@
 """What the study runs: settings as data, and for each stage the runs that are wanted so far.
 
-Every run takes 400 steps of 65,536 tokens: three epochs of the text, as the schedule takes no more
-of a document than its first 512 tokens.
+Every run takes 320 steps of 65,536 tokens. These 20,971,520 are just less than an epoch of the
+text: 21.1 million tokens, when a document contributes its first 2048.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
@@ -12,20 +13,21 @@ from benchmarks.optimizer_step import OPTIMIZERS
 from benchmarks.run_record import DONE, Entries, Entry, Run
 from ramengpt.config import load_config
 
-CONSTANT_BATCHES = (
+ONE_EPOCH = (
     "schedules.{schedule}.micro_batch_tokens=65536",
-    "schedules.{schedule}.scheduled_steps=320",
-    "schedules.{schedule}.extension_steps=80",
+    "schedules.{schedule}.sequence.tokens=[2048]",
+    "schedules.{schedule}.scheduled_steps=256",
+    "schedules.{schedule}.extension_steps=64",
     "schedules.{schedule}.batch.fractions=[0.0]",
     "schedules.{schedule}.batch.micro_batches=[1]",
     "schedules.{schedule}.learning_rate.cooldown_fraction=0.5",
 )
-"""Half of the scheduled steps cool down; windows stay the preset's."""
+"""In batches of one size. Half of the scheduled steps cool down; windows stay the preset's."""
 SETTINGS = (
     "dataset=text",
     "model=base",
     "schedule=base",
-    *(setting.format(schedule=name) for name in ("base", "small") for setting in CONSTANT_BATCHES),
+    *(setting.format(schedule=name) for name in ("base", "small") for setting in ONE_EPOCH),
     "validation.tokens=1000000",
     "tracking.wandb=disabled",
     "train.checkpoint_every_steps=1000000",
@@ -37,19 +39,21 @@ BASELINE = "normuon"
 REFERENCE = "adam"
 """The optimizer that the others are held against."""
 FACTORS = {
-    "normuon": (0.5, 1.0, 2.0),
+    "normuon": (1.0, 2.0, 4.0),
     "muon": (1.0, 2.0, 4.0),
-    "bam": (2.0, 4.0),
-    "aro": (1.0, 2.0),
-    "adam": (1.4, 2.8),
+    "bam": (2.0, 4.0, 8.0),
+    "aro": (0.5, 1.0, 2.0),
+    "adam": (0.7, 1.4, 2.8),
 }
-"""Of the learning rate in params.yaml, around what was best in longer runs of a first study."""
-EMBEDDING_FACTORS = (0.125,)
+"""Of the learning rate in params.yaml: where each optimizer's grid begins, the lowest first."""
+GRID_STEP = 2.0
+"""Between the end of a grid and the factor that is tried outside it."""
+EMBEDDING_FACTORS = (0.125, 0.5)
 """Values of the schedule's `embedding_factor` beside the one of params.yaml."""
 SWEEP_SEED = 1337
 SECOND_SEED = 1338
 """With it an optimizer has a GPU to itself, and its held-out loss is a curve."""
-THIRD_SEED = 1339
+MORE_SEEDS = (SECOND_SEED, 1339)
 NEAR_LOSS = 0.02
 """A part that changes the loss by less gets a second seed."""
 
@@ -93,14 +97,36 @@ def rates_of(settings: Sequence[str]) -> dict[str, float]:
     return {name: config.optimizer.learning_rate for name, config in configs.items()}
 
 
-def sweep_runs(rates: dict[str, float]) -> list[Run]:
+def sweep_runs(rates: dict[str, float], entries: Entries) -> list[Run]:
     """Every optimizer over its grid; then embeddings."""
-    runs = [
-        _optimizer_run(name, scaled_rate(rates[name], factor), SWEEP_SEED)
-        for name in OPTIMIZERS
-        for factor in FACTORS[name]
-    ]
+    runs = [run for name in OPTIMIZERS for run in grid_runs(name, rates[name], entries)]
     return runs + [_embedding_run(rates, factor) for factor in EMBEDDING_FACTORS]
+
+
+def grid_runs(optimizer: str, rate: float, entries: Entries) -> list[Run]:
+    """An optimizer's runs of the sweep so far, the lowest learning rate first.
+
+    Once all have ended, the grid grows beyond an end that is better than all the others: never
+    beyond a run that failed.
+    """
+    factors = list(FACTORS[optimizer])
+    while True:
+        tried = [scaled_rate(rate, factor) for factor in factors]
+        runs = [_optimizer_run(optimizer, each, SWEEP_SEED) for each in tried]
+        if not _all_ended(runs, entries):
+            return runs
+        ended = [entries[run.name] for run in runs]
+        losses = [loss_of(entry) if entry["status"] == DONE else math.inf for entry in ended]
+        if losses[0] < min(losses[1:]):
+            factors.insert(0, factors[0] / GRID_STEP)
+        elif losses[-1] < min(losses[:-1]):
+            factors.append(factors[-1] * GRID_STEP)
+        else:
+            return runs
+
+
+def _all_ended(runs: Iterable[Run], entries: Entries) -> bool:
+    return all(run.name in entries for run in runs)
 
 
 def _optimizer_run(optimizer: str, rate: float, seed: int) -> Run:
@@ -139,7 +165,7 @@ def loss_of(entry: Entry) -> float:
 
 
 def best_rates(entries: Entries) -> dict[str, float]:
-    """The rate with the lowest loss of the sweep, of each optimizer that has one."""
+    """The rate with the lowest loss of the sweep so far, of each optimizer that has one."""
     swept = done_in(["sweep"], entries.values())
     best: dict[str, float] = {}
     for optimizer in OPTIMIZERS:
@@ -149,14 +175,21 @@ def best_rates(entries: Entries) -> dict[str, float]:
     return best
 
 
+def final_rates(rates: dict[str, float], entries: Entries) -> dict[str, float]:
+    """The best rate of each optimizer whose grid is whole."""
+    return {
+        name: best
+        for name, best in best_rates(entries).items()
+        if _all_ended(grid_runs(name, rates[name], entries), entries)
+    }
+
+
 def seeds_runs(rates: dict[str, float], entries: Entries) -> list[Run]:
-    """Every optimizer at its best rate with two seeds more; none before the sweep is whole."""
-    if any(run.name not in entries for run in sweep_runs(rates)):
-        return []
-    best = best_rates(entries)
+    """Every optimizer at its best rate with two seeds more, as soon as its own grid is whole."""
+    best = final_rates(rates, entries)
     return [
         _optimizer_run(optimizer, rate, seed)
-        for seed in (SECOND_SEED, THIRD_SEED)
+        for seed in MORE_SEEDS
         for optimizer, rate in best.items()
     ]
 
@@ -167,44 +200,30 @@ def runs_at(optimizer: str, rate: float, entries: Entries) -> list[Entry]:
     return [e for e in finished if (e["optimizer"], e["learning_rate"]) == (optimizer, rate)]
 
 
-def runs_at_best(entries: Entries) -> dict[str, list[Entry]]:
-    """The finished runs of each optimizer at its best rate, of all seeds."""
-    return {name: runs_at(name, rate, entries) for name, rate in best_rates(entries).items()}
-
-
-def spread_of_seeds(entries: Entries) -> float | None:
-    """Standard deviation from seed to seed, pooled over the optimizers at their best rates."""
-    groups = [[loss_of(run) for run in runs] for runs in runs_at_best(entries).values()]
-    several = [group for group in groups if len(group) > 1]
-    if not several:
-        return None
-    squares = sum((len(group) - 1) * statistics.variance(group) for group in several)
-    return (squares / sum(len(group) - 1 for group in several)) ** 0.5
-
-
 def parts_runs(rates: dict[str, float], entries: Entries) -> list[Run]:
-    """Every part once at the rate of params.yaml, and once more where it hardly matters.
+    """The baseline's seeds and every part at its best rate; once more each that hardly matters.
 
-    The baseline at that rate gets a further seed too, the same run that `seeds` has if it is best.
+    None before the baseline's grid is whole, and no part once more before
+    the baseline's seeds have ended.
     """
-    rate = rates[BASELINE]
+    rate = final_rates(rates, entries).get(BASELINE)
+    if rate is None:
+        return []
+    seeds = [_optimizer_run(BASELINE, rate, seed) for seed in MORE_SEEDS]
     first = [_part_run(part, rate, SWEEP_SEED) for part in PARTS]
-    baseline = [loss_of(entry) for entry in runs_at(BASELINE, rate, entries)]
+    if not _all_ended(seeds, entries):
+        return [*seeds, *first]
+    baseline = statistics.fmean(map(loss_of, runs_at(BASELINE, rate, entries)))
     tried = done_in(["parts"], [entries[run.name] for run in first if run.name in entries])
-    near = [
-        entry["part"]
-        for entry in tried
-        if baseline and abs(loss_of(entry) - statistics.fmean(baseline)) < NEAR_LOSS
-    ]
-    second = [_part_run(part, rate, SECOND_SEED) for part in near]
-    return [*first, _optimizer_run(BASELINE, rate, THIRD_SEED), *second]
+    near = [entry["part"] for entry in tried if abs(loss_of(entry) - baseline) < NEAR_LOSS]
+    return [*seeds, *first, *(_part_run(part, rate, SECOND_SEED) for part in near)]
 
 
 def _part_run(part: str, rate: float, seed: int) -> Run:
     settings = (AT_THE_END, *trained_with(BASELINE, rate), *PARTS[part])
     labels = {"stage": "parts", "part": part, "optimizer": BASELINE, "learning_rate": rate}
     name = "".join(letter if letter.isalnum() else "-" for letter in part.partition(":")[0])
-    return Run(f"{name}-{seed}", seed, settings, labels)
+    return Run(f"{name}-{rate:g}-{seed}", seed, settings, labels)
 
 
 def small_runs(rates: dict[str, float]) -> list[Run]:
@@ -216,7 +235,7 @@ def small_runs(rates: dict[str, float]) -> list[Run]:
 
 
 STAGES: dict[str, Callable[[dict[str, float], Entries], list[Run]]] = {
-    "sweep": lambda rates, _: sweep_runs(rates),
+    "sweep": sweep_runs,
     "seeds": seeds_runs,
     "small": lambda rates, _: small_runs(rates),
     "parts": parts_runs,
@@ -228,3 +247,12 @@ def study_runs(stages: Sequence[str], rates: dict[str, float], entries: Entries)
     """All runs that some stages want so far, each once, in the order in which they should begin."""
     wanted = [run for name in STAGES if name in stages for run in STAGES[name](rates, entries)]
     return list({run.name: run for run in wanted}.values())
+
+
+def sweep_is_missing(stages: Sequence[str], rates: dict[str, float], entries: Entries) -> bool:
+    """Whether stages without the sweep need a best rate that is not known yet."""
+    needed = {"seeds": OPTIMIZERS, "parts": (BASELINE,)}
+    known = final_rates(rates, entries)
+    return "sweep" not in stages and any(
+        name not in known for stage in stages for name in needed.get(stage, ())
+    )

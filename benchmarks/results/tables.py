@@ -17,8 +17,6 @@ from benchmarks.results.study import (
     done_in,
     loss_of,
     runs_at,
-    runs_at_best,
-    spread_of_seeds,
 )
 from benchmarks.run_record import Entries, Entry
 from ramengpt.comparison.page import markdown_table
@@ -48,6 +46,21 @@ def embedding_table(entries: Entries) -> str:
         if (run["optimizer"], run["learning_rate"]) == (BASELINE, runs[0]["learning_rate"]):
             rows.append(["of params.yaml", f"{loss_of(run):.4f}"])
     return markdown_table(TextTable(["embedding_factor", "validation loss"], rows))
+
+
+def runs_at_best(entries: Entries) -> dict[str, list[Entry]]:
+    """The finished runs of each optimizer at its best rate, of all seeds."""
+    return {name: runs_at(name, rate, entries) for name, rate in best_rates(entries).items()}
+
+
+def spread_of_seeds(entries: Entries) -> float | None:
+    """Standard deviation from seed to seed, pooled over the optimizers at their best rates."""
+    groups = [[loss_of(run) for run in runs] for runs in runs_at_best(entries).values()]
+    several = [group for group in groups if len(group) > 1]
+    if not several:
+        return None
+    squares = sum((len(group) - 1) * statistics.variance(group) for group in several)
+    return (squares / sum(len(group) - 1 for group in several)) ** 0.5
 
 
 def seeds_table(entries: Entries) -> str:
@@ -104,7 +117,7 @@ def parts_table(entries: Entries) -> str:
     The standard error of a difference takes every variant to spread from seed to seed as the
     optimizers at their best rates do: that spread x sqrt(1 / its seeds + 1 / the baseline's).
     """
-    tried = [entry for entry in entries.values() if entry["stage"] == "parts"]
+    tried = parts_tried(entries)
     same = runs_at(BASELINE, tried[0]["learning_rate"], entries) if tried else []
     if not same:
         return ""
@@ -124,6 +137,12 @@ def parts_table(entries: Entries) -> str:
         [part, "failed", "", "", ""] for part, runs in groups.items() if runs and not done[part]
     ]
     return markdown_table(TextTable(header, rows))
+
+
+def parts_tried(entries: Entries) -> list[Entry]:
+    """The runs of parts at one learning rate: that of the last of them."""
+    tried = [entry for entry in entries.values() if entry["stage"] == "parts"]
+    return [entry for entry in tried if entry["learning_rate"] == tried[-1]["learning_rate"]]
 
 
 def small_table(entries: Entries) -> str:
@@ -172,6 +191,10 @@ def results_page(about: Mapping[str, Any], entries: Entries) -> str:
     tables = {name: make(entries) for name, make in TABLES.items()}
     parts = [machine_line(about, entries)]
     parts += [between_markers(name, text) for name, text in tables.items() if text.count("\n") > 1]
+    tried = parts_tried(entries)
+    if tried:
+        rate = tried[0]["learning_rate"]
+        parts.append(f"Parts of the network were tried under {BASELINE} at {rate:g}.")
     outermost = outermost_best(entries)
     if outermost:
         parts.append(f"The best learning rate is the outermost tried of: {', '.join(outermost)}.")

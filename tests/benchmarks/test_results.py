@@ -17,9 +17,15 @@ from tests.benchmarks.fake_runs import be_fake, started
 
 @pytest.fixture(autouse=True)
 def few_tiny_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    best = {"normuon": 0.04, "adam": 0.001}
+
+    def trained_with(optimizer: str, rate: float) -> tuple[str, str]:
+        return f"optimizer={optimizer}", f"loss={4 + abs(rate - best[optimizer])}"
+
     be_fake(monkeypatch)
+    monkeypatch.setattr(study, "trained_with", trained_with)
     monkeypatch.setattr(study, "OPTIMIZERS", ("normuon", "adam"))
-    monkeypatch.setattr(study, "FACTORS", {"normuon": (1.0,), "adam": (0.5, 1.0)})
+    monkeypatch.setattr(study, "FACTORS", {"normuon": (0.5, 1.0, 2.0), "adam": (1.0, 2.0)})
     monkeypatch.setattr(study, "PARTS", {"swiglu": ("loss=4",), "head in float8": ("fail=1",)})
 
 
@@ -39,13 +45,12 @@ def test_all_stages_with_one_command(
     results(monkeypatch, "--out", str(out))
     about, entries = read_record(out / "results.json")
     stages = [entry["stage"] for entry in entries.values()]
-    # Losses are all the same: swiglu hardly matters, and the baseline's second seed is one of the
-    # best of its optimizer.
-    expected = {"sweep": 1 + 2, "embedding": 1, "seeds": 2 * 2, "small": 1, "parts": 2 + 1}
+    # The grid of adam grows twice, and swiglu hardly matters.
+    expected = {"sweep": 3 + 4, "embedding": 2, "seeds": 2 * 2, "small": 1, "parts": 2 + 1}
     assert {stage: stages.count(stage) for stage in stages} == expected
     assert sorted(started(out)) == sorted(entries)
     failed = [name for name, entry in entries.items() if entry["status"] == "failed"]
-    assert failed == ["head-in-float8-1337"]
+    assert failed == ["head-in-float8-0.04-1337"]
     alone = {name for name, entry in entries.items() if entry["alone"]}
     assert alone == {"small-1337", "adam-0.001-1338", "normuon-0.04-1338"}
     assert about["settings"] == list(study.SETTINGS) and "torch" in about["machine"]
@@ -58,7 +63,7 @@ def test_all_stages_with_one_command(
     results(monkeypatch, "--out", str(out), "--stages", "sweep,seeds,small")
     assert started(out) == before
     results(monkeypatch, "--out", str(out))
-    assert started(out) == [*before, "head-in-float8-1337"]
+    assert started(out) == [*before, "head-in-float8-0.04-1337"]
 
 
 def test_the_archive_unpacks_into_runs_that_can_be_compared(
@@ -72,9 +77,9 @@ def test_the_archive_unpacks_into_runs_that_can_be_compared(
         run = read_run(timed, tmp_path / "unpacked")
         assert run.metrics["validation.loss"] == 4.0 and len(run.train) == 4
     kept = {"config.json", "metrics.json", "validation.tsv"}
-    for shared in ("adam-0.002-1337", "adam-0.001-1339", "swiglu-1338"):
+    for shared in ("adam-0.002-1337", "adam-0.001-1339", "swiglu-0.04-1338"):
         assert {path.name for path in (tmp_path / "unpacked" / shared).glob("*/*")} == kept
-    told = (tmp_path / "unpacked/head-in-float8-1337/output.txt").read_text()
+    told = (tmp_path / "unpacked/head-in-float8-0.04-1337/output.txt").read_text()
     assert "out of it" in told
 
 
@@ -93,10 +98,27 @@ def test_what_is_known_is_written_when_a_study_is_stopped(
     assert set(tables_in((tmp_path / "results.md").read_text())) == {"sweep", "embedding"}
 
 
-def test_seeds_before_the_sweep_and_unknown_stages_are_refused(
+@pytest.mark.parametrize("stages", ["seeds", "parts", "small,parts"])
+def test_what_needs_the_sweep_is_refused_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: str
+) -> None:
+    expected = f"--stages {stages}: the sweep is not whole yet; add sweep"
+    with pytest.raises(UserError, match=expected):
+        results(monkeypatch, "--out", str(tmp_path), "--stages", stages)
+    assert not (tmp_path / "started.txt").exists()
+
+
+def test_parts_alone_bring_the_seeds_of_their_baseline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match="--stages seeds: the sweep is not whole yet; add sweep"):
-        results(monkeypatch, "--out", str(tmp_path), "--stages", "seeds")
+    for stages in ("sweep", "parts"):
+        results(monkeypatch, "--out", str(tmp_path), "--stages", stages)
+    _, entries = read_record(tmp_path / "results.json")
+    seeds = [name for name, entry in entries.items() if entry["stage"] == "seeds"]
+    assert sorted(seeds) == ["normuon-0.04-1338", "normuon-0.04-1339"]
+    assert "| none (baseline) | 4.0000 ± 0.0000 |" in (tmp_path / "results.md").read_text()
+
+
+def test_unknown_stages_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"unknown \['final'\]; there are sweep, seeds, small"):
         results(monkeypatch, "--out", str(tmp_path), "--stages", "sweep,final")

@@ -9,9 +9,11 @@ from benchmarks.results.tables import (
     machine_line,
     outermost_best,
     parts_table,
+    parts_tried,
     results_page,
     seeds_table,
     small_table,
+    spread_of_seeds,
     sweep_table,
     tables_in,
     tokens_to,
@@ -99,6 +101,13 @@ def parts_at(rate: float) -> dict[str, Entry]:
     )
 
 
+def test_the_spread_is_pooled_over_optimizers_at_their_best() -> None:
+    assert spread_of_seeds(SWEEP) is None
+    # Squares: 0.02 of three runs of normuon, 0.02 of two of adam. One run alone has no spread.
+    more = named(run("muon", 0.02, 1337, 4.05), run("muon", 0.02, 1338, None))
+    assert spread_of_seeds(RUNS | more) == pytest.approx((0.04 / 3) ** 0.5)
+
+
 def test_parts_are_held_against_the_baselines_mean_the_most_harmful_first() -> None:
     # The spread is sqrt(0.04 / 3): squares of 0.02 each, of three runs of normuon and two of adam.
     # Times sqrt(1 + 1/3), and sqrt(1/2 + 1/3) with two seeds.
@@ -120,6 +129,15 @@ def test_the_baseline_of_parts_need_not_be_the_best_rate() -> None:
         "| swiglu | 4.0500 | -0.0500 | 0.1155 | 2 |",
         "| without backout | failed |  |  |  |",
     ]
+
+
+def test_parts_are_those_at_one_rate_which_the_page_tells() -> None:
+    earlier = named(part("earlier", "swiglu", 1.0, 0.04))
+    runs = RUNS | earlier | parts_at(0.02)
+    assert parts_tried(runs) == list(parts_at(0.02).values())
+    assert parts_table(runs) == parts_table(RUNS | parts_at(0.02))
+    page = results_page(ABOUT, runs)
+    assert "\n\nParts of the network were tried under normuon at 0.02.\n" in page
 
 
 def test_parts_need_a_baseline_and_a_spread_for_an_error() -> None:
