@@ -28,7 +28,7 @@ def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: in
         softcapped_cross_entropy,
         softcapped_cross_entropy_reference,
     )
-    from ramengpt.kernels.softcapped_cross_entropy_persistent import copies_blocks
+    from ramengpt.kernels.tiles import copies_blocks
 
     report.title(f"head and loss, {preset}: {tokens} x {width} x {PADDED}")
     x = random_matrix(tokens, width).requires_grad_()
@@ -93,11 +93,8 @@ def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: in
 def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int) -> None:
     """One chunk of the head, kernel by kernel; times are scaled to all tokens."""
     from ramengpt.kernels import softcapped_cross_entropy_cuda as cuda
-    from ramengpt.kernels.softcapped_cross_entropy_persistent import (
-        copies_blocks,
-        persistent_exponentials,
-    )
-    from ramengpt.kernels.tiles import add_product
+    from ramengpt.kernels.softcapped_cross_entropy_persistent import persistent_exponentials
+    from ramengpt.kernels.tiles import add_product, copies_blocks
 
     chunk = cuda.GPU_CHUNK_TOKENS
     report.title(f"pieces of the head, {preset}: chunks of {chunk}, ms for all {tokens} tokens")

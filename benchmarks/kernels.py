@@ -19,6 +19,7 @@ from benchmarks.report import (
 
 TOKENS_WIDTH = {"base": (131_072, 256), "small": (65_536, 768)}
 HEADS = {"base": (131_072, 4, 64), "small": (65_536, 6, 128)}
+DOCUMENT_TOKENS = 400
 
 
 def measure(report: Report) -> None:
@@ -33,17 +34,17 @@ def measure(report: Report) -> None:
             torch.cuda.empty_cache()
     for preset, sizes in HEADS.items():
         for whole in (False, True):
-            part = partial(heads, report, ceilings, preset, sizes, whole=whole)
-            report.attempt(f"heads, {preset}", part)
+            part = partial(attention_inputs, report, ceilings, preset, sizes, whole=whole)
+            report.attempt(f"attention's inputs, {preset}", part)
     for shape in ((24, 256, 256), (12, 256, 1024), (24, 768, 3072), (48, 1024, 1024)):
         report.attempt(f"symmetric, {shape}", partial(symmetric, report, ceilings, *shape))
 
 
 def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int) -> None:
     """The MLP with relu squared."""
-    from benchmarks.persistent_mlp import launch_persistent_product
     from ramengpt.kernels import relu_squared_mlp as fused
-    from ramengpt.kernels.softcapped_cross_entropy_persistent import copies_blocks
+    from ramengpt.kernels.relu_squared_mlp_persistent import launch_persistent_product
+    from ramengpt.kernels.tiles import copies_blocks
 
     report.title(f"relu squared MLP, {preset}: {tokens} x {width} x {4 * width}")
     x, grad = random_matrix(tokens, width).requires_grad_(), random_matrix(tokens, width)
@@ -97,7 +98,7 @@ def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int
         report.add("mlp", f"{preset}: {name}", ms=median_milliseconds(piece, 0.1))
 
 
-def heads(
+def attention_inputs(
     report: Report,
     ceilings: Ceilings,
     preset: str,
@@ -106,37 +107,43 @@ def heads(
     whole: bool,
 ) -> None:
     """Norms and rotations; with the key offset and value embeddings if `whole`."""
-    from benchmarks.heads_kernel import Heads, heads_reference, launch_heads, launch_heads_gradient
+    from ramengpt.kernels import attention_inputs as fused
+    from ramengpt.model.norm import EPSILON
 
     tokens, num_heads, head_dim = sizes
     name = f"{preset}, {'offset and values' if whole else 'plain'}"
-    report.title(f"queries, keys and values, {name}: {tokens} x {num_heads} x {head_dim}")
+    report.title(f"attention's inputs, {name}: {tokens} x {num_heads} x {head_dim}")
     qkv = random_matrix(tokens, 3, num_heads, head_dim).requires_grad_()
     angles = torch.rand(tokens, head_dim // 4, device="cuda") * 6
+    rotation = fused.Rotation(angles.cos(), angles.sin(), torch.tensor(0.1, device="cuda"))
     value = random_matrix(tokens, num_heads, head_dim).requires_grad_() if whole else None
     gate = random_matrix(tokens, num_heads).requires_grad_() if whole else None
-    starts = torch.rand(tokens, device="cuda") < 1 / 400
-    starts[0] = True
-    scale = torch.tensor(0.1, device="cuda")
-    about = Heads(angles.cos(), angles.sin(), scale, starts, whole, value, gate)
-    upstream = random_matrix(3, num_heads, tokens, head_dim).transpose(1, 2)
-    compiled = torch.compile(heads_reference)
+    positions = torch.arange(tokens, device="cuda", dtype=torch.int32) % DOCUMENT_TOKENS
+    upstream = random_matrix(3, num_heads, tokens, head_dim).transpose(1, 2).unbind()
     leaves = [leaf for leaf in (qkv, value, gate) if leaf is not None]
 
-    def theirs() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(compiled(qkv, about), leaves, upstream)
+    def before(still: Tensor) -> Tensor:
+        starts = (positions == 0)[:, None, None, None]
+        return torch.where(starts, still, torch.roll(still, 1, 0))
 
-    @torch.no_grad()
     def ours() -> tuple[Tensor, ...]:
-        launch_heads(qkv, about)
-        return launch_heads_gradient(qkv, about, *upstream.unbind())
+        found = fused.attention_inputs(
+            qkv, rotation, positions if whole else None, value, gate, EPSILON
+        )
+        return torch.autograd.grad(found, leaves, upstream)
 
-    errors = [relative_error(a, b) for a, b in zip(ours(), theirs(), strict=False)]
+    compiled = torch.compile(fused.attention_inputs_reference)
+
+    def theirs() -> tuple[Tensor, ...]:
+        found = compiled(qkv, rotation, before if whole else None, value, gate, EPSILON)
+        return torch.autograd.grad(found, leaves, upstream)
+
+    errors = [relative_error(a, b) for a, b in zip(ours(), theirs(), strict=True)]
     planes = 14 + (3 if whole else 0)  # tensors of the size of q that must move
     floor = ceilings.floor_milliseconds(0, 2.0 * planes * tokens * num_heads * head_dim)
     for variant, function in (("ours", ours), ("compiled reference", theirs)):
         report.add(
-            "heads",
+            "attention_inputs",
             f"{name}: {variant}, forward and backward",
             ms=median_milliseconds(function, 0.2),
             floor_ms=floor,

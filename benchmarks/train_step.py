@@ -59,7 +59,7 @@ def synthetic_positions(tokens: int, sequence_tokens: int, generator: torch.Gene
 
 def measure(report: Report) -> None:
     """`base` and `small` with normuon, cold and warm; then with SDPA, and with a float8 head."""
-    from ramengpt.kernels.softcapped_cross_entropy_persistent import copies_blocks
+    from ramengpt.kernels.tiles import copies_blocks
 
     any_matrix = torch.empty(16, 16, device="cuda")
     compare(report, ["base", "small"], ["flex"], ["normuon"])

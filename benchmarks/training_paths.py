@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ramengpt.kernels import symmetric_matmul
 from ramengpt.kernels.relu_squared_mlp import linear_relu_squared_mlp_reference
 from ramengpt.kernels.softcapped_cross_entropy import softcapped_cross_entropy_reference
-from ramengpt.model import head, mlp
+from ramengpt.model import attention, head, mlp
 from ramengpt.optimizers import muon, polar_express
 
 
@@ -40,6 +40,7 @@ def plain_operations(*, float32: bool) -> Iterator[None]:
         for module, name, plain in (
             (head, "softcapped_cross_entropy", _cross_entropy_reference),
             (mlp, "linear_relu_squared_mlp", linear_relu_squared_mlp_reference),
+            (attention, "takes_kernel", _takes_no_kernel),
             (polar_express, "_symmetric_products", _symmetric_products_reference),
         ):
             stack.enter_context(patch.object(module, name, plain))
@@ -53,6 +54,10 @@ def plain_operations(*, float32: bool) -> Iterator[None]:
 def _cross_entropy_reference(*arguments: Any, float8: bool = False) -> tuple[Tensor, Tensor]:
     """In the type of its input whatever `float8` says."""
     return softcapped_cross_entropy_reference(*arguments)
+
+
+def _takes_no_kernel(_qkv_T3HK: Tensor) -> bool:
+    return False
 
 
 def _symmetric_products_reference(_x_NSB: Tensor) -> tuple[Callable[..., Tensor], ...]:

@@ -15,7 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ramengpt.kernels.relu_squared_mlp_persistent import launch_persistent_product
 from ramengpt.kernels.tiles import (
+    copies_blocks,
     dot_precision,
     grouped_tile,
     product,
@@ -97,14 +99,17 @@ def _product_kernel(
 def launch_product(
     a_TD: Tensor, b_FD: Tensor, h_TF: Tensor | None, tile: dict[str, int] | None = None
 ) -> Tensor:
-    """relu(A B^T)^2, or 2 sqrt(h) A B^T if h is given (CPU tensors: Triton's interpreter)."""
+    """relu(A B^T)^2, or 2 sqrt(h) A B^T if h is given, by a program for each tile.
+
+    CPU tensors are for Triton's interpreter.
+    """
     tile = tile or product_tile(a_TD.dtype)
     num_rows, width = a_TD.shape
     num_columns = len(b_FD)
     out_TF = a_TD.new_empty(num_rows, num_columns)
     programs = triton.cdiv(num_rows, tile["BLOCK_M"]) * triton.cdiv(num_columns, tile["BLOCK_N"])
     _product_kernel[(programs,)](
-        *(a_TD.contiguous(), b_FD.contiguous(), out_TF if h_TF is None else h_TF, out_TF),
+        *(a_TD, b_FD, out_TF if h_TF is None else h_TF, out_TF),
         *(num_rows, num_columns, width),
         BACKWARD=h_TF is not None,
         PRECISION=dot_precision(a_TD.dtype),
@@ -113,11 +118,19 @@ def launch_product(
     return out_TF
 
 
+def _product(a_TD: Tensor, b_FD: Tensor, h_TF: Tensor | None) -> Tensor:
+    """The same by the fastest kernel for the operands."""
+    a_TD, b_FD = a_TD.contiguous(), b_FD.contiguous()
+    if a_TD.dtype != torch.float32 and copies_blocks(a_TD, b_FD):
+        return launch_persistent_product(a_TD, b_FD, h_TF)
+    return launch_product(a_TD, b_FD, h_TF)
+
+
 @torch.library.custom_op("ramengpt::relu_squared_mlp", mutates_args=())
 def _forward_operator(x_TD: Tensor, w_in_FD: Tensor, w_out_FD: Tensor) -> tuple[Tensor, Tensor]:
     """The output and h."""
     w_in, w_out = w_in_FD.to(x_TD.dtype), w_out_FD.to(x_TD.dtype)
-    h_TF = launch_product(x_TD, w_in, None) if x_TD.is_cuda else (x_TD @ w_in.T).relu_().square_()
+    h_TF = _product(x_TD, w_in, None) if x_TD.is_cuda else (x_TD @ w_in.T).relu_().square_()
     return h_TF @ w_out, h_TF
 
 
@@ -134,7 +147,7 @@ def _backward_operator(
     w_in, w_out = w_in_FD.to(x_TD.dtype), w_out_FD.to(x_TD.dtype)
     grad_TD = grad_TD.contiguous()
     if x_TD.is_cuda:
-        dz_TF = launch_product(grad_TD, w_out, h_TF)
+        dz_TF = _product(grad_TD, w_out, h_TF)
     else:
         dz_TF = (grad_TD @ w_out.T).mul_(h_TF.sqrt().mul_(2))
     return (

@@ -26,11 +26,6 @@ from torch import Tensor
 from ramengpt.kernels.softcapped_cross_entropy_cpu import chunked_on_cpu
 
 GPU_CHUNK_TOKENS = 8192  # as fast as longer chunks, in less memory
-BLOCK_COPY_MAJORS = (9, 10)
-"""Compute capabilities of GPUs with a copy engine and shared memory for large tiles.
-
-Hopper and data centre Blackwell; consumer Blackwell (12) has the engine alone.
-"""
 _LARGEST_SCALE = 80.0  # exp(80) is finite in float32
 _FLOAT8_MULTIPLE = 16  # float8 products want inner dims of whole blocks of 16 bytes
 
@@ -61,7 +56,7 @@ def softcapped_cross_entropy(
         scale: upper bound of the logits, in (0, 80].
         shift: added before the division.
         divisor: width of the softcap, positive.
-        float8: compute gradients by float8 products, on a GPU of `BLOCK_COPY_MAJORS`; without
+        float8: compute gradients by float8 products, on a GPU of `tiles.BLOCK_COPY_MAJORS`; without
             gradients it changes nothing.
 
     Returns:

@@ -20,12 +20,9 @@ import triton
 from torch import Tensor
 
 from ramengpt.kernels.softcapped_cross_entropy import GPU_CHUNK_TOKENS
-from ramengpt.kernels.softcapped_cross_entropy_persistent import (
-    copies_blocks,
-    persistent_exponentials,
-)
+from ramengpt.kernels.softcapped_cross_entropy_persistent import persistent_exponentials
 from ramengpt.kernels.softcapped_cross_entropy_triton import exponentials_kernel, targets_kernel
-from ramengpt.kernels.tiles import add_product, dot_precision, product_tile
+from ramengpt.kernels.tiles import add_product, copies_blocks, dot_precision, product_tile
 
 
 def chunked_on_cuda(

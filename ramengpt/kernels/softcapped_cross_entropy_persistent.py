@@ -16,20 +16,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from ramengpt.kernels.softcapped_cross_entropy import BLOCK_COPY_MAJORS
 from ramengpt.kernels.softcapped_cross_entropy_triton import exponential_of, half_tanh
 from ramengpt.kernels.tiles import dot_precision, grouped_tile, programs_at_once
-
-_ALIGNMENT_BYTES = 16  # of a row that the copy engine can move
-
-
-def copies_blocks(x_CD: Tensor, weight_VD: Tensor) -> bool:
-    """Whether the GPU has a copy engine and the shared memory for these tiles, and rows suit it."""
-    widths = (x_CD.shape[1], len(weight_VD))  # of x and W, and of u
-    aligned = all(width * x_CD.itemsize % _ALIGNMENT_BYTES == 0 for width in widths)
-    if not (x_CD.is_cuda and aligned):
-        return False
-    return torch.cuda.get_device_capability(x_CD.device)[0] in BLOCK_COPY_MAJORS
 
 
 def persistent_tile(dtype: torch.dtype) -> dict[str, int]:

@@ -9,6 +9,13 @@ import torch
 import triton
 import triton.language as tl
 
+BLOCK_COPY_MAJORS = (9, 10)
+"""Compute capabilities of GPUs with a copy engine and shared memory for large tiles.
+
+Hopper and data centre Blackwell; consumer Blackwell (12) has the engine alone.
+"""
+_ALIGNMENT_BYTES = 16  # of a row that the copy engine can move
+
 
 @triton.jit
 def grouped_tile(tile, num_rows, num_columns, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
@@ -61,6 +68,15 @@ def product_tile(dtype: torch.dtype) -> dict[str, int]:
     if dtype == torch.float32:
         return {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2}
     return {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3}
+
+
+def copies_blocks(a_MK: torch.Tensor, b_NK: torch.Tensor) -> bool:
+    """Whether the GPU has a copy engine and the shared memory for A, B and A B^T, and rows fit."""
+    row_lengths = (a_MK.shape[1], len(b_NK))
+    aligned = all(length * a_MK.itemsize % _ALIGNMENT_BYTES == 0 for length in row_lengths)
+    if not (a_MK.is_cuda and aligned):
+        return False
+    return torch.cuda.get_device_capability(a_MK.device)[0] in BLOCK_COPY_MAJORS
 
 
 def programs_at_once(x: torch.Tensor, num_warps: int) -> int:

@@ -11,10 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramengpt.config.model import ModelConfig
+from ramengpt.kernels.attention_inputs import (
+    Rotation,
+    attention_inputs,
+    attention_inputs_reference,
+    takes_kernel,
+)
 from ramengpt.model.context import Context
-from ramengpt.model.norm import normalise
+from ramengpt.model.norm import EPSILON
 from ramengpt.model.parameters import make_parameter
-from ramengpt.model.rope import Rotation
 
 
 class Attention(nn.Module):
@@ -59,33 +64,46 @@ class Attention(nn.Module):
         num_tokens, width = x_TD.shape
         weight_qkv, weight_o = self.weight.split([3 * width, width])
         qkv_TD3 = F.linear(x_TD, (weight_qkv * lambdas_2[0]).to(x_TD.dtype))
-        q, k, v = qkv_TD3.view(num_tokens, 3, self.num_heads, -1).unbind(1)
-        q = rotation.turn(normalise(q.to(rotation.dtype))) * rotation.attention_scale
-        k = rotation.turn(normalise(k.to(rotation.dtype)))
-        if self.offsets_keys:
-            k = _offset(k, context, f"keys of layer {self.layer}")
         inputs = x_TD[:, : self.gate_inputs]
+        value_THK = gate_TH = None
         if self.value_gate is not None:
             assert value_TD is not None
-            v = v + 2 * self._open(self.value_gate, inputs) * value_TD.view_as(v)
-        y = context.attend(self.layer, self.window, q.to(x_TD.dtype), k.to(x_TD.dtype), v)
+            value_THK = value_TD.view(num_tokens, self.num_heads, -1)
+            gate_TH = 2 * self._open(self.value_gate, inputs)
+        qkv_T3HK = qkv_TD3.view(num_tokens, 3, self.num_heads, -1)
+        q, k, v = self._heads(qkv_T3HK, rotation, context, value_THK, gate_TH)
+        y = context.attend(self.layer, self.window, q, k, v)
         if self.gate is not None:
-            y = y * self._open(self.gate, inputs)
+            y = y * self._open(self.gate, inputs)[..., None]
         y_TD = y.reshape(num_tokens, width)
         return F.linear(y_TD, (weight_o * lambdas_2[1]).to(x_TD.dtype))
 
+    def _heads(
+        self,
+        qkv_T3HK: Tensor,
+        rotation: Rotation,
+        context: Context,
+        value_THK: Tensor | None,
+        gate_TH: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values.
+
+        Of every key the quarters that never rotate may come from the token before: so a query can
+        find the token after the one that it matches, in one layer.
+        """
+        if context.whole_documents and takes_kernel(qkv_T3HK):
+            positions_T = context.positions_T if self.offsets_keys else None
+            return attention_inputs(qkv_T3HK, rotation, positions_T, value_THK, gate_TH, EPSILON)
+
+        def before(still: Tensor) -> Tensor:
+            return context.look_back(f"keys of layer {self.layer}", still, at_start=still)
+
+        look_back = before if self.offsets_keys else None
+        return attention_inputs_reference(
+            qkv_T3HK, rotation, look_back, value_THK, gate_TH, EPSILON
+        )
+
     @staticmethod
     def _open(gate_HG: Tensor, inputs_TG: Tensor) -> Tensor:
-        """How far each head's gate is open, in (0, 1): [T, H, 1]."""
-        return torch.sigmoid(F.linear(inputs_TG, gate_HG.to(inputs_TG.dtype)))[..., None]
-
-
-def _offset(k_THK: Tensor, context: Context, slot: str) -> Tensor:
-    """Take the quarters of every key that never rotate from the token before.
-
-    A query can so find the token after the one that it matches, in one layer.
-    """
-    quarters = k_THK.unflatten(-1, (4, -1))
-    turning, still = quarters[..., 0::2, :], quarters[..., 1::2, :]
-    earlier = context.look_back(slot, still, at_start=still)
-    return torch.stack([turning, earlier], dim=-2).flatten(-3)
+        """How far each head's gate is open, in (0, 1): [T, H]."""
+        return torch.sigmoid(F.linear(inputs_TG, gate_HG.to(inputs_TG.dtype)))

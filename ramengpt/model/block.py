@@ -6,11 +6,11 @@ Shapes: T packed tokens, D width.
 from torch import Tensor, nn
 
 from ramengpt.config.model import ModelConfig
+from ramengpt.kernels.attention_inputs import Rotation
 from ramengpt.model.attention import Attention
 from ramengpt.model.context import Context
 from ramengpt.model.mlp import MLP
 from ramengpt.model.norm import normalise_again
-from ramengpt.model.rope import Rotation
 
 
 class Block(nn.Module):

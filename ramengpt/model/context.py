@@ -29,6 +29,8 @@ class Context(Protocol):
 
     positions_T: Tensor
     """int32 [T], offset of each token in its document."""
+    whole_documents: bool
+    """Whether every document is here from its start, so that nothing before it is remembered."""
 
     def look_back(self, slot: str, x: Tensor, at_start: Tensor) -> Tensor:
         """The rows of `x` one token earlier, those of `at_start` where a document starts.
@@ -79,6 +81,8 @@ def resolve_backend(name: Literal["auto", "flex", "sdpa"], device: torch.device)
 
 class PackedSequence:
     """A batch of documents, one after the other; masks are made once and shared by the layers."""
+
+    whole_documents = True
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ class CachedSequence:
     """The past of one growing document; see :class:`ramengpt.model.context.Context`."""
 
     positions_T: Tensor
+    whole_documents = False
 
     def __init__(self, model: GPT) -> None:
         """Make room for `model.max_sequence_tokens` tokens."""

@@ -11,44 +11,14 @@ Sources: RoFormer (2104.09864); YaRN (2309.00071) and the half truncation as in 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ramengpt.config.model import ModelConfig
+from ramengpt.kernels.attention_inputs import Rotation
 from ramengpt.model.masks import BLOCK, short_window
-
-
-@dataclass
-class Rotation:
-    """What positions and window do to queries and keys; the same in every layer."""
-
-    cos_T1F: Tensor
-    sin_T1F: Tensor
-    attention_scale: Tensor
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Float32 or wider."""
-        return self.cos_T1F.dtype
-
-    def turn(self, x_THK: Tensor) -> Tensor:
-        """Turn the first and third quarter of every head [T, H, K] by its position's angles.
-
-        The product of two turned heads depends on the distance between their positions only.
-        """
-        real, still_real, imaginary, still_imaginary = x_THK.chunk(4, dim=-1)
-        return torch.cat(
-            [
-                real * self.cos_T1F + imaginary * self.sin_T1F,
-                still_real,
-                imaginary * self.cos_T1F - real * self.sin_T1F,
-                still_imaginary,
-            ],
-            dim=-1,
-        )
 
 
 class Rotary(nn.Module):
@@ -151,8 +121,8 @@ class Rotary(nn.Module):
     def forward(self, positions_T: Tensor) -> Rotation:
         """What to do to queries and keys at these positions [T], each within the tables."""
         return Rotation(
-            cos_T1F=self.cos_PF.index_select(0, positions_T)[:, None],
-            sin_T1F=self.sin_PF.index_select(0, positions_T)[:, None],
+            cos_TF=self.cos_PF.index_select(0, positions_T),
+            sin_TF=self.sin_PF.index_select(0, positions_T),
             attention_scale=self.attention_scale,
         )
 

@@ -22,7 +22,8 @@ from ramengpt.device import (
     suggest_micro_batch,
 )
 from ramengpt.errors import UserError
-from ramengpt.kernels.softcapped_cross_entropy import BLOCK_COPY_MAJORS, check_float8_sizes
+from ramengpt.kernels.softcapped_cross_entropy import check_float8_sizes
+from ramengpt.kernels.tiles import BLOCK_COPY_MAJORS
 from ramengpt.model.context import resolve_backend
 from ramengpt.model.cost import flops_per_token, training_bytes
 from ramengpt.model.gpt import GPT

@@ -4,22 +4,29 @@ The interpreter's products are numpy's, which has no bfloat16: float32 and float
 (float32 alone for the head, whose unnormalised gradients outgrow float16).
 """
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from benchmarks.heads_kernel import Heads, heads_reference, launch_heads, launch_heads_gradient
-from benchmarks.persistent_mlp import launch_persistent_product
 from ramengpt.kernels import (
+    attention_inputs_triton,
     relu_squared_mlp,
     softcapped_cross_entropy_cuda,
     softcapped_cross_entropy_float8,
     softcapped_cross_entropy_persistent,
     symmetric_matmul,
 )
+from ramengpt.kernels.attention_inputs import attention_inputs_reference
+from ramengpt.kernels.relu_squared_mlp_persistent import launch_persistent_product
 from ramengpt.kernels.softcapped_cross_entropy import softcapped_cross_entropy_reference
-from tests.kernels.numbers import SOFTCAP, head_inputs, relative_error
+from tests.kernels.numbers import (
+    EPSILON,
+    SOFTCAP,
+    attention_numbers,
+    before_in,
+    double,
+    head_inputs,
+    relative_error,
+)
 
 TOLERANCES = {torch.float32: 1e-6, torch.float16: 2e-3}
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -135,21 +142,24 @@ def test_persistent_mlp_products(dtype):
 
 @pytest.mark.parametrize("offsets_keys", [False, True])
 @pytest.mark.parametrize("with_values", [False, True])
-def test_heads(offsets_keys, with_values):
-    qkv, angles, starts = torch.randn(37, 3, 3, 16), torch.rand(37, 4) * 6, torch.rand(37) < 0.2
-    starts[0] = True
-    added = (torch.randn(37, 3, 16), torch.rand(37, 3) * 2) if with_values else (None, None)
-    heads = Heads(angles.cos(), angles.sin(), torch.tensor(0.3), starts, offsets_keys, *added)
-    leaves = [t.double().requires_grad_() for t in (qkv, *added) if t is not None]
-    tables = {"cos_TF": heads.cos_TF.double(), "sin_TF": heads.sin_TF.double()}
-    if with_values:
-        tables |= {"value_THK": leaves[1], "gate_TH": leaves[2]}
-    expected = heads_reference(leaves[0], replace(heads, **tables))
-    assert relative_error(launch_heads(qkv, heads), expected.detach()) < 1e-6
+def test_attention_inputs(offsets_keys, with_values):
+    inputs, rotation = attention_numbers([9, 1, 20, 7], 3, 16, torch.float32)
+    qkv, positions, value, gate = inputs
+    value, gate = (value, gate) if with_values else (None, None)
+    operands = (qkv, rotation.cos_TF, rotation.sin_TF, rotation.attention_scale)
+    operands += (positions if offsets_keys else None, value, gate, EPSILON)
+    found = attention_inputs_triton.launch_inputs(*operands)
 
-    upstream = torch.randn(3, 3, 37, 16).transpose(1, 2)  # laid out as FlexAttention does
-    found = launch_heads_gradient(qkv, heads, *upstream.unbind())
-    gradients = torch.autograd.grad(expected, leaves, upstream.double())
-    errors = [relative_error(a, b) for a, b in zip(found, gradients, strict=False)]
-    assert len(errors) == len(leaves)
-    assert max(errors) < 2e-6
+    leaves = [t.double().requires_grad_() for t in (qkv, value, gate) if t is not None]
+    added = leaves[1:] if with_values else (None, None)
+    before = before_in(positions) if offsets_keys else None
+    expected = attention_inputs_reference(leaves[0], double(rotation), before, *added, EPSILON)
+    for ours, exact in zip(found, expected, strict=True):
+        assert relative_error(ours, exact.detach()) < 1e-6
+
+    upstream = torch.randn(3, 3, 37, 16).transpose(1, 2).unbind()  # laid out as FlexAttention does
+    found = attention_inputs_triton.launch_gradients(upstream, *operands)
+    gradients = torch.autograd.grad(expected, leaves, [t.double() for t in upstream])
+    for ours, exact in zip(found, gradients, strict=False):
+        assert relative_error(ours, exact) < 2e-6
+    assert with_values or found[1].numel() == found[2].numel() == 0

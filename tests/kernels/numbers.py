@@ -1,9 +1,15 @@
 # ruff: noqa: PLR0917
 """Comparisons and inputs of the kernels' tests."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from ramengpt.kernels.attention_inputs import Rotation
+
+EPSILON = 1e-3
+"""Of the norm: large enough to be seen."""
 SOFTCAP = (23.0, 5.0, 7.5)
 
 
@@ -23,3 +29,34 @@ def head_inputs(
     targets_T = torch.randint(0, vocabulary, (tokens,), device=device, dtype=torch.int32)
     targets_T[:2] = torch.tensor([0, vocabulary - 1])
     return x_TD, weight_VD, targets_T, torch.rand(tokens, device=device) / tokens
+
+
+def attention_numbers(
+    lengths: list[int], num_heads: int, head_dim: int, dtype: torch.dtype, device: str = "cpu"
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Rotation]:
+    """qkv, positions in documents of these lengths, value and gate; and rotations."""
+    tokens = sum(lengths)
+    qkv_T3HK = torch.randn(tokens, 3, num_heads, head_dim, device=device).to(dtype)
+    positions_T = torch.cat([torch.arange(n, dtype=torch.int32) for n in lengths]).to(device)
+    value_THK = torch.randn(tokens, num_heads, head_dim, device=device).to(dtype)
+    gate_TH = (torch.rand(tokens, num_heads, device=device) * 2).to(dtype)
+    angles_TF = torch.rand(tokens, head_dim // 4, device=device) * 6
+    scale = torch.tensor(0.3, device=device)
+    rotation = Rotation(angles_TF.cos(), angles_TF.sin(), scale)
+    return (qkv_T3HK, positions_T, value_THK, gate_TH), rotation
+
+
+def double(rotation: Rotation) -> Rotation:
+    """The same rotations in float64."""
+    tables = (rotation.cos_TF, rotation.sin_TF, rotation.attention_scale)
+    return Rotation(*(t.double() for t in tables))
+
+
+def before_in(positions_T: Tensor) -> Callable[[Tensor], Tensor]:
+    """What was at the token before, or is at the token itself where a document starts."""
+
+    def before(x: Tensor) -> Tensor:
+        rows = [t - 1 if position else t for t, position in enumerate(positions_T.tolist())]
+        return x[rows]
+
+    return before

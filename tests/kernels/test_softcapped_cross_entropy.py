@@ -201,7 +201,7 @@ def test_on_gpu(dtype, weight_dtype, tolerance, weighted, rows, monkeypatch):
 @pytest.mark.usefixtures("poisoned")
 def test_in_float8_on_gpu(monkeypatch):
     from ramengpt.kernels import softcapped_cross_entropy_float8
-    from ramengpt.kernels.softcapped_cross_entropy_persistent import copies_blocks
+    from ramengpt.kernels.tiles import copies_blocks
 
     monkeypatch.setattr(softcapped_cross_entropy_float8, "GPU_CHUNK_TOKENS", 384)
     x, weight, targets, weights = head_inputs(1008, 208, 1104, 1000, torch.bfloat16, "cuda")
