@@ -113,20 +113,23 @@ def run_all(plan: Plan, record: RunRecord, options: PoolOptions) -> bool:
 def places(
     due: list[Run], running: list[Child], gpus: list[str], processes_each: int
 ) -> list[tuple[Run, str]]:
-    """Which runs can begin now, and on which GPU.
+    """Which runs can begin now, and where: on the GPU with the fewest.
 
-    A GPU is kept from filling up again for every run that wants one to itself, those with the
-    fewest runs first. The others go where the fewest are.
+    Those that want a GPU to themselves wait until all others have ended: a process that compiles
+    takes time from one on another GPU too.
     """
     loads = {gpu: [child.run for child in running if child.gpu == gpu] for gpu in gpus}
-    shared = [gpu for gpu in gpus if not any(run.alone for run in loads[gpu])]
-    shared.sort(key=lambda gpu: len(loads[gpu]))
-    alone = [run for run in due if run.alone]
-    kept, shared = shared[: len(alone)], shared[len(alone) :]
-    found = list(zip(alone, [gpu for gpu in kept if not loads[gpu]], strict=False))
-    for run in due:
-        free = [gpu for gpu in shared if len(loads[gpu]) < processes_each]
-        if not run.alone and free:
+    shared = [run for run in due if not run.alone]
+    among_themselves = not shared and all(child.run.alone for child in running)
+    most = 1 if among_themselves else processes_each
+    found = []
+    for run in due if among_themselves else shared:
+        free = [
+            gpu
+            for gpu, load in loads.items()
+            if len(load) < most and not any(each.alone for each in load)
+        ]
+        if free:
             gpu = min(free, key=lambda gpu: len(loads[gpu]))
             loads[gpu].append(run)
             found.append((run, gpu))
