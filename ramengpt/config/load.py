@@ -81,12 +81,6 @@ class Config:
     tracking: TrackingConfig
     sample: SampleConfig
 
-    @property
-    def scheduled_embedding_adam(self) -> AdamConfig:
-        """`embedding_adam` with the learning rate that the schedule makes of it."""
-        rate = self.embedding_adam.learning_rate * self.schedule.learning_rate.embedding_factor
-        return self.embedding_adam.model_copy(update={"learning_rate": rate})
-
 
 def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Config:
     """Read and check a params file.

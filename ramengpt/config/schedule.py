@@ -84,18 +84,13 @@ class SequenceSchedule(Section):
 
 
 class LearningRateSchedule(Section):
-    """Warm-up, plateau and cooldown; the top grows with (batch / first batch) ^ batch_exponent.
-
-    `embedding_factor` multiplies the learning rate of embeddings and head alone: in a large batch
-    hardly a token is missing, so that its row moves at every step.
-    """
+    """Warm-up, plateau and cooldown; the top grows with (batch / first batch) ^ batch_exponent."""
 
     warmup_steps: NonNegativeCount
     cooldown_shape: Literal["linear", "cosine", "exponential"]
     cooldown_fraction: Fraction
     floor: Fraction
     batch_exponent: Annotated[float, Field(ge=0, le=1)]
-    embedding_factor: Annotated[float, Field(gt=0)]
 
     @model_validator(mode="after")
     def _exponential_needs_a_floor(self) -> Self:

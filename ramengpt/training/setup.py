@@ -129,7 +129,7 @@ def build_run_optimizers(config: Config, model: GPT, plans: tuple[StepPlan, ...]
     return build_optimizers(
         model.named_parameters(),
         optimizer=config.optimizer,
-        embedding_adam=config.scheduled_embedding_adam,
+        embedding_adam=config.embedding_adam,
         scalar_adam=config.scalar_adam,
         gradient_clipping=config.gradient_clipping,
         embedding_tied=plans[0].embedding_tied,
@@ -258,7 +258,7 @@ def _measurements(
         clock=clock,
         device=device,
         learning_rates={
-            "embedding": config.scheduled_embedding_adam.learning_rate,
+            "embedding": config.embedding_adam.learning_rate,
             "hidden": config.optimizer.learning_rate,
             "scalar": config.scalar_adam.learning_rate,
         },

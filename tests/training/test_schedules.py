@@ -39,7 +39,6 @@ def schedule(**changes) -> ScheduleConfig:
             "cooldown_fraction": 0.5,
             "floor": 0.1,
             "batch_exponent": 0.0,
-            "embedding_factor": 1.0,
         },
         "embedding_split_fraction": 0.6,
         "scalar_freeze_steps": 3,

@@ -82,18 +82,6 @@ def test_a_float8_head_needs_a_data_centre_card_and_bfloat16() -> None:
         check_float8_head(of(9, 0), torch.bfloat16, odd)
 
 
-def test_the_schedule_scales_the_rate_of_embeddings_alone() -> None:
-    settings = ["embedding_adam.learning_rate=0.5", "optimizer=adam"]
-    settings += ["schedules.instant.learning_rate.embedding_factor=0.25"]
-    config = load_config(settings)
-    object.__setattr__(config, "model", tiny_config())
-    model = build_model(config, CPU)
-    optimizers = build_run_optimizers(config, model, plans_of(config, RunOptions(1, None)))
-    rates = {unit.group: unit.learning_rate for unit in optimizers.units}
-    scalar, hidden = config.scalar_adam.learning_rate, config.optimizer.learning_rate
-    assert rates == {"embedding": 0.125, "hidden": hidden, "scalar": scalar}
-
-
 @pytest.mark.parametrize(
     ("choice", "on_cpu", "on_cuda"), [("yes", True, True), ("no", False, False), ("auto", False, 1)]
 )
