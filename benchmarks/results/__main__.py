@@ -6,7 +6,7 @@
     python -m benchmarks.results --out runs/results --processes 3
 
 The first three lines prepare the text (with `dataset: text` in params.yaml). Stages: `sweep` looks
-for each optimizer's learning rate, further out until the best lies between others; `seeds` trains
+for each optimizer's learning rates, further out until the best lies between others; `seeds` trains
 each at its best with two seeds more, once with a GPU to itself, so that seconds can be compared;
 `small` is a larger network, and `parts` changes one thing at a time about the baseline at its best.
 At the end, results.json, results.md and curves.tar.xz in the folder are up to date. What was
@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.report import machine
 from benchmarks.results.curves import write_curves
-from benchmarks.results.study import SETTINGS, STAGES, rates_of, study_runs, sweep_is_missing
+from benchmarks.results.study import SETTINGS, STAGES, study_runs, sweep_is_missing
 from benchmarks.results.tables import results_page
 from benchmarks.run_pool import PoolOptions, run_all
 from benchmarks.run_record import RunRecord, read_record
@@ -50,10 +50,9 @@ def run_study(
     """
     about = {"settings": list(settings), "machine": study_machine()}
     record = RunRecord(folder / "results.json", about)
-    rates = rates_of(settings)
-    if sweep_is_missing(stages, rates, record.entries):
+    if sweep_is_missing(stages, record.entries):
         raise UserError(f"--stages {','.join(stages)}: the sweep is not whole yet; add sweep")
-    plan = partial(study_runs, stages, rates)
+    plan = partial(study_runs, stages)
     options = PoolOptions(folder, settings, processes, TIMEOUT_SECONDS, deadline)
     try:
         return run_all(plan, record, options)

@@ -8,10 +8,10 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
-from benchmarks.learning_rate_sweep import scaled_rate, trained_with
+from benchmarks.learning_rate_sweep import trained_with
 from benchmarks.optimizer_step import OPTIMIZERS
+from benchmarks.results.search import Point, grid, points_to_try
 from benchmarks.run_record import DONE, Entries, Entry, Run
-from ramengpt.config import load_config
 
 ONE_EPOCH = (
     "schedules.{schedule}.micro_batch_tokens=65536",
@@ -38,22 +38,19 @@ BASELINE = "normuon"
 """The optimizer under which parts of the network are tried."""
 REFERENCE = "adam"
 """The optimizer that the others are held against."""
-FACTORS = {
-    "normuon": (1.0, 2.0, 4.0),
-    "muon": (1.0, 2.0, 4.0),
-    "bam": (2.0, 4.0, 8.0),
-    "aro": (0.5, 1.0, 2.0),
-    "adam": (0.7, 1.4, 2.8),
+FIRST_RATES = {
+    "normuon": (0.02, 0.04, 0.08),
+    "muon": (0.01, 0.02, 0.04),
+    "bam": (0.005, 0.01, 0.02),
+    "aro": (0.004, 0.008, 0.016),
+    "adam": (0.0014, 0.0028, 0.0056),
 }
-"""Of the learning rate in params.yaml: where each optimizer's grid begins, the lowest first."""
-GRID_STEP = 2.0
-"""Between the end of a grid and the factor that is tried outside it."""
-EMBEDDING_FACTORS = (0.125, 0.5)
-"""Values of the schedule's `embedding_factor` beside the one of params.yaml."""
+FIRST_EMBEDDING_RATES = (0.008, 0.016, 0.032)
+"""Where the searches begin."""
 SWEEP_SEED = 1337
 SECOND_SEED = 1338
 """With it an optimizer has a GPU to itself, and its held-out loss is a curve."""
-MORE_SEEDS = (SECOND_SEED, 1339)
+THIRD_SEED = 1339
 NEAR_LOSS = 0.02
 """A part that changes the loss by less gets a second seed."""
 
@@ -87,76 +84,32 @@ PARTS = {
 """Each is one change to the baseline, but for "plain", which keeps only the activation."""
 
 
-def rates_of(settings: Sequence[str]) -> dict[str, float]:
-    """Every optimizer's learning rate in params.yaml.
-
-    Raises:
-        ConfigError: a setting is wrong.
-    """
-    configs = {name: load_config([*settings, f"optimizer={name}"]) for name in OPTIMIZERS}
-    return {name: config.optimizer.learning_rate for name, config in configs.items()}
-
-
-def sweep_runs(rates: dict[str, float], entries: Entries) -> list[Run]:
-    """Every optimizer over its grid; then embeddings."""
-    runs = [run for name in OPTIMIZERS for run in grid_runs(name, rates[name], entries)]
-    return runs + [_embedding_run(rates, factor) for factor in EMBEDDING_FACTORS]
+def sweep_runs(entries: Entries) -> list[Run]:
+    """Every optimizer's search as far as it is known."""
+    return [
+        _optimizer_run(optimizer, point, SWEEP_SEED)
+        for optimizer in OPTIMIZERS
+        for point in _searched(optimizer, entries)
+    ]
 
 
-def grid_runs(optimizer: str, rate: float, entries: Entries) -> list[Run]:
-    """An optimizer's runs of the sweep so far, the lowest learning rate first.
-
-    Once all have ended, the grid grows beyond an end that is better than all the others: never
-    beyond a run that failed.
-    """
-    factors = list(FACTORS[optimizer])
-    while True:
-        tried = [scaled_rate(rate, factor) for factor in factors]
-        runs = [_optimizer_run(optimizer, each, SWEEP_SEED) for each in tried]
-        if not _all_ended(runs, entries):
-            return runs
-        ended = [entries[run.name] for run in runs]
-        losses = [loss_of(entry) if entry["status"] == DONE else math.inf for entry in ended]
-        if losses[0] < min(losses[1:]):
-            factors.insert(0, factors[0] / GRID_STEP)
-        elif losses[-1] < min(losses[:-1]):
-            factors.append(factors[-1] * GRID_STEP)
-        else:
-            return runs
+def _searched(optimizer: str, entries: Entries) -> list[Point]:
+    first = grid(FIRST_RATES[optimizer], FIRST_EMBEDDING_RATES)
+    return points_to_try(first, losses_tried(optimizer, entries))
 
 
-def _all_ended(runs: Iterable[Run], entries: Entries) -> bool:
-    return all(run.name in entries for run in runs)
-
-
-def _optimizer_run(optimizer: str, rate: float, seed: int) -> Run:
-    timed = seed == SECOND_SEED
-    stage = "sweep" if seed == SWEEP_SEED else "seeds"
-    return Run(
-        f"{optimizer}-{rate:g}-{seed}",
-        seed,
-        (AS_A_CURVE if timed else AT_THE_END, *trained_with(optimizer, rate)),
-        {"stage": stage, "optimizer": optimizer, "learning_rate": rate},
-        alone=timed,
-    )
-
-
-def _embedding_run(rates: dict[str, float], factor: float) -> Run:
-    rate = rates[BASELINE]
-    labels = {
-        "stage": "embedding",
-        "optimizer": BASELINE,
-        "learning_rate": rate,
-        "embedding_factor": factor,
+def losses_tried(optimizer: str, entries: Entries) -> dict[Point, float]:
+    """Validation losses of an optimizer's sweep, infinite where a run failed."""
+    return {
+        point_of(entry): loss_of(entry) if entry["status"] == DONE else math.inf
+        for entry in entries.values()
+        if (entry["stage"], entry["optimizer"]) == ("sweep", optimizer)
     }
-    setting = f"schedules.base.learning_rate.embedding_factor={factor}"
-    settings = (AT_THE_END, setting, *trained_with(BASELINE, rate))
-    return Run(f"embedding-{factor:g}-{SWEEP_SEED}", SWEEP_SEED, settings, labels)
 
 
-def done_in(stages: Sequence[str], entries: Iterable[Entry]) -> list[Entry]:
-    """The finished runs of some stages."""
-    return [entry for entry in entries if entry["stage"] in stages and entry["status"] == DONE]
+def point_of(entry: Entry) -> Point:
+    """The learning rates of a run."""
+    return Point(entry["learning_rate"], entry["embedding_rate"])
 
 
 def loss_of(entry: Entry) -> float:
@@ -164,95 +117,131 @@ def loss_of(entry: Entry) -> float:
     return float(entry["validation_loss"])
 
 
-def best_rates(entries: Entries) -> dict[str, float]:
-    """The rate with the lowest loss of the sweep so far, of each optimizer that has one."""
-    swept = done_in(["sweep"], entries.values())
-    best: dict[str, float] = {}
+def _optimizer_run(optimizer: str, point: Point, seed: int) -> Run:
+    timed = seed == SECOND_SEED
+    return Run(
+        f"{optimizer}-{_text_of(point)}-{seed}",
+        seed,
+        (AS_A_CURVE if timed else AT_THE_END, *trained_at(optimizer, point)),
+        _labels("sweep" if seed == SWEEP_SEED else "seeds", optimizer, point),
+        alone=timed,
+    )
+
+
+def trained_at(optimizer: str, point: Point) -> tuple[str, ...]:
+    """The settings that select an optimizer and its learning rates."""
+    embeddings = f"embedding_adam.learning_rate={point.embedding_rate}"
+    return (*trained_with(optimizer, point.learning_rate), embeddings)
+
+
+def _text_of(point: Point) -> str:
+    return "-".join(f"{rate:g}" for rate in point)
+
+
+def _labels(stage: str, optimizer: str, point: Point) -> dict[str, str | float]:
+    return {"stage": stage, "optimizer": optimizer, **point._asdict()}
+
+
+def best_points(entries: Entries) -> dict[str, Point]:
+    """Where the loss is lowest so far, of each optimizer with a finished run in the sweep."""
+    best: dict[str, Point] = {}
     for optimizer in OPTIMIZERS:
-        own = [entry for entry in swept if entry["optimizer"] == optimizer]
-        if own:
-            best[optimizer] = min(own, key=loss_of)["learning_rate"]
+        losses = losses_tried(optimizer, entries)
+        in_order = [*_searched(optimizer, entries), *losses]  # of equals the search takes the first
+        tried = [point for point in in_order if losses.get(point, math.inf) < math.inf]
+        if tried:
+            best[optimizer] = min(tried, key=lambda point: losses[point])
     return best
 
 
-def final_rates(rates: dict[str, float], entries: Entries) -> dict[str, float]:
-    """The best rate of each optimizer whose grid is whole."""
+def final_points(entries: Entries) -> dict[str, Point]:
+    """The best of each optimizer whose search has ended."""
     return {
-        name: best
-        for name, best in best_rates(entries).items()
-        if _all_ended(grid_runs(name, rates[name], entries), entries)
+        optimizer: best
+        for optimizer, best in best_points(entries).items()
+        if set(_searched(optimizer, entries)) <= set(losses_tried(optimizer, entries))
     }
 
 
-def seeds_runs(rates: dict[str, float], entries: Entries) -> list[Run]:
-    """Every optimizer at its best rate with two seeds more, as soon as its own grid is whole."""
-    best = final_rates(rates, entries)
+def runs_at(optimizer: str, point: Point, entries: Entries) -> list[Entry]:
+    """The finished runs of an optimizer at a point, of all seeds, with nothing else changed."""
+    finished = done_in(["sweep", "seeds"], entries.values())
+    return [e for e in finished if (e["optimizer"], point_of(e)) == (optimizer, point)]
+
+
+def done_in(stages: Sequence[str], entries: Iterable[Entry]) -> list[Entry]:
+    """The finished runs of some stages."""
+    return [entry for entry in entries if entry["stage"] in stages and entry["status"] == DONE]
+
+
+def seeds_runs(entries: Entries) -> list[Run]:
+    """Every optimizer at its best with two seeds more, as soon as its own search has ended."""
+    best = final_points(entries).items()
     return [
-        _optimizer_run(optimizer, rate, seed)
-        for seed in MORE_SEEDS
-        for optimizer, rate in best.items()
+        _optimizer_run(optimizer, point, seed)
+        for seed in (SECOND_SEED, THIRD_SEED)
+        for optimizer, point in best
     ]
 
 
-def runs_at(optimizer: str, rate: float, entries: Entries) -> list[Entry]:
-    """The finished runs of an optimizer at a rate, of all seeds, with nothing else changed."""
-    finished = done_in(["sweep", "seeds"], entries.values())
-    return [e for e in finished if (e["optimizer"], e["learning_rate"]) == (optimizer, rate)]
+def parts_runs(entries: Entries) -> list[Run]:
+    """Every part once where the baseline is best; once more each that hardly matters.
 
-
-def parts_runs(rates: dict[str, float], entries: Entries) -> list[Run]:
-    """The baseline's seeds and every part at its best rate; once more each that hardly matters.
-
-    None before the baseline's grid is whole, and no part once more before
-    the baseline's seeds have ended.
+    With the baseline's other seeds. None before the baseline's search has ended, and no part once
+    more before its third seed.
     """
-    rate = final_rates(rates, entries).get(BASELINE)
-    if rate is None:
+    point = final_points(entries).get(BASELINE)
+    if point is None:
         return []
-    seeds = [_optimizer_run(BASELINE, rate, seed) for seed in MORE_SEEDS]
-    first = [_part_run(part, rate, SWEEP_SEED) for part in PARTS]
-    if not _all_ended(seeds, entries):
-        return [*seeds, *first]
-    baseline = statistics.fmean(map(loss_of, runs_at(BASELINE, rate, entries)))
-    tried = done_in(["parts"], [entries[run.name] for run in first if run.name in entries])
+    second, third = (_optimizer_run(BASELINE, point, seed) for seed in (SECOND_SEED, THIRD_SEED))
+    runs = [third, *(_part_run(part, point, SWEEP_SEED) for part in PARTS), second]
+    if third.name not in entries:
+        return runs
+    baseline = statistics.fmean(
+        loss_of(entry) for entry in runs_at(BASELINE, point, entries) if not entry["alone"]
+    )
+    tried = done_in(["parts"], [entries[run.name] for run in runs if run.name in entries])
     near = [entry["part"] for entry in tried if abs(loss_of(entry) - baseline) < NEAR_LOSS]
-    return [*seeds, *first, *(_part_run(part, rate, SECOND_SEED) for part in near)]
+    return [*runs, *(_part_run(part, point, SECOND_SEED) for part in near)]
 
 
-def _part_run(part: str, rate: float, seed: int) -> Run:
-    settings = (AT_THE_END, *trained_with(BASELINE, rate), *PARTS[part])
-    labels = {"stage": "parts", "part": part, "optimizer": BASELINE, "learning_rate": rate}
-    name = "".join(letter if letter.isalnum() else "-" for letter in part.partition(":")[0])
-    return Run(f"{name}-{rate:g}-{seed}", seed, settings, labels)
+def _part_run(part: str, point: Point, seed: int) -> Run:
+    settings = (AT_THE_END, *trained_at(BASELINE, point), *PARTS[part])
+    labels = _labels("parts", BASELINE, point) | {"part": part}
+    part_name = "".join(letter if letter.isalnum() else "-" for letter in part.partition(":")[0])
+    return Run(f"{part_name}-{_text_of(point)}-{seed}", seed, settings, labels)
 
 
-def small_runs(rates: dict[str, float]) -> list[Run]:
-    """The preset `small` under the baseline's optimizer, as params.yaml has it."""
-    rate = rates[BASELINE]
-    settings = (AS_A_CURVE, "model=small", "schedule=small", *trained_with(BASELINE, rate))
-    labels = {"stage": "small", "optimizer": BASELINE, "learning_rate": rate}
-    return [Run(f"small-{SWEEP_SEED}", SWEEP_SEED, settings, labels, alone=True)]
+def small_runs(entries: Entries) -> list[Run]:
+    """The preset `small` where the baseline is best."""
+    point = final_points(entries).get(BASELINE)
+    if point is None:
+        return []
+    settings = (AS_A_CURVE, *trained_at(BASELINE, point), "model=small", "schedule=small")
+    labels = _labels("small", BASELINE, point)
+    name = f"small-{_text_of(point)}-{SWEEP_SEED}"
+    return [Run(name, SWEEP_SEED, settings, labels, alone=True)]
 
 
-STAGES: dict[str, Callable[[dict[str, float], Entries], list[Run]]] = {
+STAGES: dict[str, Callable[[Entries], list[Run]]] = {
     "sweep": sweep_runs,
+    "small": small_runs,
     "seeds": seeds_runs,
-    "small": lambda rates, _: small_runs(rates),
     "parts": parts_runs,
 }
-"""In the order of their runs, which follow from the rates of params.yaml and from what is known."""
+"""In the order of their runs, which follow from what is known."""
 
 
-def study_runs(stages: Sequence[str], rates: dict[str, float], entries: Entries) -> list[Run]:
+def study_runs(stages: Sequence[str], entries: Entries) -> list[Run]:
     """All runs that some stages want so far, each once, in the order in which they should begin."""
-    wanted = [run for name in STAGES if name in stages for run in STAGES[name](rates, entries)]
+    wanted = [run for name in STAGES if name in stages for run in STAGES[name](entries)]
     return list({run.name: run for run in wanted}.values())
 
 
-def sweep_is_missing(stages: Sequence[str], rates: dict[str, float], entries: Entries) -> bool:
-    """Whether stages without the sweep need a best rate that is not known yet."""
-    needed = {"seeds": OPTIMIZERS, "parts": (BASELINE,)}
-    known = final_rates(rates, entries)
+def sweep_is_missing(stages: Sequence[str], entries: Entries) -> bool:
+    """Whether stages without the sweep need a best point that is not known yet."""
+    needed = {"seeds": OPTIMIZERS, "small": (BASELINE,), "parts": (BASELINE,)}
+    known = final_points(entries)
     return "sweep" not in stages and any(
-        name not in known for stage in stages for name in needed.get(stage, ())
+        name not in known for stage in stages for name in needed[stage]
     )

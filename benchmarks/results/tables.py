@@ -6,16 +6,19 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.learning_rate_sweep import losses_of, with_spread
-from benchmarks.learning_rate_sweep import table as table_of_rates
+from benchmarks.learning_rate_sweep import with_spread
 from benchmarks.optimizer_step import OPTIMIZERS
+from benchmarks.results.search import Point
 from benchmarks.results.study import (
     BASELINE,
     PARTS,
     REFERENCE,
-    best_rates,
+    best_points,
     done_in,
+    final_points,
     loss_of,
+    losses_tried,
+    point_of,
     runs_at,
 )
 from benchmarks.run_record import Entries, Entry
@@ -29,33 +32,35 @@ PRINTED_DIGITS_SLACK = 1e-6
 
 
 def sweep_table(entries: Entries) -> str:
-    """A row for each optimizer and learning rate, the best of each in bold."""
-    losses = losses_of(entry for entry in entries.values() if entry["stage"] == "sweep")
-    order = sorted(losses, key=lambda point: OPTIMIZERS.index(point.optimizer))
-    return table_of_rates({point: losses[point] for point in order})
+    """A row for each learning rate of an optimizer, a column for each of embeddings."""
+    tried = {name: losses_tried(name, entries) for name in OPTIMIZERS}
+    best = best_points(entries)
+    columns = sorted({point.embedding_rate for losses in tried.values() for point in losses})
+    header = ["optimizer", "learning rate", *(f"embeddings {rate:g}" for rate in columns)]
+    rows = []
+    for name, losses in tried.items():
+        for rate in sorted({point.learning_rate for point in losses}):
+            points = [Point(rate, embedding_rate) for embedding_rate in columns]
+            cells = [_loss_cell(losses.get(point), point == best.get(name)) for point in points]
+            rows.append([name, f"{rate:g}", *cells])
+    return markdown_table(TextTable(header, rows))
 
 
-def embedding_table(entries: Entries) -> str:
-    """A row for each factor of the embeddings' rate; the sweep has that of params.yaml."""
-    runs = done_in(["embedding"], entries.values())
-    if not runs:
+def _loss_cell(loss: float | None, is_best: bool) -> str:
+    if loss is None:
         return ""
-    tried = {run["embedding_factor"]: loss_of(run) for run in runs}
-    rows = [[f"{factor:g}", f"{loss:.4f}"] for factor, loss in sorted(tried.items())]
-    for run in done_in(["sweep"], entries.values()):
-        if (run["optimizer"], run["learning_rate"]) == (BASELINE, runs[0]["learning_rate"]):
-            rows.append(["of params.yaml", f"{loss_of(run):.4f}"])
-    return markdown_table(TextTable(["embedding_factor", "validation loss"], rows))
+    if loss == math.inf:
+        return "failed"
+    return f"**{loss:.4f}**" if is_best else f"{loss:.4f}"
 
 
 def runs_at_best(entries: Entries) -> dict[str, list[Entry]]:
-    """The finished runs of each optimizer at its best rate, of all seeds."""
-    return {name: runs_at(name, rate, entries) for name, rate in best_rates(entries).items()}
+    """The finished runs of each optimizer where its sweep was best, of all seeds."""
+    return {name: runs_at(name, point, entries) for name, point in best_points(entries).items()}
 
 
-def spread_of_seeds(entries: Entries) -> float | None:
-    """Standard deviation from seed to seed, pooled over the optimizers at their best rates."""
-    groups = [[loss_of(run) for run in runs] for runs in runs_at_best(entries).values()]
+def pooled_spread(groups: Iterable[Sequence[float]]) -> float | None:
+    """Standard deviation within groups, pooled; None where no group has two values."""
     several = [group for group in groups if len(group) > 1]
     if not several:
         return None
@@ -75,8 +80,8 @@ def seeds_table(entries: Entries) -> str:
     means = {name: _mean(map(loss_of, runs)) for name, runs in groups.items()}
     reference = means.get(REFERENCE)
     header = [
-        "optimizer", "learning rate", "validation loss", f"Δ to {REFERENCE}", "seeds", "tokens/s",
-        "seconds", f"tokens to {REFERENCE}'s loss",
+        "optimizer", "learning rate", "embeddings", "validation loss", f"Δ to {REFERENCE}", "seeds",
+        "tokens/s", "seconds", f"tokens to {REFERENCE}'s loss",
     ]  # fmt: skip
     rows = []
     for name in sorted(means, key=lambda name: means[name]):
@@ -87,7 +92,7 @@ def seeds_table(entries: Entries) -> str:
         rows.append(
             [
                 name,
-                f"{groups[name][0]['learning_rate']:g}",
+                *(f"{each:g}" for each in point_of(groups[name][0])),
                 with_spread([loss_of(run) for run in groups[name]]),
                 UNKNOWN if reference is None else f"{means[name] - reference:+.4f}",
                 str(len(groups[name])),
@@ -114,20 +119,20 @@ def tokens_to(runs: Sequence[Entry], loss: float) -> float | None:
 def parts_table(entries: Entries) -> str:
     """A row for each change, held against the baseline's mean, the most harmful first.
 
-    The standard error of a difference takes every variant to spread from seed to seed as the
-    optimizers at their best rates do: that spread x sqrt(1 / its seeds + 1 / the baseline's).
+    The standard error of a difference takes the baseline and all changes to spread alike from seed
+    to seed: their pooled spread x sqrt(1 / the change's seeds + 1 / the baseline's).
     """
     tried = parts_tried(entries)
-    same = runs_at(BASELINE, tried[0]["learning_rate"], entries) if tried else []
+    same = runs_at(BASELINE, point_of(tried[0]), entries) if tried else []
     if not same:
         return ""
     header = ["change", "validation loss", "Δ", "standard error of Δ", "seeds"]
-    baseline = [loss_of(run) for run in same]
-    mean, spread = _mean(baseline), spread_of_seeds(entries)
-    rows = [["none (baseline)", with_spread(baseline), "", "", str(len(baseline))]]
     groups = {part: [run for run in tried if run["part"] == part] for part in PARTS}
     done = {part: done_in(["parts"], runs) for part, runs in groups.items()}
     losses = {part: [loss_of(run) for run in runs] for part, runs in done.items() if runs}
+    baseline = [loss_of(run) for run in same]
+    mean, spread = _mean(baseline), pooled_spread([baseline, *losses.values()])
+    rows = [["none (baseline)", with_spread(baseline), "", "", str(len(baseline))]]
     for part in sorted(losses, key=lambda part: -_mean(losses[part])):
         own, seeds = _mean(losses[part]), len(losses[part])
         shares = 1 / seeds + 1 / len(baseline)
@@ -140,39 +145,34 @@ def parts_table(entries: Entries) -> str:
 
 
 def parts_tried(entries: Entries) -> list[Entry]:
-    """The runs of parts at one learning rate: that of the last of them."""
+    """The runs of parts at one point: that of the last of them."""
     tried = [entry for entry in entries.values() if entry["stage"] == "parts"]
-    return [entry for entry in tried if entry["learning_rate"] == tried[-1]["learning_rate"]]
+    return [entry for entry in tried if point_of(entry) == point_of(tried[-1])]
 
 
 def small_table(entries: Entries) -> str:
-    """`small` beside the mean of `base` at the same learning rate and on equal tokens."""
-    small = done_in(["small"], entries.values())
+    """`small` beside the mean of `base` at the same learning rates and on equal tokens."""
+    small = done_in(["small"], entries.values())[-1:]
     if not small:
         return ""
-    rate = small[0]["learning_rate"]
-    header = [
-        "preset", "learning rate", "validation loss", "seeds", "tokens", "tokens/s", "peak memory",
-    ]  # fmt: skip
-    rows = []
-    for preset, runs in (("base", runs_at(BASELINE, rate, entries)), ("small", small)):
-        rows.append(
-            [
-                preset,
-                f"{rate:g}",
-                with_spread([loss_of(run) for run in runs]) if runs else UNKNOWN,
-                str(len(runs)),
-                _short(small[0]["tokens"]),
-                _speed([run for run in runs if run["alone"]]),
-                f"{max(run['peak_memory_gib'] for run in runs):.2f} GiB" if runs else UNKNOWN,
-            ]
-        )
+    base = runs_at(BASELINE, point_of(small[0]), entries)
+    header = ["preset", "validation loss", "seeds", "tokens", "tokens/s", "peak memory"]
+    rows = [
+        [
+            preset,
+            with_spread([loss_of(run) for run in runs]) if runs else UNKNOWN,
+            str(len(runs)),
+            _short(small[0]["tokens"]),
+            _speed([run for run in runs if run["alone"]]),
+            f"{max(run['peak_memory_gib'] for run in runs):.2f} GiB" if runs else UNKNOWN,
+        ]
+        for preset, runs in (("base", base), ("small", small))
+    ]
     return markdown_table(TextTable(header, rows))
 
 
 TABLES: dict[str, Callable[[Entries], str]] = {
     "sweep": sweep_table,
-    "embedding": embedding_table,
     "seeds": seeds_table,
     "parts": parts_table,
     "small": small_table,
@@ -193,23 +193,12 @@ def results_page(about: Mapping[str, Any], entries: Entries) -> str:
     parts += [between_markers(name, text) for name, text in tables.items() if text.count("\n") > 1]
     tried = parts_tried(entries)
     if tried:
-        rate = tried[0]["learning_rate"]
-        parts.append(f"Parts of the network were tried under {BASELINE} at {rate:g}.")
-    outermost = outermost_best(entries)
-    if outermost:
-        parts.append(f"The best learning rate is the outermost tried of: {', '.join(outermost)}.")
+        rates = " and ".join(f"{rate:g}" for rate in point_of(tried[0]))
+        parts.append(f"Parts were tried under {BASELINE} at learning rates of {rates}.")
+    going_on = [name for name in best_points(entries) if name not in final_points(entries)]
+    if going_on:
+        parts.append(f"Better learning rates may lie beyond those tried of: {', '.join(going_on)}.")
     return "\n\n".join(parts) + "\n"
-
-
-def outermost_best(entries: Entries) -> list[str]:
-    """Optimizers for which a rate beyond those of the sweep may be better still."""
-    swept = [entry for entry in entries.values() if entry["stage"] == "sweep"]
-    found = []
-    for name, best in best_rates(entries).items():
-        rates = [entry["learning_rate"] for entry in swept if entry["optimizer"] == name]
-        if best in (min(rates), max(rates)):
-            found.append(name)
-    return found
 
 
 def between_markers(name: str, text: str) -> str:

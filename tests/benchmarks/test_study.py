@@ -4,18 +4,15 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
+from benchmarks.results.search import Point
 from benchmarks.results.study import (
-    EMBEDDING_FACTORS,
-    FACTORS,
     OPTIMIZERS,
     PARTS,
     SETTINGS,
     STAGES,
-    best_rates,
-    final_rates,
-    grid_runs,
+    best_points,
+    final_points,
     parts_runs,
-    rates_of,
     runs_at,
     seeds_runs,
     small_runs,
@@ -23,16 +20,21 @@ from benchmarks.results.study import (
     sweep_is_missing,
     sweep_runs,
 )
-from benchmarks.run_pool import places
 from benchmarks.run_record import Entries, Entry, Run
 from ramengpt.config import load_config
 from ramengpt.training.run_settings import RunOptions, plans_of
 from tests.benchmarks.fake_runs import entry
 from tests.conftest import ROOT
 
-RATES = {"normuon": 0.04, "muon": 0.02, "bam": 0.005, "aro": 0.008, "adam": 0.002}
-BEST = {"normuon": 0.08, "muon": 0.04, "bam": 0.02, "aro": 0.008, "adam": 0.0028}
-"""In the middle of each grid, so that none grows."""
+RATES = {"normuon": 0.04, "muon": 0.02, "bam": 0.01, "aro": 0.008, "adam": 0.0028}
+MIDDLES = {optimizer: Point(rate, 0.016) for optimizer, rate in RATES.items()}
+"""Of each first grid: a search whose best is there ends with the grid."""
+NONE_OF_ARO = dict.fromkeys(
+    f"aro-{rate}-{embeddings}-1337"
+    for rate in (0.004, 0.008, 0.016)
+    for embeddings in (0.008, 0.016, 0.032)
+)
+"""Its whole grid has failed."""
 
 
 def recorded(runs: Iterable[Run], losses: Mapping[str, float | None]) -> dict[str, Entry]:
@@ -40,17 +42,15 @@ def recorded(runs: Iterable[Run], losses: Mapping[str, float | None]) -> dict[st
     return {run.name: entry(loss=losses.get(run.name, 4.5), **run.entry()) for run in runs}
 
 
-def best_at(rates: Mapping[str, float]) -> dict[str, float | None]:
-    """Losses of 4 at some rates of the sweep."""
-    return {f"{optimizer}-{rate:g}-1337": 4.0 for optimizer, rate in rates.items()}
+def best_at(points: Mapping[str, Point]) -> dict[str, float | None]:
+    """Losses of 4 at some points of the sweep."""
+    return {f"{name}-{rate:g}-{more:g}-1337": 4.0 for name, (rate, more) in points.items()}
 
 
 def wanted(stages: list[str], losses: Mapping[str, float | None]) -> list[Run]:
     """All runs that stages come to, in the order in which they are asked for."""
     runs: list[Run] = []
-    while new := [
-        run for run in study_runs(stages, RATES, recorded(runs, losses)) if run not in runs
-    ]:
+    while new := [run for run in study_runs(stages, recorded(runs, losses)) if run not in runs]:
         runs += new
     return runs
 
@@ -65,10 +65,11 @@ def names(runs: Iterable[Run]) -> list[str]:
 
 
 def test_every_run_is_320_steps_that_params_yaml_allows() -> None:
-    # The baseline is as good as every part, and the grid of adam grows by one.
-    losses = best_at(BEST | {"adam": 0.0056}) | {"normuon-0.08-1337": 4.499}
+    # The baseline is as good as every part, and two searches grow by one.
+    points = MIDDLES | {"adam": Point(0.0056, 0.016), "normuon": Point(0.04, 0.008)}
+    losses = best_at(points) | {"normuon-0.04-0.008-1337": 4.499}
     runs = wanted(list(STAGES), losses)
-    assert len(runs) == (16 + 2) + 2 * 5 + 1 + 2 * 14  # sweep, seeds, small, parts
+    assert len(runs) == (45 + 2) + 2 * 5 + 1 + 2 * 14  # sweep, seeds, small, parts
     assert len(set(names(runs))) == len(runs)
     assert len({(run.seed, run.settings) for run in runs}) == len(runs)
     for run in runs:
@@ -83,178 +84,172 @@ def test_every_run_is_320_steps_that_params_yaml_allows() -> None:
         assert config.model_name == ("small" if run.labels["stage"] == "small" else "base")
         assert config.optimizer_name == run.labels["optimizer"]
         assert config.optimizer.learning_rate == run.labels["learning_rate"]
+        assert config.embedding_adam.learning_rate == run.labels["embedding_rate"]
         assert config.validation.every_steps == (40 if run.alone else 1_000_000)
-        tried = run.labels.get("embedding_factor")
-        assert tried in (None, config.schedule.learning_rate.embedding_factor)
 
 
-def test_every_part_and_factor_changes_the_configuration() -> None:
+def test_every_part_changes_the_configuration_in_its_own_way() -> None:
     usual = load_config(SETTINGS, ROOT / "params.yaml")
     changed = {
         part: load_config([*SETTINGS, *settings], ROOT / "params.yaml")
         for part, settings in PARTS.items()
     }
-    assert all(config != usual for config in changed.values())
+    configs = [usual, *changed.values()]
+    assert all(configs.count(config) == 1 for config in configs)
     plain = changed["plain: all of these off"].model
     assert plain.value_embedding_pattern == "------"
     switches = ("attention_gate", "smear", "skip_connection", "backout", "key_offset", "yarn")
     assert not any(getattr(plain, switch) for switch in switches)
-    assert usual.schedule.learning_rate.embedding_factor not in EMBEDDING_FACTORS
 
 
-def test_the_sweep_begins_with_multiples_of_each_rate_and_looks_at_embeddings() -> None:
-    runs = sweep_runs(RATES, {})
-    assert set(FACTORS) == set(OPTIMIZERS) == set(rates_of(SETTINGS))
-    assert names(runs) == [
-        *("normuon-0.04-1337", "normuon-0.08-1337", "normuon-0.16-1337"),
-        *("muon-0.02-1337", "muon-0.04-1337", "muon-0.08-1337"),
-        *("bam-0.01-1337", "bam-0.02-1337", "bam-0.04-1337"),
-        *("aro-0.004-1337", "aro-0.008-1337", "aro-0.016-1337"),
-        *("adam-0.0014-1337", "adam-0.0028-1337", "adam-0.0056-1337"),
-        *("embedding-0.125-1337", "embedding-0.5-1337"),
+def test_the_study_begins_with_a_grid_for_each_optimizer_and_nothing_else() -> None:
+    runs = study_runs(list(STAGES), {})
+    assert runs == sweep_runs({})
+    assert len(runs) == 45
+    assert [run.labels["optimizer"] for run in runs[::9]] == list(OPTIMIZERS)
+    assert names(runs[:9]) == [
+        *("normuon-0.02-0.008-1337", "normuon-0.02-0.016-1337", "normuon-0.02-0.032-1337"),
+        *("normuon-0.04-0.008-1337", "normuon-0.04-0.016-1337", "normuon-0.04-0.032-1337"),
+        *("normuon-0.08-0.008-1337", "normuon-0.08-0.016-1337", "normuon-0.08-0.032-1337"),
     ]
-    assert runs[6].settings[1:] == ("optimizer=bam", "optimizers.bam.learning_rate=0.01")
-    assert runs[-1].settings[1:] == (
-        "schedules.base.learning_rate.embedding_factor=0.5",
-        *runs[0].settings[1:],  # of the run that they are held against
+    assert runs[18].settings[1:] == (
+        "optimizer=bam",
+        "optimizers.bam.learning_rate=0.005",
+        "embedding_adam.learning_rate=0.008",
     )
     assert not any(run.alone for run in runs)
 
 
-def test_small_begins_beside_the_whole_first_wave() -> None:
-    first = study_runs(list(STAGES), RATES, {})
-    assert sorted(names(first)) == sorted(names(sweep_runs(RATES, {}) + small_runs(RATES)))
-    found = places(first, [], list("abcd"), processes_each=6)
-    assert sorted(names(run for run, _ in found)) == sorted(names(first))
+def test_each_optimizer_is_searched_by_its_own_losses() -> None:
+    losses = best_at(MIDDLES | {"muon": Point(0.01, 0.008), "bam": Point(0.02, 0.016)})
+    losses |= {"bam-0.04-0.016-1337": None} | NONE_OF_ARO
+    found = {run.name for run in wanted(["sweep"], losses)} - set(names(sweep_runs({})))
+    assert found == {"muon-0.005-0.008-1337", "muon-0.01-0.004-1337", "bam-0.04-0.016-1337"}
 
 
-def grid_of_adam(losses: Mapping[str, float | None]) -> list[str]:
-    """Rates that its grid comes to; the losses of others are 4.5."""
-    entries: dict[str, Entry] = {}
-    while new := [run for run in grid_runs("adam", 0.002, entries) if run.name not in entries]:
-        entries |= recorded(new, {f"adam-{rate}-1337": loss for rate, loss in losses.items()})
-    return [name.split("-")[1] for name in names(grid_runs("adam", 0.002, entries))]
+def test_an_optimizer_is_best_where_one_seed_of_its_sweep_says_so() -> None:
+    adam = {"adam-0.0028-0.016-1337": None, "adam-0.0014-0.032-1337": 4.4}
+    entries = swept(best_at(MIDDLES) | adam | NONE_OF_ARO)
+    expected = MIDDLES | {"adam": Point(0.0014, 0.032)}
+    del expected["aro"]
+    assert best_points(entries) == final_points(entries) == expected
+    elsewhere = seeds_runs(swept(best_at({name: Point(RATES[name], 0.032) for name in RATES})))
+    assert len(elsewhere) == 10
+    entries |= recorded(elsewhere, {run.name: 1.0 for run in elsewhere})
+    assert best_points(entries) == final_points(entries) == expected
 
 
-@pytest.mark.parametrize(
-    ("losses", "expected"),
-    [
-        ({"0.0028": 4.0}, "0.0014 0.0028 0.0056"),
-        ({"0.0014": 4.0}, "0.0007 0.0014 0.0028 0.0056"),
-        ({"0.0014": 4.0, "0.0007": 3.9}, "0.00035 0.0007 0.0014 0.0028 0.0056"),
-        ({"0.0056": 4.0, "0.0112": 3.9}, "0.0014 0.0028 0.0056 0.0112 0.0224"),
-        ({"0.0056": 4.0, "0.0112": None}, "0.0014 0.0028 0.0056 0.0112"),
-        ({"0.0056": None}, "0.0014 0.0028 0.0056"),
-        ({"0.0028": None, "0.0056": None}, "0.0007 0.0014 0.0028 0.0056"),
-        ({"0.0014": None, "0.0028": None, "0.0056": None}, "0.0014 0.0028 0.0056"),
-        ({}, "0.0014 0.0028 0.0056"),  # all the same
-    ],
-)
-def test_a_grid_grows_until_its_best_lies_inside_or_beside_a_failure(
-    losses: Mapping[str, float | None], expected: str
-) -> None:
-    assert grid_of_adam(losses) == expected.split()
-
-
-def test_a_grid_grows_only_once_all_its_runs_have_ended() -> None:
-    first = grid_runs("adam", 0.002, {})
-    entries = recorded(first[1:], {"adam-0.0056-1337": 4.0})
-    assert grid_runs("adam", 0.002, entries) == first
-    entries |= recorded(first[:1], {})
-    assert names(grid_runs("adam", 0.002, entries)) == [*names(first), "adam-0.0112-1337"]
-
-
-def test_seeds_take_each_best_rate_first_with_a_gpu_to_itself() -> None:
-    losses = best_at(BEST) | {"muon-0.02-1337": 3.9, "muon-0.01-1337": 4.1}
-    losses |= dict.fromkeys(["aro-0.004-1337", "aro-0.008-1337", "aro-0.016-1337"])
-    losses["adam-0.0028-1337"] = None
-    losses["adam-0.0014-1337"] = 4.0
-    runs = seeds_runs(RATES, swept(losses))
-    best = ["normuon-0.08", "muon-0.02", "bam-0.02", "adam-0.0014"]  # no run of aro's is finished
+def test_seeds_take_each_best_point_once_with_a_gpu_to_itself() -> None:
+    points = MIDDLES | {"muon": Point(0.01, 0.016), "bam": Point(0.01, 0.032)}
+    runs = seeds_runs(swept(best_at(points) | NONE_OF_ARO))
+    best = ["normuon-0.04-0.016", "muon-0.01-0.016", "bam-0.01-0.032", "adam-0.0028-0.016"]
     assert names(runs) == [f"{name}-{seed}" for seed in (1338, 1339) for name in best]
-    assert [run.alone for run in runs] == [True] * 4 + [False] * 4
     assert [run.seed for run in runs] == [1338] * 4 + [1339] * 4
+    assert [run.alone for run in runs] == [True] * 4 + [False] * 4
     assert {run.labels["stage"] for run in runs} == {"seeds"}
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("number", range(4))
-def test_a_rate_is_best_once_its_own_grid_is_whole(optimizer: str, number: int) -> None:
-    lowest = sweep_runs(RATES, {})[3 * OPTIMIZERS.index(optimizer)].labels["learning_rate"]
-    best = BEST | {optimizer: lowest}  # its grid grows by one
-    entries = swept(best_at(best))
-    assert final_rates(RATES, entries) == best_rates(entries) == best
-    del entries[grid_runs(optimizer, RATES[optimizer], entries)[number].name]
+def test_what_follows_from_a_search_waits_for_all_of_its_runs_and_no_others(optimizer: str) -> None:
+    best = MIDDLES | {optimizer: Point(RATES[optimizer] / 2, 0.016)}  # its search grows by one
+    whole = swept(best_at(best))
+    assert final_points(whole) == best_points(whole) == best
     others = [name for name in OPTIMIZERS if name != optimizer]
-    assert list(final_rates(RATES, entries)) == others
-    assert [run.labels["optimizer"] for run in seeds_runs(RATES, entries)] == 2 * others
-    assert bool(parts_runs(RATES, entries)) == (optimizer != "normuon")
-    assert sweep_is_missing(["seeds"], RATES, entries)
-    assert sweep_is_missing(["small", "parts"], RATES, entries) == (optimizer == "normuon")
-    assert not sweep_is_missing(["sweep", "seeds", "parts"], RATES, entries)
-    assert not sweep_is_missing(["small"], RATES, entries)
+    own = [name for name, each in whole.items() if each["optimizer"] == optimizer]
+    assert len(own) == 10
+    for name in own:
+        entries = {each: whole[each] for each in whole if each != name}
+        assert list(final_points(entries)) == others
+        assert [run.labels["optimizer"] for run in seeds_runs(entries)] == 2 * others
+        assert bool(parts_runs(entries)) == bool(small_runs(entries)) == (optimizer != "normuon")
+
+
+@pytest.mark.parametrize("optimizer", ["normuon", "adam"])
+def test_the_sweep_is_missing_to_stages_that_need_more_of_it(optimizer: str) -> None:
+    entries = swept(best_at(MIDDLES))
+    assert not sweep_is_missing(["seeds", "small", "parts"], entries)
+    del entries[f"{optimizer}-{RATES[optimizer]:g}-0.032-1337"]
+    assert sweep_is_missing(["seeds"], entries)
+    for stages in (["small"], ["parts"], ["small", "parts"]):
+        assert sweep_is_missing(stages, entries) == (optimizer == "normuon")
+    assert not sweep_is_missing(["sweep", "seeds", "small", "parts"], entries)
 
 
 def test_stages_begin_in_their_order_whatever_order_is_asked_for() -> None:
-    asked = ["parts", "small", "seeds", "sweep"]
-    nothing = study_runs(asked, RATES, {})
-    assert names(nothing) == names(sweep_runs(RATES, {}) + small_runs(RATES))
-    whole = study_runs(asked, RATES, swept(best_at(BEST)))
-    stages = list(dict.fromkeys(run.labels["stage"] for run in whole))
-    assert stages == ["sweep", "embedding", "seeds", "small", "parts"]
-    assert study_runs(["seeds", "parts"], RATES, {}) == []
-    assert study_runs(["small"], RATES, swept({})) == small_runs(RATES)
+    entries = swept(best_at(MIDDLES))
+    expected = ["small"] + ["seeds"] * 10 + ["parts"] * len(PARTS)
+    for stages in (list(STAGES), list(STAGES)[::-1]):
+        runs = [run for run in study_runs(stages, entries) if run.name not in entries]
+        assert [run.labels["stage"] for run in runs] == expected
+    assert study_runs(["seeds", "small", "parts"], {}) == []
+    assert study_runs(["small"], entries) == small_runs(entries)
 
 
-def test_small_is_timed_at_the_rate_of_the_baseline() -> None:
-    (run,) = small_runs(RATES)
+def test_parts_of_the_baseline_are_tried_while_others_are_still_searched() -> None:
+    entries = swept(best_at(MIDDLES))
+    del entries["adam-0.0014-0.016-1337"]
+    due = [run for run in study_runs(list(STAGES), entries) if run.name not in entries]
+    assert names(due[:2]) == ["adam-0.0014-0.016-1337", "small-0.04-0.016-1337"]
+    assert {run.labels["optimizer"] for run in due[2:10]} == {"normuon", "muon", "bam", "aro"}
+    assert [run.labels["part"] for run in due[10:]] == [*PARTS]
+
+
+def test_small_is_timed_where_the_baseline_is_best() -> None:
+    (run,) = small_runs(swept(best_at(MIDDLES | {"normuon": Point(0.08, 0.008)})))
+    assert run.name == "small-0.08-0.008-1337"
     assert run.alone
     assert run.settings[1:] == (
+        "optimizer=normuon",
+        "optimizers.normuon.learning_rate=0.08",
+        "embedding_adam.learning_rate=0.008",
         "model=small",
         "schedule=small",
-        "optimizer=normuon",
-        "optimizers.normuon.learning_rate=0.04",
     )
 
 
-def test_parts_and_their_baseline_are_at_its_best_rate() -> None:
-    runs = parts_runs(RATES, swept(best_at(BEST)))
-    assert names(runs[:2]) == ["normuon-0.08-1338", "normuon-0.08-1339"]
-    assert runs[2].name == "without-value-embeddings-0.08-1337"
-    assert [run.labels["part"] for run in runs[2:]] == [*PARTS]
-    assert [run.seed for run in runs[2:]] == [1337] * len(PARTS)
-    assert {run.labels["learning_rate"] for run in runs} == {0.08}
-    assert all("optimizers.normuon.learning_rate=0.08" in run.settings for run in runs)
-    assert [run.alone for run in runs] == [True] + [False] * (1 + len(PARTS))
+def test_parts_and_their_baseline_are_where_it_is_best() -> None:
+    third, *parts, second = parts_runs(swept(best_at(MIDDLES | {"normuon": Point(0.08, 0.008)})))
+    assert names([third, second]) == ["normuon-0.08-0.008-1339", "normuon-0.08-0.008-1338"]
+    assert (third.alone, second.alone) == (False, True)
+    assert parts[0].name == "without-value-embeddings-0.08-0.008-1337"
+    assert parts[0].settings == (*third.settings, "models.base.value_embedding_pattern=------")
+    assert [run.labels["part"] for run in parts] == [*PARTS]
+    assert {(run.seed, run.alone) for run in parts} == {(1337, False)}
+    assert all(run.settings[: len(third.settings)] == third.settings for run in parts)
 
 
 def test_the_baselines_seeds_are_run_once() -> None:
-    runs = names(study_runs(["seeds", "parts"], RATES, swept(best_at(BEST))))
-    assert len(runs) == len(set(runs)) == 2 * 5 + len(PARTS)
+    entries = swept(best_at(MIDDLES))
+    runs = study_runs(["seeds", "parts"], entries)
+    runs = study_runs(["seeds", "parts"], entries | recorded(runs, {}))
+    assert len(set(names(runs))) == len(runs) == 2 * 5 + len(PARTS)
 
 
 def second_seeds(entries: Entries) -> list[str]:
-    runs = parts_runs(RATES, entries)
+    runs = parts_runs(entries)
     return [run.labels["part"] for run in runs if "part" in run.labels and run.seed == 1338]
 
 
 def test_a_part_that_hardly_matters_gets_a_second_seed() -> None:
-    entries = swept(best_at(BEST))
-    one, other, *first = parts_runs(RATES, entries)
+    entries = swept(best_at(MIDDLES))
+    third, *first, second = parts_runs(entries)
     losses = {"swiglu": 4.019, "plain": 3.981, "without-smear": 4.021, "without-YaRN": 3.979}
     losses |= {"head-in-float8": None}
-    parts = entries | recorded(first, {f"{name}-0.08-1337": loss for name, loss in losses.items()})
-    parts |= recorded([one], {one.name: 4.0})
+    named = {f"{name}-0.04-0.016-1337": loss for name, loss in losses.items()}
+    parts = entries | recorded(first, named)
     assert second_seeds(parts) == []  # the baseline has a seed to come
-    failed = recorded([other], {other.name: None})
+    failed = recorded([third], {third.name: None})
     assert second_seeds(parts | failed) == ["swiglu", "plain: all of these off"]
-    third = recorded([other], {other.name: 4.006})
-    assert second_seeds(parts | third) == ["without smear", "swiglu"]  # the mean is 4.002
+    parts |= recorded([third], {third.name: 4.004})
+    assert second_seeds(parts) == ["without smear", "swiglu"]  # the mean is 4.002
+    # What is timed comes later, and does not change it.
+    assert second_seeds(parts | recorded([second], {})) == ["without smear", "swiglu"]
 
 
-def test_runs_at_a_rate_are_those_with_nothing_else_changed() -> None:
-    entries = swept(best_at(BEST))
-    entries |= recorded(parts_runs(RATES, entries), {})
-    found = runs_at("normuon", 0.08, entries)
-    assert [run["seed"] for run in found] == [1337, 1338, 1339]
-    assert [run["name"] for run in runs_at("normuon", 0.04, entries)] == ["normuon-0.04-1337"]
+def test_runs_at_a_point_are_those_with_nothing_else_changed() -> None:
+    entries = swept(best_at(MIDDLES))
+    entries |= recorded(parts_runs(entries) + small_runs(entries), {})
+    found = runs_at("normuon", Point(0.04, 0.016), entries)
+    assert sorted(run["seed"] for run in found) == [1337, 1338, 1339]
+    (other,) = runs_at("normuon", Point(0.04, 0.032), entries)
+    assert other["name"] == "normuon-0.04-0.032-1337"
