@@ -86,17 +86,24 @@ def test_summary_names_every_label_and_the_total():
 
 def test_memory_grows_with_tokens_and_dtype_from_the_states():
     config = load_config(["model=base"]).model
-    states = training_bytes(config, 0, torch.bfloat16)
-    assert states == training_bytes(config, 0, torch.float32)
+    states, copies = (training_bytes(config, 0, x) for x in (torch.float32, torch.bfloat16))
     assert states == pytest.approx(16 * 51.5e6 + 12 * 4.72e6 + 4 * 12.9e6, rel=0.01)
-    half, full = (training_bytes(config, 1000, x) - states for x in (torch.bfloat16, torch.float32))
+    assert copies - states == pytest.approx(2 * (4.72e6 + 12.9e6), rel=0.01)
+    half = training_bytes(config, 1000, torch.bfloat16) - copies
+    full = training_bytes(config, 1000, torch.float32) - states
     assert half < full < 2 * half
     assert training_bytes(config, 2000, torch.float32) - states == 2 * full
 
 
 @pytest.mark.parametrize(
-    ("preset", "tokens", "gib"), [("base", 131_072, 7.76), ("small", 65_536, 21.33)]
+    ("preset", "tokens", "activation", "gib"),
+    [
+        ("base", 131_072, "relu_squared", 7.88),
+        ("base", 131_072, "swiglu", 9.48),
+        ("base", 65_536, "relu_squared", 4.81),
+        ("small", 65_536, "relu_squared", 21.78),
+    ],
 )
-def test_memory_is_what_an_h200_measured(preset, tokens, gib):
-    config = load_config([f"model={preset}"]).model
-    assert training_bytes(config, tokens, torch.bfloat16) / 2**30 == pytest.approx(gib, rel=0.02)
+def test_memory_is_what_an_h200_measured(preset, tokens, activation, gib):
+    config = load_config([f"model={preset}", f"models.{preset}.activation={activation}"]).model
+    assert training_bytes(config, tokens, torch.bfloat16) / 2**30 == pytest.approx(gib, rel=0.01)
