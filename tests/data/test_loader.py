@@ -1,5 +1,6 @@
 """What training and validation iterate over, on shards on disk."""
 
+import copy
 import gc
 import threading
 
@@ -32,12 +33,12 @@ def splits(tmp_path):
 @pytest.mark.parametrize("device", DEVICES, ids=str)
 def test_training_batches_are_the_batchers(splits, device):
     train, _ = splits
-    cursor = START
+    own, cursor = copy.copy(train), START  # shards are for one thread, and the batches have theirs
     with TrainingBatches(train, START, REQUESTS, device) as batches:
         assert batches.cursor == {"epoch": 0, "shard": 0, "document": 0}
         for request, batch in zip(REQUESTS, batches, strict=True):
             expected_3T = np.zeros((3, request.num_tokens), dtype=np.int32)
-            cursor = fill_batch(train, cursor, request.sequence_tokens, expected_3T)
+            cursor = fill_batch(own, cursor, request.sequence_tokens, expected_3T)
             assert batch.tokens_T.device.type == device.type
             found = [part.tolist() for part in (batch.tokens_T, batch.targets_T, batch.positions_T)]
             assert found == expected_3T.tolist()
