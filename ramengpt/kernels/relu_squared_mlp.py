@@ -118,7 +118,7 @@ def launch_product(
     return out_TF
 
 
-def _product(a_TD: Tensor, b_FD: Tensor, h_TF: Tensor | None) -> Tensor:
+def _fastest_product(a_TD: Tensor, b_FD: Tensor, h_TF: Tensor | None) -> Tensor:
     """The same by the fastest kernel for the operands."""
     a_TD, b_FD = a_TD.contiguous(), b_FD.contiguous()
     if a_TD.dtype != torch.float32 and copies_blocks(a_TD, b_FD):
@@ -130,7 +130,7 @@ def _product(a_TD: Tensor, b_FD: Tensor, h_TF: Tensor | None) -> Tensor:
 def _forward_operator(x_TD: Tensor, w_in_FD: Tensor, w_out_FD: Tensor) -> tuple[Tensor, Tensor]:
     """The output and h."""
     w_in, w_out = w_in_FD.to(x_TD.dtype), w_out_FD.to(x_TD.dtype)
-    h_TF = _product(x_TD, w_in, None) if x_TD.is_cuda else (x_TD @ w_in.T).relu_().square_()
+    h_TF = _fastest_product(x_TD, w_in, None) if x_TD.is_cuda else (x_TD @ w_in.T).relu_().square_()
     return h_TF @ w_out, h_TF
 
 
@@ -147,7 +147,7 @@ def _backward_operator(
     w_in, w_out = w_in_FD.to(x_TD.dtype), w_out_FD.to(x_TD.dtype)
     grad_TD = grad_TD.contiguous()
     if x_TD.is_cuda:
-        dz_TF = _product(grad_TD, w_out, h_TF)
+        dz_TF = _fastest_product(grad_TD, w_out, h_TF)
     else:
         dz_TF = (grad_TD @ w_out.T).mul_(h_TF.sqrt().mul_(2))
     return (
