@@ -13,7 +13,12 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from ramengpt.kernels.tiles import dot_precision, grouped_tile, programs_at_once
+from ramengpt.kernels.tiles import (
+    dot_precision,
+    grouped_tile,
+    product_of_blocks,
+    programs_at_once,
+)
 
 TILE = {"BLOCK_M": 128, "BLOCK_N": 256, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3}
 
@@ -41,11 +46,11 @@ def persistent_product_kernel(
     for tile in tl.range(tl.program_id(0), tiles, PROGRAMS, flatten=one_pipeline):
         row_tile, column_tile = grouped_tile(tile, num_rows, num_columns, BLOCK_M, BLOCK_N)
         row, column = row_tile * BLOCK_M, column_tile * BLOCK_N
-        accumulator = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-        for inner in range(0, width, BLOCK_K):
-            a = a_blocks.load([row, inner])
-            b = b_blocks.load([column, inner])
-            accumulator = tl.dot(a, b.T, accumulator, input_precision=PRECISION)
+        # fmt: off
+        accumulator = product_of_blocks(
+            a_blocks, b_blocks, row, column, width, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K,
+        )
+        # fmt: on
         if BACKWARD:
             h = h_blocks.load([row, column]).to(tl.float32)
             out = 2.0 * tl.sqrt(h) * accumulator

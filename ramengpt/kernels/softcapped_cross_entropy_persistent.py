@@ -17,7 +17,12 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ramengpt.kernels.softcapped_cross_entropy_triton import exponential_of, half_tanh
-from ramengpt.kernels.tiles import dot_precision, grouped_tile, programs_at_once
+from ramengpt.kernels.tiles import (
+    dot_precision,
+    grouped_tile,
+    product_of_blocks,
+    programs_at_once,
+)
 
 
 def persistent_tile(dtype: torch.dtype) -> dict[str, int]:
@@ -60,11 +65,12 @@ def persistent_exponentials_kernel(
     for tile in tl.range(tl.program_id(0), tiles, PROGRAMS, flatten=True):
         row_tile, column_tile = grouped_tile(tile, num_rows, num_columns, BLOCK_M, BLOCK_N)
         first_row, first_column = row_tile * BLOCK_M, column_tile * BLOCK_N
-        z = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-        for inner in range(0, width, BLOCK_K):
-            x = x_blocks.load([first_row, inner])
-            weight = weight_blocks.load([first_column, inner])
-            z = tl.dot(x, weight.T, z, input_precision=PRECISION)
+        # fmt: off
+        z = product_of_blocks(
+            x_blocks, weight_blocks, first_row, first_column, width,
+            PRECISION, BLOCK_M, BLOCK_N, BLOCK_K,
+        )
+        # fmt: on
         rows = first_row + tl.arange(0, BLOCK_M)
         columns = first_column + tl.arange(0, BLOCK_N)
         tanh = half_tanh(z, half_slope, half_shift, APPROXIMATE)

@@ -59,6 +59,27 @@ def product_of_rows(
     return accumulator
 
 
+@triton.jit
+def product_of_blocks(
+    a_blocks,  # descriptor of A [M, K]
+    b_blocks,  # descriptor of B [N, K]
+    first_row,
+    first_column,
+    width,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """A tile of A B^T in float32, by the copy engine. Rows past the end are zero."""
+    accumulator = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for inner in range(0, width, BLOCK_K):
+        a = a_blocks.load([first_row, inner])
+        b = b_blocks.load([first_column, inner])
+        accumulator = tl.dot(a, b.T, accumulator, input_precision=PRECISION)
+    return accumulator
+
+
 def product_tile(dtype: torch.dtype) -> dict[str, int]:
     """Tile and launch parameters for a product of operands in `dtype`.
 
