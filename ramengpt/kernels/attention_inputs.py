@@ -14,12 +14,19 @@ Sources: query-key norm (2010.04245); the rest as in `ramengpt.model.attention` 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ramengpt.kernels.attention_inputs_triton import launch_gradients, launch_inputs
+from ramengpt.kernels.attention_inputs_triton import (
+    Operands,
+    empty_gradients,
+    empty_inputs,
+    launch_gradients,
+    launch_inputs,
+)
 
 
 @dataclass
@@ -121,13 +128,13 @@ def _forward_operator(
     epsilon: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values."""
-    return launch_inputs(qkv_T3HK, cos_TF, sin_TF, scale, positions_T, value_THK, gate_TH, epsilon)
+    about = (cos_TF, sin_TF, scale, positions_T, value_THK, gate_TH, epsilon)
+    return launch_inputs(Operands(qkv_T3HK, *about))
 
 
 @_forward_operator.register_fake
-def _forward_shapes(qkv_T3HK: Tensor, *_: Tensor | float | None) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v = (torch.empty_like(x_THK).contiguous() for x_THK in qkv_T3HK.unbind(1))
-    return q, k, v
+def _forward_shapes(*operands: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return empty_inputs(Operands(*operands))
 
 
 @torch.library.custom_op(
@@ -148,27 +155,14 @@ def _backward_operator(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of qkv, and of value and gate (empty without)."""
     about = (cos_TF, sin_TF, scale, positions_T, value_THK, gate_TH, epsilon)
-    return launch_gradients((dq_THK, dk_THK, dv_THK), qkv_T3HK, *about)
+    return launch_gradients((dq_THK, dk_THK, dv_THK), Operands(qkv_T3HK, *about))
 
 
 @_backward_operator.register_fake
 def _backward_shapes(
-    dq_THK: Tensor,
-    dk_THK: Tensor,
-    dv_THK: Tensor,
-    qkv_T3HK: Tensor,
-    cos_TF: Tensor,
-    sin_TF: Tensor,
-    scale: Tensor,
-    positions_T: Tensor | None,
-    value_THK: Tensor | None,
-    gate_TH: Tensor | None,
-    epsilon: float,
+    dq_THK: Tensor, dk_THK: Tensor, dv_THK: Tensor, *operands: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    dqkv, dvalue, dgate = (
-        qkv_T3HK.new_empty(0 if x is None else x.shape) for x in (qkv_T3HK, value_THK, gate_TH)
-    )
-    return dqkv, dvalue, dgate
+    return empty_gradients(Operands(*operands))
 
 
 def _keep_for_backward(
@@ -181,11 +175,10 @@ def _keep_for_backward(
 def _gradients(
     ctx: torch.autograd.function.FunctionCtx, dq_THK: Tensor, dk_THK: Tensor, dv_THK: Tensor
 ) -> tuple[Tensor | None, ...]:
-    tensors = ctx.saved_tensors  # type: ignore[attr-defined]
-    epsilon: float = ctx.epsilon  # type: ignore[attr-defined]
-    dqkv, dvalue, dgate = _backward_operator(dq_THK, dk_THK, dv_THK, *tensors, epsilon)
-    has_values = tensors[5] is not None
-    return dqkv, None, None, None, None, *((dvalue, dgate) if has_values else (None, None)), None
+    operands = Operands._make((*ctx.saved_tensors, ctx.epsilon))  # type: ignore[attr-defined]
+    dqkv, dvalue, dgate = _backward_operator(dq_THK, dk_THK, dv_THK, *operands)
+    added = (None, None) if operands.value_THK is None else (dvalue, dgate)
+    return dqkv, None, None, None, None, *added, None
 
 
 _forward_operator.register_autograd(_gradients, setup_context=_keep_for_backward)

@@ -146,9 +146,10 @@ def test_attention_inputs(offsets_keys, with_values):
     inputs, rotation = attention_numbers([9, 1, 20, 7], 3, 16, torch.float32)
     qkv, positions, value, gate = inputs
     value, gate = (value, gate) if with_values else (None, None)
-    operands = (qkv, rotation.cos_TF, rotation.sin_TF, rotation.attention_scale)
-    operands += (positions if offsets_keys else None, value, gate, EPSILON)
-    found = attention_inputs_triton.launch_inputs(*operands)
+    tables = (rotation.cos_TF, rotation.sin_TF, rotation.attention_scale)
+    rest = (positions if offsets_keys else None, value, gate, EPSILON)
+    operands = attention_inputs_triton.Operands(qkv, *tables, *rest)
+    found = attention_inputs_triton.launch_inputs(operands)
 
     leaves = [t.double().requires_grad_() for t in (qkv, value, gate) if t is not None]
     added = leaves[1:] if with_values else (None, None)
@@ -158,7 +159,7 @@ def test_attention_inputs(offsets_keys, with_values):
         assert relative_error(ours, exact.detach()) < 1e-6
 
     upstream = torch.randn(3, 3, 37, 16).transpose(1, 2).unbind()  # laid out as FlexAttention does
-    found = attention_inputs_triton.launch_gradients(upstream, *operands)
+    found = attention_inputs_triton.launch_gradients(upstream, operands)
     gradients = torch.autograd.grad(expected, leaves, [t.double() for t in upstream])
     for ours, exact in zip(found, gradients, strict=False):
         assert relative_error(ours, exact) < 2e-6
