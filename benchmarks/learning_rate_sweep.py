@@ -11,13 +11,13 @@ failed is tried again. benchmarks/run_pool.py says what else is left of a run.
 import argparse
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.optimizer_step import OPTIMIZERS
 from benchmarks.run_pool import PoolOptions, run_all
-from benchmarks.run_record import Entry, Run, RunRecord
+from benchmarks.run_record import Run, RunRecord
 from ramengpt.cli import run_main
 from ramengpt.config import load_config
 from ramengpt.files import write_bytes
@@ -48,11 +48,6 @@ def trained_with(optimizer: str, learning_rate: float) -> tuple[str, str]:
     return f"optimizer={optimizer}", f"optimizers.{optimizer}.learning_rate={learning_rate}"
 
 
-def scaled_rate(rate: float, factor: float) -> float:
-    """A multiple, of three digits."""
-    return float(f"{rate * factor:.3g}")
-
-
 def grid(
     optimizers: list[str], factors: list[float], seeds: list[int], settings: list[str]
 ) -> list[Point]:
@@ -61,7 +56,7 @@ def grid(
     for optimizer in optimizers:
         config = load_config([*settings, f"optimizer={optimizer}"])
         for factor in factors:
-            rate = scaled_rate(config.optimizer.learning_rate, factor)
+            rate = float(f"{config.optimizer.learning_rate * factor:.3g}")
             points += [Point(optimizer, rate, seed) for seed in seeds]
     return points
 
@@ -119,18 +114,11 @@ def sweep(
     )
     runs = [point.run() for point in points]
     run_all(lambda _: runs, record, options)
-    found = losses_of(record.entries.values())
-    return {point: found[point] for point in points} | found
-
-
-def losses_of(entries: Iterable[Entry]) -> dict[Point, float | None]:
-    """Validation losses of recorded runs, None of those that failed."""
-    return {
-        Point(entry["optimizer"], entry["learning_rate"], entry["seed"]): entry.get(
-            "validation_loss"
-        )
-        for entry in entries
+    found = {
+        Point(each["optimizer"], each["learning_rate"], each["seed"]): each.get("validation_loss")
+        for each in record.entries.values()
     }
+    return {point: found[point] for point in points} | found
 
 
 def main() -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from benchmarks.run_pool import OUTPUT_FILE
 from benchmarks.run_record import DONE, Entries, Entry
+from ramengpt.comparison.runs import FILES, SCRATCH_CONFIG, SCRATCH_RESULTS
 from ramengpt.files import write_bytes
-from ramengpt.training.weights import CONFIG_FILE
 
 ARCHIVE = "curves.tar.xz"
-KEPT = (f"models/{CONFIG_FILE}", "results/metrics.json", "results/validation.tsv")
-TRAIN_TABLE = "results/train.tsv"
+COMPARED = (SCRATCH_CONFIG, *(f"{SCRATCH_RESULTS}/{file}" for file in FILES))
 
 
 def write_curves(folder: Path, entries: Entries) -> Path:
@@ -42,4 +41,4 @@ def kept_files(entry: Entry) -> tuple[str, ...]:
     """Files of a run that the archive holds: pictures are drawn of those that were timed."""
     if entry["status"] != DONE:
         return (OUTPUT_FILE,)
-    return (*KEPT, TRAIN_TABLE) if entry["alone"] else KEPT
+    return tuple(file for file in COMPARED if entry["alone"] or not file.endswith("train.tsv"))

@@ -2,8 +2,8 @@
 
 import math
 import re
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean, variance
 from typing import Any
 
 from benchmarks.learning_rate_sweep import with_spread
@@ -64,7 +64,7 @@ def pooled_spread(groups: Iterable[Sequence[float]]) -> float | None:
     several = [group for group in groups if len(group) > 1]
     if not several:
         return None
-    squares = sum((len(group) - 1) * statistics.variance(group) for group in several)
+    squares = sum((len(group) - 1) * variance(group) for group in several)
     return (squares / sum(len(group) - 1 for group in several)) ** 0.5
 
 
@@ -77,7 +77,7 @@ def seeds_table(entries: Entries) -> str:
     groups = runs_at_best(entries)
     if not any(run["stage"] == "seeds" for runs in groups.values() for run in runs):
         return ""
-    means = {name: _mean(map(loss_of, runs)) for name, runs in groups.items()}
+    means = {name: fmean(map(loss_of, runs)) for name, runs in groups.items()}
     reference = means.get(REFERENCE)
     header = [
         "optimizer", "learning rate", "embeddings", "validation loss", f"Δ to {REFERENCE}", "seeds",
@@ -97,7 +97,7 @@ def seeds_table(entries: Entries) -> str:
                 UNKNOWN if reference is None else f"{means[name] - reference:+.4f}",
                 str(len(groups[name])),
                 _speed(timed),
-                f"{_mean(run['steady_seconds'] for run in timed):.1f}" if timed else UNKNOWN,
+                f"{fmean(run['steady_seconds'] for run in timed):.1f}" if timed else UNKNOWN,
                 UNKNOWN if reached is None else _short(reached),
             ]
         )
@@ -113,7 +113,7 @@ def tokens_to(runs: Sequence[Entry], loss: float) -> float | None:
         if row is None:
             return None
         reached.append(row["tokens"])
-    return _mean(reached)
+    return fmean(reached)
 
 
 def parts_table(entries: Entries) -> str:
@@ -131,10 +131,10 @@ def parts_table(entries: Entries) -> str:
     done = {part: done_in(["parts"], runs) for part, runs in groups.items()}
     losses = {part: [loss_of(run) for run in runs] for part, runs in done.items() if runs}
     baseline = [loss_of(run) for run in same]
-    mean, spread = _mean(baseline), pooled_spread([baseline, *losses.values()])
+    mean, spread = fmean(baseline), pooled_spread([baseline, *losses.values()])
     rows = [["none (baseline)", with_spread(baseline), "", "", str(len(baseline))]]
-    for part in sorted(losses, key=lambda part: -_mean(losses[part])):
-        own, seeds = _mean(losses[part]), len(losses[part])
+    for part in sorted(losses, key=lambda part: -fmean(losses[part])):
+        own, seeds = fmean(losses[part]), len(losses[part])
         shares = 1 / seeds + 1 / len(baseline)
         error = UNKNOWN if spread is None else f"{spread * math.sqrt(shares):.4f}"
         rows.append([part, f"{own:.4f}", f"{own - mean:+.4f}", error, str(seeds)])
@@ -195,7 +195,8 @@ def results_page(about: Mapping[str, Any], entries: Entries) -> str:
     if tried:
         rates = " and ".join(f"{rate:g}" for rate in point_of(tried[0]))
         parts.append(f"Parts were tried under {BASELINE} at learning rates of {rates}.")
-    going_on = [name for name in best_points(entries) if name not in final_points(entries)]
+    final = final_points(entries)
+    going_on = [name for name in best_points(entries) if name not in final]
     if going_on:
         parts.append(f"Better learning rates may lie beyond those tried of: {', '.join(going_on)}.")
     return "\n\n".join(parts) + "\n"
@@ -212,12 +213,8 @@ def tables_in(page: str) -> dict[str, str]:
     return dict(found)
 
 
-def _mean(values: Iterable[float]) -> float:
-    return statistics.fmean(values)
-
-
 def _speed(timed: Sequence[Entry]) -> str:
-    return _short(_mean(run["tokens_per_second"] for run in timed)) if timed else UNKNOWN
+    return _short(fmean(run["tokens_per_second"] for run in timed)) if timed else UNKNOWN
 
 
 def _short(quantity: float) -> str:

@@ -5,7 +5,7 @@ that decided its result, in the config beside its weights.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,20 +62,14 @@ def is_scratch_run(name: str, project: Path) -> bool:
 
 
 def _read_folder(name: str, project: Path) -> ComparedRun:
-    metrics, train, validation, config = (
+    *texts, config = (
         _read_text(project / name / path, name, path)
         for path in (*(f"{SCRATCH_RESULTS}/{file}" for file in FILES), SCRATCH_CONFIG)
     )
     settings = _parse_json(config, f"{name}/{SCRATCH_CONFIG}").get("run")
     if not isinstance(settings, Mapping):
         raise UserError(f"{name}/{SCRATCH_CONFIG} holds no run; train again")
-    return ComparedRun(
-        name,
-        flatten(_parse_json(metrics, f"{name}/{SCRATCH_RESULTS}/metrics.json")),
-        flatten(_named_as_in_params(settings)),
-        _parse_rows(train, f"{name}/{SCRATCH_RESULTS}/{FILES[1]}"),
-        _parse_rows(validation, f"{name}/{SCRATCH_RESULTS}/{FILES[2]}"),
-    )
+    return _parsed(name, texts, _named_as_in_params(settings), f"{name}/{SCRATCH_RESULTS}")
 
 
 def _read_text(file: Path, name: str, path: str) -> str:
@@ -120,13 +114,7 @@ def _read(name: str, project: Path) -> ComparedRun:
         ) from None
     except DvcException as error:
         raise UserError(f"{name}: {' '.join(str(error).split())}") from None
-    return ComparedRun(
-        name,
-        flatten(_parse_json(texts[0], f"{name}: {RESULTS}/metrics.json")),
-        flatten(params),
-        _parse_rows(texts[1], f"{name}: {RESULTS}/{FILES[1]}"),
-        _parse_rows(texts[2], f"{name}: {RESULTS}/{FILES[2]}"),
-    )
+    return _parsed(name, texts, params, f"{name}: {RESULTS}")
 
 
 def _read_output(files: Any, name: str, file: str) -> str:
@@ -139,6 +127,18 @@ def _read_output(files: Any, name: str, file: str) -> str:
             f"{name}: {path} is not there: either nothing was trained at it (`dvc exp run`), or "
             "its outputs are not in DVC's cache (`dvc pull`)"
         ) from None
+
+
+def _parsed(name: str, texts: Sequence[str], params: Mapping[str, Any], folder: str) -> ComparedRun:
+    """A run from the texts of FILES, which lie in `folder`."""
+    metrics, train, validation = zip(texts, (f"{folder}/{file}" for file in FILES), strict=True)
+    return ComparedRun(
+        name,
+        flatten(_parse_json(*metrics)),
+        flatten(params),
+        _parse_rows(*train),
+        _parse_rows(*validation),
+    )
 
 
 def _parse_json(text: str, where: str) -> dict[str, Any]:
