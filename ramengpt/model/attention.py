@@ -1,6 +1,6 @@
 """Causal self-attention: one matrix for q, k, v and o, normed heads, gates, value embeddings.
 
-Shapes: T packed tokens, D width, H heads, K head_dim, F = K / 4 frequencies.
+Shapes: T packed tokens, D width, H heads, K head_dim, G inputs of a gate.
 
 Sources: modded-nanogpt (merged matrix, gates, value embeddings, key offset); value residual
 learning (2410.17897); query-key norm (2010.04245).

@@ -3,7 +3,7 @@
 A head's K dims are four quarters. Pairs (j, j + K/2) of the first and third quarter rotate; the
 second and fourth have frequency zero and never turn, so that the key offset can use them.
 
-Shapes: T packed tokens, H heads, K head_dim, P positions of the tables, F = K / 4 frequencies.
+Shapes: T packed tokens, K head_dim, P positions of the tables, F = K / 4 frequencies.
 
 Sources: RoFormer (2104.09864); YaRN (2309.00071) and the half truncation as in modded-nanogpt.
 """
