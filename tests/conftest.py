@@ -17,6 +17,14 @@ NEW_REPOSITORY = (
 """Commands that make one, on a machine where git knows nobody too."""
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Keep the content of bytes out of a test's name: compressed ones hold the time of day.
+
+    Processes that collect under different names cannot share the work (pytest-xdist stops).
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 def project_environment() -> dict[str, str]:
     """The environment of a user's shell with the project's Python first and nothing to phone."""
     environment = {

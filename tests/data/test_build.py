@@ -256,6 +256,18 @@ def test_parquet_with_nulls_and_invalid_utf8(tmp_path, store, serial, capsys):
         ("a.csv", b"x", r"a\.csv: expected one of \.txt, \.jsonl"),
         ("a.txt", b"short", r"ends within the first 100 tokens.*lower val_tokens"),
     ],
+    ids=[
+        "broken JSON",
+        "other keys",
+        "number for text",
+        "array",
+        "cut gz",
+        "cut xz",
+        "no zst",
+        "no parquet",
+        "csv",
+        "short txt",
+    ],
 )
 @pytest.mark.usefixtures("serial")
 def test_what_cannot_be_read_is_named(tmp_path, store, name, content, message):
