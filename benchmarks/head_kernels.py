@@ -23,8 +23,8 @@ CHUNKS_TOKENS = (4096, 8192, 16_384)
 
 def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int) -> None:
     """Head and loss, forward and backward."""
-    from ramengpt.kernels import softcapped_cross_entropy_cuda as cuda
-    from ramengpt.kernels.softcapped_cross_entropy import (
+    from ramengpt.kernels.head import cuda
+    from ramengpt.kernels.head.softcapped_cross_entropy import (
         softcapped_cross_entropy,
         softcapped_cross_entropy_reference,
     )
@@ -92,8 +92,8 @@ def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: in
 
 def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int) -> None:
     """One chunk of the head, kernel by kernel; times are scaled to all tokens."""
-    from ramengpt.kernels import softcapped_cross_entropy_cuda as cuda
-    from ramengpt.kernels.softcapped_cross_entropy_persistent import persistent_exponentials
+    from ramengpt.kernels.head import cuda
+    from ramengpt.kernels.head.persistent import persistent_exponentials
     from ramengpt.kernels.tiles import add_product, copies_blocks
 
     chunk = cuda.GPU_CHUNK_TOKENS
@@ -131,8 +131,8 @@ def _float8_pieces(
     x: Tensor, weight: Tensor, targets: Tensor, softcap: tuple[float, float, float]
 ) -> dict[str, Callable[[], object]]:
     """The same products in float8."""
-    from ramengpt.kernels.softcapped_cross_entropy_float8 import largest_power_for_u, to_float8
-    from ramengpt.kernels.softcapped_cross_entropy_persistent import persistent_exponentials
+    from ramengpt.kernels.head.float8 import largest_power_for_u, to_float8
+    from ramengpt.kernels.head.persistent import persistent_exponentials
 
     x8, unit = to_float8(x)
     weight8, _ = to_float8(weight)

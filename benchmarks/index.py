@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Report
-from ramengpt.data.bos_index import index_path, index_shard, scan_documents
-from ramengpt.data.shard import BOS_TOKEN, ShardWriter, Tokens, open_shard
+from ramengpt.data.index.bos_index import index_path, index_shard, scan_documents
+from ramengpt.data.shards.format import BOS_TOKEN, ShardWriter, Tokens, open_shard
 
 SHARD_TOKENS = 100_000_000
 PIECE_TOKENS = 10_000_000
@@ -22,7 +22,7 @@ REPEATS = 9
 PEAK_MEMORY = """
 import sys
 from pathlib import Path
-from ramengpt.data.bos_index import index_shard
+from ramengpt.data.index.bos_index import index_shard
 index_shard(Path(sys.argv[1]), Path(sys.argv[2]))
 status = Path("/proc/self/status").read_text()
 print(status.partition("VmHWM:")[2].split()[0])

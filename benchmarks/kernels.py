@@ -107,7 +107,7 @@ def attention_inputs(
     whole: bool,
 ) -> None:
     """Norms and rotations; with the key offset and value embeddings if `whole`."""
-    from ramengpt.kernels import attention_inputs as fused
+    from ramengpt.kernels import qkv_prologue as fused
     from ramengpt.model.norm import EPSILON
 
     tokens, num_heads, head_dim = sizes

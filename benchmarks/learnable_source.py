@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.train_step import synthetic_positions
-from ramengpt.data.loader import Batch
+from ramengpt.data.batches.loader import Batch
 
 FOLLOWERS = 4
 FOLLOWING_SHARE = 0.5

@@ -9,10 +9,10 @@ import torch
 
 from benchmarks.index import write_shard_like_fineweb
 from benchmarks.report import Report
-from ramengpt.data.batcher import START, BatchRequest, IndexedShard, fill_batch
-from ramengpt.data.bos_index import scan_documents
-from ramengpt.data.loader import TrainingBatches
-from ramengpt.data.shard import Tokens, open_shard
+from ramengpt.data.batches.batcher import START, BatchRequest, IndexedShard, fill_batch
+from ramengpt.data.batches.loader import TrainingBatches
+from ramengpt.data.index.bos_index import scan_documents
+from ramengpt.data.shards.format import Tokens, open_shard
 
 BATCH_TOKENS = 131_072
 BATCHES = 300

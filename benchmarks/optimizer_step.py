@@ -19,7 +19,7 @@ from ramengpt.config import load_config
 from ramengpt.model.gpt import GPT
 from ramengpt.model.parameters import set_multipliers
 from ramengpt.optimizers import OptimizerSet, build_optimizers
-from ramengpt.training.schedules import StepPlan, plan_run
+from ramengpt.training.schedule.plan import StepPlan, plan_run
 
 OPTIMIZERS = ("normuon", "muon", "bam", "aro", "adam")
 STEP_TOKENS = 262_144

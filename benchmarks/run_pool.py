@@ -21,10 +21,10 @@ from pathlib import Path
 
 from benchmarks.run_record import DONE, FAILED, Entry, Plan, Run, RunRecord, measured
 from ramengpt.errors import UserError
+from ramengpt.inference.weights import WEIGHTS_FILE
 from ramengpt.progress import scaled
-from ramengpt.training.interruption import StopRequest, stop_on_signals
 from ramengpt.training.loop import InterruptedRunError
-from ramengpt.training.weights import WEIGHTS_FILE
+from ramengpt.training.session.interruption import StopRequest, stop_on_signals
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 15.0

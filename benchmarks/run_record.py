@@ -9,7 +9,7 @@ from typing import Any
 
 from ramengpt.errors import UserError
 from ramengpt.files import write_bytes
-from ramengpt.training.log_table import LogTable
+from ramengpt.training.tracking.log_table import LogTable
 
 Entry = dict[str, Any]
 Entries = Mapping[str, Entry]

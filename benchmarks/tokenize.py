@@ -16,12 +16,12 @@ from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from ramengpt.data.build import ShardPlan, write_missing
-from ramengpt.data.docstrings import docstrings_in, source_files
-from ramengpt.data.documents import ParquetFile, RecordBatch
-from ramengpt.data.provenance import Provenance
-from ramengpt.data.text_files import find_sources
-from ramengpt.data.tokenize import (
+from ramengpt.data.shards.provenance import Provenance
+from ramengpt.data.sources.build import ShardPlan, write_missing
+from ramengpt.data.sources.docstrings import docstrings_in, source_files
+from ramengpt.data.sources.text_files import find_sources
+from ramengpt.data.text.readers import ParquetFile, RecordBatch
+from ramengpt.data.text.token_stream import (
     BATCHES_AHEAD,
     TokenBatch,
     TokenStream,
@@ -29,7 +29,7 @@ from ramengpt.data.tokenize import (
     text_of,
     token_batches,
 )
-from ramengpt.data.tokenizer import gpt2_encoding
+from ramengpt.data.text.tokenizer import gpt2_encoding
 
 SHARD_TOKENS = 10_000_000
 ROW_GROUP = 1000

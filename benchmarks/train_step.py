@@ -25,9 +25,9 @@ from torch import Tensor
 from benchmarks.ceilings import Ceilings, measure_ceilings
 from benchmarks.report import Report
 from ramengpt.config import Config, load_config
-from ramengpt.data.loader import Batch
+from ramengpt.data.batches.loader import Batch
 from ramengpt.model.gpt import GPT
-from ramengpt.training.schedules import StepPlan, plan_run
+from ramengpt.training.schedule.plan import StepPlan, plan_run
 from ramengpt.training.step import train_step
 
 STARTED = "RAMENGPT_BENCHMARK_STARTED"  # environment: when the parent started this process

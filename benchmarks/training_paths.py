@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ramengpt.kernels import symmetric_matmul
+from ramengpt.kernels.head.softcapped_cross_entropy import softcapped_cross_entropy_reference
 from ramengpt.kernels.relu_squared_mlp import linear_relu_squared_mlp_reference
-from ramengpt.kernels.softcapped_cross_entropy import softcapped_cross_entropy_reference
 from ramengpt.model import attention, head, mlp
 from ramengpt.optimizers import muon, polar_express
 

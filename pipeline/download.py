@@ -13,11 +13,11 @@ from filelock import FileLock, Timeout
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
 from ramengpt.config.dataset import DocstringsConfig, HubShardsConfig
-from ramengpt.data.build import build_from_text
-from ramengpt.data.docstrings import build_docstrings
-from ramengpt.data.fetch import fetch_shards
-from ramengpt.data.manifest import Receipt, ReceiptShard, write_receipt
-from ramengpt.data.store import locate_store
+from ramengpt.data.shards.manifest import Receipt, ReceiptShard, write_receipt
+from ramengpt.data.shards.store import locate_store
+from ramengpt.data.sources.build import build_from_text
+from ramengpt.data.sources.docstrings import build_docstrings
+from ramengpt.data.sources.hub_shards import fetch_shards
 from ramengpt.errors import UserError
 
 LOCK_NAME = ".download.lock"

@@ -11,12 +11,12 @@ import json
 from pathlib import Path
 
 from ramengpt.cli import run_main
-from ramengpt.data.bos_index import INDEX_FOLDER, build_index, index_path, open_offsets
-from ramengpt.data.document_lengths import DocumentLengths, histogram_edges
-from ramengpt.data.manifest import Manifest, read_manifest
-from ramengpt.data.shard import Split
-from ramengpt.data.store import locate_store
-from ramengpt.data.verification import check_store
+from ramengpt.data.index.bos_index import INDEX_FOLDER, build_index, index_path, open_offsets
+from ramengpt.data.index.document_lengths import DocumentLengths, histogram_edges
+from ramengpt.data.shards.format import Split
+from ramengpt.data.shards.manifest import Manifest, read_manifest
+from ramengpt.data.shards.store import locate_store
+from ramengpt.data.shards.verification import check_store
 from ramengpt.files import write_bytes
 from ramengpt.progress import Progress
 

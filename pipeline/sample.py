@@ -7,9 +7,9 @@ import torch
 from ramengpt.cli import run_main
 from ramengpt.config import load_config
 from ramengpt.files import write_bytes
-from ramengpt.model.decode import Decoder
-from ramengpt.training.sampling import sample_text, samples_page
-from ramengpt.training.weights import load_weights
+from ramengpt.inference.decoding import Decoder
+from ramengpt.inference.sampling import sample_text, samples_page
+from ramengpt.inference.weights import load_weights
 
 WEIGHTS_FOLDER = Path("models")
 SAMPLES_FILE = Path("results/samples.md")

@@ -9,10 +9,10 @@ import argparse
 
 from ramengpt.cli import run_main
 from ramengpt.config import load_config
-from ramengpt.data.manifest import MANIFEST_PATH, Manifest, read_receipt, write_manifest
-from ramengpt.data.shard import Fault, ShardError
-from ramengpt.data.store import locate_store
-from ramengpt.data.verification import verify_shards
+from ramengpt.data.shards.format import Fault, ShardError
+from ramengpt.data.shards.manifest import MANIFEST_PATH, Manifest, read_receipt, write_manifest
+from ramengpt.data.shards.store import locate_store
+from ramengpt.data.shards.verification import verify_shards
 from ramengpt.progress import Progress
 
 

@@ -1,6 +1,6 @@
 """What pictures of the study need later, as one small archive of its runs' folders.
 
-Unpacked anywhere, its folders are what `python -m pipeline.compare` reads.
+Unpacked anywhere, its folders are what `python -m ramengpt.comparison` reads.
 """
 
 import io

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ramengpt.errors import UserError
-from ramengpt.training.log_table import LogTable
+from ramengpt.training.tracking.log_table import LogTable
 
 RESULTS = "results/train"
 SCRATCH_RESULTS = "results"

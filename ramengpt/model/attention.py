@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramengpt.config.model import ModelConfig
-from ramengpt.kernels.attention_inputs import (
+from ramengpt.kernels.qkv_prologue import (
     Rotation,
     attention_inputs,
     attention_inputs_reference,
     takes_kernel,
 )
-from ramengpt.model.context import Context
+from ramengpt.model.attention_backend import Context
 from ramengpt.model.norm import EPSILON
 from ramengpt.model.parameters import make_parameter
 

@@ -6,9 +6,9 @@ Shapes: T packed tokens, D width.
 from torch import Tensor, nn
 
 from ramengpt.config.model import ModelConfig
-from ramengpt.kernels.attention_inputs import Rotation
+from ramengpt.kernels.qkv_prologue import Rotation
 from ramengpt.model.attention import Attention
-from ramengpt.model.context import Context
+from ramengpt.model.attention_backend import Context
 from ramengpt.model.mlp import MLP
 from ramengpt.model.norm import normalise_again
 

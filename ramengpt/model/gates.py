@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramengpt.config.model import ModelConfig
-from ramengpt.model.context import Context
+from ramengpt.model.attention_backend import Context
 from ramengpt.model.parameters import make_parameter
 
 

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramengpt.config.model import ModelConfig
+from ramengpt.model.attention_backend import Backend, Context, KernelOptions, PackedSequence
 from ramengpt.model.block import Block
-from ramengpt.model.context import Backend, Context, KernelOptions, PackedSequence
 from ramengpt.model.gates import SkipConnection, Smear
 from ramengpt.model.head import Head
 from ramengpt.model.initialisation import initialise

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramengpt.config.model import ModelConfig
-from ramengpt.kernels.softcapped_cross_entropy import softcapped_cross_entropy
+from ramengpt.kernels.head.softcapped_cross_entropy import softcapped_cross_entropy
 from ramengpt.model.parameters import make_parameter
 
 

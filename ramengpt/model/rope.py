@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ramengpt.config.model import ModelConfig
-from ramengpt.kernels.attention_inputs import Rotation
+from ramengpt.kernels.qkv_prologue import Rotation
 from ramengpt.model.masks import BLOCK, short_window
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import torch
 
-from ramengpt.data.loader import TrainingBatches, ValidationBatch
+from ramengpt.data.batches.loader import TrainingBatches, ValidationBatch
 from ramengpt.errors import UserError
+from ramengpt.inference.held_out_loss import validation_loss
 from ramengpt.model.gpt import GPT
 from ramengpt.optimizers import OptimizerSet
-from ramengpt.training.checkpoint import CheckpointFolder
-from ramengpt.training.interruption import StopRequest
-from ramengpt.training.measurements import Measurements
-from ramengpt.training.schedules import StepPlan
+from ramengpt.training.schedule.plan import StepPlan
+from ramengpt.training.session.checkpoint import CheckpointFolder
+from ramengpt.training.session.interruption import StopRequest
 from ramengpt.training.step import LossFunction, train_step
 from ramengpt.training.tracking import Tracker
-from ramengpt.training.validation import validation_loss
+from ramengpt.training.tracking.measurements import Measurements
 
 Rows = Iterable[tuple[str, Mapping[str, float]]]
 

@@ -14,19 +14,19 @@ from safetensors import SafetensorError
 from ramengpt.config import Config
 from ramengpt.errors import UserError
 from ramengpt.files import write_bytes
+from ramengpt.inference.weights import export_weights
 from ramengpt.progress import say
-from ramengpt.training.checkpoint import CheckpointFolder
-from ramengpt.training.fingerprint import run_fingerprint
-from ramengpt.training.interruption import stop_on_signals
-from ramengpt.training.live_view import LiveView, run_summary
 from ramengpt.training.loop import fit
-from ramengpt.training.plan_table import write_plan
 from ramengpt.training.run_data import data_files, epochs_line, open_data
-from ramengpt.training.run_folders import RunFolders
-from ramengpt.training.run_lock import run_lock
-from ramengpt.training.run_settings import RunOptions, plans_of, run_settings
+from ramengpt.training.schedule.plan_table import write_plan
+from ramengpt.training.session.checkpoint import CheckpointFolder
+from ramengpt.training.session.fingerprint import run_fingerprint
+from ramengpt.training.session.folders import RunFolders
+from ramengpt.training.session.interruption import stop_on_signals
+from ramengpt.training.session.lock import run_lock
+from ramengpt.training.session.settings import RunOptions, plans_of, run_settings
 from ramengpt.training.setup import prepared_run
-from ramengpt.training.weights import export_weights
+from ramengpt.training.tracking.live_view import LiveView, run_summary
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramengpt.config import Config
-from ramengpt.data.batcher import IndexedShard, epoch_tokens
-from ramengpt.data.bos_index import INDEX_FILE, INDEX_FOLDER, check_index
-from ramengpt.data.manifest import MANIFEST_PATH, read_manifest
-from ramengpt.data.shard import VOCABULARY_SIZE
-from ramengpt.data.split import SplitShards
-from ramengpt.data.store import locate_store
-from ramengpt.data.validation_stream import ValidationStream
-from ramengpt.data.verification import check_store
+from ramengpt.data.batches.batcher import IndexedShard, epoch_tokens
+from ramengpt.data.batches.indexed_split import SplitShards
+from ramengpt.data.batches.validation_stream import ValidationStream
+from ramengpt.data.index.bos_index import INDEX_FILE, INDEX_FOLDER, check_index
+from ramengpt.data.shards.format import VOCABULARY_SIZE
+from ramengpt.data.shards.manifest import MANIFEST_PATH, read_manifest
+from ramengpt.data.shards.store import locate_store
+from ramengpt.data.shards.verification import check_store
 from ramengpt.errors import UserError
 from ramengpt.progress import scaled
-from ramengpt.training.schedules import StepPlan
+from ramengpt.training.schedule.plan import StepPlan
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import torch
 from ramengpt.config import Config
 from ramengpt.config.model import ModelConfig
 from ramengpt.config.schedule import WINDOW_BLOCK_TOKENS
-from ramengpt.data.batcher import START, BatchRequest, Cursor
-from ramengpt.data.loader import TrainingBatches, ValidationBatch, validation_batches
-from ramengpt.data.validation_stream import ValidationStream
+from ramengpt.data.batches.batcher import START, BatchRequest, Cursor
+from ramengpt.data.batches.loader import TrainingBatches, ValidationBatch, validation_batches
+from ramengpt.data.batches.validation_stream import ValidationStream
 from ramengpt.device import (
     Profile,
     choose_dtype,
@@ -22,23 +22,23 @@ from ramengpt.device import (
     suggest_micro_batch,
 )
 from ramengpt.errors import UserError
-from ramengpt.kernels.softcapped_cross_entropy import check_float8_sizes
+from ramengpt.kernels.head.softcapped_cross_entropy import check_float8_sizes
 from ramengpt.kernels.tiles import BLOCK_COPY_MAJORS
-from ramengpt.model.context import resolve_backend
+from ramengpt.model.attention_backend import resolve_backend
 from ramengpt.model.cost import flops_per_token, training_bytes
 from ramengpt.model.gpt import GPT
 from ramengpt.model.parameters import set_multipliers
 from ramengpt.optimizers import OptimizerSet, build_optimizers
 from ramengpt.progress import say
-from ramengpt.training.checkpoint import CheckpointFolder
-from ramengpt.training.clock import StepClock
 from ramengpt.training.loop import Rows, TrainingRun, Validation, restore
-from ramengpt.training.measurements import Measurements, matmul_flops_per_second
 from ramengpt.training.run_data import Data
-from ramengpt.training.run_settings import RunOptions, plans_of
-from ramengpt.training.schedules import StepPlan
+from ramengpt.training.schedule.plan import StepPlan
+from ramengpt.training.session.checkpoint import CheckpointFolder
+from ramengpt.training.session.settings import RunOptions, plans_of
 from ramengpt.training.step import LossFunction
 from ramengpt.training.tracking import Tracker
+from ramengpt.training.tracking.clock import StepClock
+from ramengpt.training.tracking.measurements import Measurements, matmul_flops_per_second
 
 
 def build_model(config: Config, device: torch.device) -> GPT:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ramengpt.data.loader import Batch
+from ramengpt.data.batches.loader import Batch
 from ramengpt.optimizers import OptimizerSet
-from ramengpt.training.schedules import StepPlan
+from ramengpt.training.schedule.plan import StepPlan
 
 LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -22,7 +22,7 @@ from benchmarks.results.study import (
 )
 from benchmarks.run_record import Entries, Entry, Run
 from ramengpt.config import load_config
-from ramengpt.training.run_settings import RunOptions, plans_of
+from ramengpt.training.session.settings import RunOptions, plans_of
 from tests.benchmarks.fake_runs import entry
 from tests.conftest import ROOT
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import compare
+from ramengpt.comparison import __main__
 from ramengpt.comparison.runs import is_scratch_run, read_run
 from ramengpt.errors import UserError
 
@@ -79,7 +79,7 @@ def test_folders_are_compared_under_their_short_names(
     other: dict[str, Any] = RECORD | {"optimizer_name": "aro"}
     make_run(tmp_path / "runs/two", loss=3.0, record=other)
     monkeypatch.setattr(sys, "argv", ["compare", "runs/one", "runs/two/"])
-    compare.main()
+    __main__.main()
     page = (tmp_path / "results/compare.md").read_text()
     assert page.startswith("# one · two\n")
     assert "| two | 3.0000 | -1.0000 |" in page and "| optimizer | bam | aro |" in page
@@ -89,5 +89,5 @@ def test_folders_are_compared_under_their_short_names(
 def test_two_folders_of_one_name_keep_their_paths(tmp_path: Path) -> None:
     for name in ("a/x", "b/x", "b/y"):
         make_run(tmp_path / name)
-    shown = compare.shown_names(["a/x", "b/x", "b/y", "HEAD"], tmp_path)
+    shown = __main__.shown_names(["a/x", "b/x", "b/y", "HEAD"], tmp_path)
     assert shown == {"a/x": "a/x", "b/x": "b/x", "b/y": "y", "HEAD": "HEAD"}

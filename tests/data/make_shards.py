@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ramengpt.data.batcher import IndexedShard
-from ramengpt.data.manifest import Manifest, Receipt, ReceiptShard
-from ramengpt.data.shard import Split
-from ramengpt.data.verification import verify_shards
+from ramengpt.data.batches.batcher import IndexedShard
+from ramengpt.data.shards.format import Split
+from ramengpt.data.shards.manifest import Manifest, Receipt, ReceiptShard
+from ramengpt.data.shards.verification import verify_shards
 
 BOS = 50256
 

@@ -7,17 +7,11 @@ The interpreter's products are numpy's, which has no bfloat16: float32 and float
 import pytest
 import torch
 
-from ramengpt.kernels import (
-    attention_inputs_triton,
-    relu_squared_mlp,
-    softcapped_cross_entropy_cuda,
-    softcapped_cross_entropy_float8,
-    softcapped_cross_entropy_persistent,
-    symmetric_matmul,
-)
-from ramengpt.kernels.attention_inputs import attention_inputs_reference
+from ramengpt.kernels import qkv_prologue_triton, relu_squared_mlp, symmetric_matmul
+from ramengpt.kernels.head import cuda, float8, persistent
+from ramengpt.kernels.head.softcapped_cross_entropy import softcapped_cross_entropy_reference
+from ramengpt.kernels.qkv_prologue import attention_inputs_reference
 from ramengpt.kernels.relu_squared_mlp_persistent import launch_persistent_product
-from ramengpt.kernels.softcapped_cross_entropy import softcapped_cross_entropy_reference
 from tests.kernels.numbers import (
     EPSILON,
     SOFTCAP,
@@ -37,11 +31,11 @@ in_both_dtypes = pytest.mark.parametrize("dtype", TOLERANCES)
     ("tokens", "width", "rows", "vocabulary"), [(200, 72, 200, 190), (64, 32, 128, 128)]
 )
 def test_head(tokens, width, rows, vocabulary, monkeypatch):
-    monkeypatch.setattr(softcapped_cross_entropy_cuda, "GPU_CHUNK_TOKENS", 96)
+    monkeypatch.setattr(cuda, "GPU_CHUNK_TOKENS", 96)
     x, weight, targets, weights = head_inputs(tokens, width, rows, vocabulary, torch.float32)
     arguments = (x, weight, targets, weights, vocabulary, *SOFTCAP)
-    losses, grad_x, grad_weight = softcapped_cross_entropy_cuda.chunked_on_cuda(*arguments, True)
-    only_losses, *empty = softcapped_cross_entropy_cuda.chunked_on_cuda(*arguments, False)
+    losses, grad_x, grad_weight = cuda.chunked_on_cuda(*arguments, True)
+    only_losses, *empty = cuda.chunked_on_cuda(*arguments, False)
     assert torch.equal(losses, only_losses)
     assert [t.numel() for t in empty] == [0, 0]
 
@@ -60,22 +54,18 @@ def test_persistent_head_product():
     x, weight, _, _ = head_inputs(200, 72, 200, 190, torch.float32)
     softcap = (11.5, 0.5 / 7.5, 0.5 * 5 / 7.5)
     expected_u, u = torch.empty(200, 200), torch.empty(200, 200)
-    expected = softcapped_cross_entropy_cuda.exponentials(
-        x, weight, expected_u, 190, softcap, False
-    )
+    expected = cuda.exponentials(x, weight, expected_u, 190, softcap, False)
     tile = {"BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_K": 16, "num_warps": 4, "num_stages": 2}
-    found = softcapped_cross_entropy_persistent.persistent_exponentials(
-        x, weight, u, 190, softcap, False, tile
-    )
+    found = persistent.persistent_exponentials(x, weight, u, 190, softcap, False, tile)
     assert relative_error(found.sum(0), expected.sum(0)) < 1e-6
     assert relative_error(u, expected_u) < 1e-6
 
 
 def test_float8_head(monkeypatch):
-    monkeypatch.setattr(softcapped_cross_entropy_float8, "GPU_CHUNK_TOKENS", 96)
+    monkeypatch.setattr(float8, "GPU_CHUNK_TOKENS", 96)
     x, weight, targets, weights = head_inputs(208, 64, 208, 190, torch.float32)
     arguments = (x, weight, targets, weights, 190, *SOFTCAP)
-    found = softcapped_cross_entropy_float8.chunked_in_float8(*arguments)
+    found = float8.chunked_in_float8(*arguments)
     x, weight = (t.double().requires_grad_() for t in (x, weight))
     loss, losses = softcapped_cross_entropy_reference(
         x, weight, targets, weights.double(), 190, *SOFTCAP
@@ -89,10 +79,10 @@ def test_float8_head(monkeypatch):
 
 def test_float8_rounds_to_the_ends_of_its_range():
     x = torch.tensor([[0.0, -3.5, 1.0], [0.001, 7.0, 0.5]])
-    rounded, unit = softcapped_cross_entropy_float8.to_float8(x)
+    rounded, unit = float8.to_float8(x)
     assert rounded.float().abs().max() == 448
     assert (rounded.float() * unit - x).abs().max() <= 0.07 * x.abs().max()
-    zeros, _ = softcapped_cross_entropy_float8.to_float8(torch.zeros(2, 3))
+    zeros, _ = float8.to_float8(torch.zeros(2, 3))
     assert not zeros.float().any()
 
 
@@ -100,7 +90,7 @@ def test_float8_rounds_to_the_ends_of_its_range():
 def test_u_fits_its_range_but_for_a_bit(half_scale):
     tanh = torch.linspace(-1, 1, 100_001, dtype=torch.float64)
     u = torch.exp(half_scale * tanh) * (1 - tanh**2)
-    largest = float(u.max()) * softcapped_cross_entropy_float8.largest_power_for_u(half_scale)
+    largest = float(u.max()) * float8.largest_power_for_u(half_scale)
     assert 57_344 / 2 < largest <= 57_344
 
 
@@ -148,8 +138,8 @@ def test_attention_inputs(offsets_keys, with_values):
     value, gate = (value, gate) if with_values else (None, None)
     tables = (rotation.cos_TF, rotation.sin_TF, rotation.attention_scale)
     rest = (positions if offsets_keys else None, value, gate, EPSILON)
-    operands = attention_inputs_triton.Operands(qkv, *tables, *rest)
-    found = attention_inputs_triton.launch_inputs(operands)
+    operands = qkv_prologue_triton.Operands(qkv, *tables, *rest)
+    found = qkv_prologue_triton.launch_inputs(operands)
 
     leaves = [t.double().requires_grad_() for t in (qkv, value, gate) if t is not None]
     added = leaves[1:] if with_values else (None, None)
@@ -159,7 +149,7 @@ def test_attention_inputs(offsets_keys, with_values):
         assert relative_error(ours, exact.detach()) < 1e-6
 
     upstream = torch.randn(3, 3, 37, 16).transpose(1, 2).unbind()  # laid out as FlexAttention does
-    found = attention_inputs_triton.launch_gradients(upstream, operands)
+    found = qkv_prologue_triton.launch_gradients(upstream, operands)
     gradients = torch.autograd.grad(expected, leaves, [t.double() for t in upstream])
     for ours, exact in zip(found, gradients, strict=False):
         assert relative_error(ours, exact) < 2e-6

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ramengpt.kernels.attention_inputs import Rotation
+from ramengpt.kernels.qkv_prologue import Rotation
 
 EPSILON = 1e-3
 """Of the norm: large enough to be seen."""

@@ -5,7 +5,7 @@ import torch
 from torch.nn.attention.flex_attention import create_block_mask
 
 from ramengpt.device import flex_kernel_options, profile
-from ramengpt.model.decode import Decoder
+from ramengpt.inference.decoding import Decoder
 from ramengpt.model.gpt import GPT
 from ramengpt.model.masks import BLOCK, block_mask, first_keys
 from tests.model.test_masks import block_sets, dense

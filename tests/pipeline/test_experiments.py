@@ -70,7 +70,7 @@ def test_an_active_value_reruns_training(project: Project, key: str, value: obje
 
 def test_code_that_training_imports_reruns_training_alone(project: Project) -> None:
     project.edit("ramengpt/model/gpt.py")
-    project.edit("ramengpt/data/batcher.py")
+    project.edit("ramengpt/data/batches/batcher.py")
     assert project.repro() == ["train", "sample"]
 
 

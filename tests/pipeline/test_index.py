@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from pipeline.index import METRICS_PATH, PLOT_PATH, index
-from ramengpt.data.bos_index import INDEX_FOLDER, check_index, index_path, open_offsets
-from ramengpt.data.manifest import read_manifest, write_manifest
-from ramengpt.data.shard import ShardError, open_shard
-from ramengpt.data.store import locate_store
+from ramengpt.data.index.bos_index import INDEX_FOLDER, check_index, index_path, open_offsets
+from ramengpt.data.shards.format import ShardError, open_shard
+from ramengpt.data.shards.manifest import read_manifest, write_manifest
+from ramengpt.data.shards.store import locate_store
 from tests.data.make_shards import BOS, manifest_of, tiny_store, write_store
 
 

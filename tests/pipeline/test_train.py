@@ -13,8 +13,8 @@ import torch
 
 import pipeline.train
 from ramengpt.cli import run_main
-from ramengpt.training.plan_table import plan_table
-from ramengpt.training.run_settings import RunOptions, plans_of
+from ramengpt.training.schedule.plan_table import plan_table
+from ramengpt.training.session.settings import RunOptions, plans_of
 from tests.conftest import ROOT
 from tests.training.tiny_run import log_rows, make_tiny_project
 

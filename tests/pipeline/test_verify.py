@@ -1,9 +1,9 @@
 import pytest
 
 from pipeline.verify import verify
-from ramengpt.data.manifest import MANIFEST_PATH, read_manifest, write_receipt
-from ramengpt.data.shard import ShardError
-from ramengpt.data.store import locate_store
+from ramengpt.data.shards.format import ShardError
+from ramengpt.data.shards.manifest import MANIFEST_PATH, read_manifest, write_receipt
+from ramengpt.data.shards.store import locate_store
 from tests.data.make_shards import tiny_store
 
 

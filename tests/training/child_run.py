@@ -73,7 +73,7 @@ def _main(folder: Path, arguments: list[str], fault: Death | SizeLimit | None) -
     sys.argv = ["train", *arguments]
     from pipeline.train import main
     from ramengpt.cli import run_main
-    from ramengpt.training import fingerprint
+    from ramengpt.training.session import fingerprint
 
     # Whoever edits code while tests run must not make theirs another run.
     fingerprint.code_digest = lambda: "the same code"

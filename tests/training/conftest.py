@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ramengpt.training import fingerprint
+from ramengpt.training.session import fingerprint
 from tests.training.tiny_run import make_tiny_project, train_in
 
 

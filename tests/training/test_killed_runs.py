@@ -49,14 +49,14 @@ def train(project: Path, *flags: str, fault: Death | SizeLimit | None = None) ->
 
 DEATHS = [
     SizeLimit(5_000_000, kills=True),  # in the middle of the first state.pt
-    Death("checkpoint", "_sha256", 1),  # state.pt is whole, nothing says so
-    Death("checkpoint", "_flush_folder", 3),  # the second checkpoint lacks its final name
-    Death("checkpoint", "_clear", 6),  # an old one was about to be deleted
+    Death("session.checkpoint", "_sha256", 1),  # state.pt is whole, nothing says so
+    Death("session.checkpoint", "_flush_folder", 3),  # the second checkpoint lacks its final name
+    Death("session.checkpoint", "_clear", 6),  # an old one was about to be deleted
     Death("loop", "_validate", 2),
-    Death("checkpoint", "shutil.rmtree", 2),  # half-deleted
+    Death("session.checkpoint", "shutil.rmtree", 2),  # half-deleted
     Death("run", "export_weights", 1),
     Death("run", "write_bytes", 2),  # the weights are there, the tables half
-    Death("checkpoint", "CheckpointFolder.remove", 1),
+    Death("session.checkpoint", "CheckpointFolder.remove", 1),
 ]
 
 
@@ -146,7 +146,7 @@ def test_a_second_process_is_refused_but_another_run_is_not(project: Path) -> No
 def test_a_full_disk_is_one_line_and_costs_no_checkpoint(
     project: Path, expected: dict[str, Any]
 ) -> None:
-    assert train(project, fault=Death("checkpoint", "_sha256", 2)) == -signal.SIGKILL
+    assert train(project, fault=Death("session.checkpoint", "_sha256", 2)) == -signal.SIGKILL
     assert saved_of(project) == [2]
     printed(project)
     assert train(project, fault=SizeLimit(5_000_000, kills=False)) == 1

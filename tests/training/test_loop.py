@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ramengpt.training import loop
-from ramengpt.training.interruption import StopRequest
 from ramengpt.training.loop import DivergedError, InterruptedRunError, fit
+from ramengpt.training.session.interruption import StopRequest
 
 STEPS = 9
 

@@ -7,7 +7,7 @@ import pytest
 
 from ramengpt.errors import UserError
 from ramengpt.model.gpt import GPT
-from ramengpt.training.schedules import StepPlan
+from ramengpt.training.schedule.plan import StepPlan
 from tests.training.tiny_run import (
     STEPS,
     before_each_step,

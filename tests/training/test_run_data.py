@@ -1,9 +1,9 @@
 """What a run says of its data before it starts."""
 
 from ramengpt.training.run_data import epochs_line
-from ramengpt.training.schedules import plan_run
+from ramengpt.training.schedule.plan import plan_run
 from tests.data.make_shards import BOS, indexed
-from tests.training.test_schedules import MOMENTUM, schedule
+from tests.training.schedule.test_plan import MOMENTUM, schedule
 
 
 def test_epochs_count_what_documents_contribute_at_each_sequence_length() -> None:

@@ -14,9 +14,9 @@ from ramengpt.model.gpt import GPT
 from ramengpt.training import loop
 from ramengpt.training.loop import DivergedError
 from ramengpt.training.run import full_disk_in_one_line, train
-from ramengpt.training.run_folders import stage_folders
-from ramengpt.training.run_settings import RunOptions
-from ramengpt.training.schedules import StepPlan
+from ramengpt.training.schedule.plan import StepPlan
+from ramengpt.training.session.folders import stage_folders
+from ramengpt.training.session.settings import RunOptions
 from tests.training.tiny_run import (
     Intervene,
     adopt_store,

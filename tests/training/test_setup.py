@@ -8,7 +8,7 @@ from ramengpt.device import Profile
 from ramengpt.errors import UserError
 from ramengpt.model.cost import training_bytes
 from ramengpt.training import setup
-from ramengpt.training.run_settings import RunOptions, plans_of
+from ramengpt.training.session.settings import RunOptions, plans_of
 from ramengpt.training.setup import (
     build_model,
     build_run_optimizers,
@@ -16,7 +16,7 @@ from ramengpt.training.setup import (
     compile_wanted,
     suggested_micro_batch,
 )
-from tests.training.tiny_weights import tiny_config
+from tests.inference.tiny_weights import tiny_config
 
 CPU = torch.device("cpu")
 

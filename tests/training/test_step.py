@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from ramengpt.config import load_config
-from ramengpt.data.loader import Batch
+from ramengpt.data.batches.loader import Batch
 from ramengpt.model.gpt import GPT
 from ramengpt.model.parameters import set_multipliers
 from ramengpt.optimizers import OptimizerSet, build_optimizers
-from ramengpt.training.schedules import StepPlan
+from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.step import accumulate_gradients, train_step
 from tests.model.tiny import packed, tiny_config, tiny_model
 

@@ -11,18 +11,18 @@ import pytest
 from ruamel.yaml import YAML
 
 from ramengpt.config import Config, load_config
-from ramengpt.data.bos_index import build_index
-from ramengpt.data.checksums import file_sha256
-from ramengpt.data.manifest import Receipt, ReceiptShard, write_manifest
-from ramengpt.data.shard import BOS_TOKEN, ShardWriter
-from ramengpt.data.verification import verify_shards
+from ramengpt.data.index.bos_index import build_index
+from ramengpt.data.shards.checksums import file_sha256
+from ramengpt.data.shards.format import BOS_TOKEN, ShardWriter
+from ramengpt.data.shards.manifest import Receipt, ReceiptShard, write_manifest
+from ramengpt.data.shards.verification import verify_shards
 from ramengpt.model.gpt import GPT
 from ramengpt.training import loop
 from ramengpt.training.loop import InterruptedRunError
 from ramengpt.training.run import train
-from ramengpt.training.run_folders import RunFolders
-from ramengpt.training.run_settings import RunOptions
-from ramengpt.training.schedules import StepPlan
+from ramengpt.training.schedule.plan import StepPlan
+from ramengpt.training.session.folders import RunFolders
+from ramengpt.training.session.settings import RunOptions
 from tests.conftest import ROOT
 
 STEPS = 12

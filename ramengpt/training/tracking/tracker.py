@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 from ramengpt.config.tracking import TrackingConfig
 from ramengpt.files import write_bytes
-from ramengpt.training.log_table import LogTable
 from ramengpt.training.tracking.deferred import DeferredRows, Value
+from ramengpt.training.tracking.log_table import LogTable
 from ramengpt.training.tracking.wandb_run import WandbRun, start_wandb
 
 TableName = Literal["train", "validation"]

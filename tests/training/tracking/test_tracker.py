@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ramengpt.config.tracking import TrackingConfig
-from ramengpt.training.log_table import LogTable
 from ramengpt.training.tracking import Tracker, tracker
+from ramengpt.training.tracking.log_table import LogTable
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,42 @@
+"""Hold runs against each other: `python -m ramengpt.comparison REV...` writes results/compare.html.
+
+A REV is a branch, tag, commit or DVC experiment, or the folder of a scratch run (`python -m
+pipeline.train --out`); `workspace` means the files as they are. The first is what the others are
+held against. Nothing is checked out.
+"""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from ramengpt.cli import run_main
+from ramengpt.comparison.page import write_comparison
+from ramengpt.comparison.runs import is_scratch_run, read_run
+
+FOLDER = Path("results")
+
+
+def shown_names(revisions: Iterable[str], project: Path) -> dict[str, str]:
+    """A folder goes by its last part, unless another run would be called the same."""
+    given = list(revisions)
+    shown = {
+        name: Path(name).name or name if is_scratch_run(name, project) else name for name in given
+    }
+    taken = list(shown.values())
+    return {name: short if taken.count(short) == 1 else name for name, short in shown.items()}
+
+
+def main() -> None:
+    """Write the page and say where it is."""
+    parser = argparse.ArgumentParser(prog="python -m ramengpt.comparison", description=__doc__)
+    parser.add_argument("revisions", nargs="+", metavar="REV")
+    project = Path.cwd()
+    names = shown_names(parser.parse_args().revisions, project)
+    runs = [replace(read_run(name, project), name=shown) for name, shown in names.items()]
+    files = write_comparison(runs, FOLDER)
+    print("\n".join(f"compare: {path}" for path in files))
+
+
+if __name__ == "__main__":
+    run_main(main)

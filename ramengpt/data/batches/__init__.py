@@ -1,0 +1,1 @@
+"""From indexed shards to micro-batches on the device."""

@@ -1,0 +1,138 @@
+"""From an indexed split to batches on the device: what training and validation iterate over."""
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from ramengpt.data.batches.batcher import (
+    BatchRequest,
+    Cursor,
+    IndexedShard,
+    Int32,
+    check_documents,
+    fill_batch,
+)
+from ramengpt.data.batches.preloader import Fill, Preloader
+from ramengpt.data.batches.validation_stream import ValidationStream
+
+
+class Batch(NamedTuple):
+    """A packed training micro-batch on the device; all int32 [T]."""
+
+    tokens_T: Tensor
+    targets_T: Tensor
+    positions_T: Tensor
+
+
+class ValidationBatch(NamedTuple):
+    """A packed validation micro-batch on the device, of which the first `valid_tokens` count."""
+
+    tokens_T: Tensor
+    targets_T: Tensor
+    positions_T: Tensor
+    valid_tokens: int
+
+
+class TrainingBatches:
+    """The micro-batches of a run, assembled and copied ahead of use.
+
+    Use as a context manager, or call :meth:`close`.
+
+    Args:
+        shards: the train split.
+        cursor: where the first batch starts.
+        requests: every batch of the run, in order; lengths may change from one to the next.
+        device: where batches are used.
+
+    Raises:
+        ShardError: there is nothing to train on.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[IndexedShard],
+        cursor: Cursor,
+        requests: Sequence[BatchRequest],
+        device: torch.device,
+    ) -> None:
+        check_documents(shards)
+        self._consumed = cursor
+        capacity_tokens = max((request.num_tokens for request in requests), default=1)
+        jobs = _training_jobs(shards, cursor, requests)
+        self._preloader = Preloader(jobs, capacity_tokens, device)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        batch_3T, self._consumed = next(self._preloader)
+        return Batch(*batch_3T.unbind())
+
+    @property
+    def cursor(self) -> dict[str, int]:
+        """Where the batch after the last one handed out starts: what a checkpoint stores.
+
+        Batches that were assembled ahead do not count. `Cursor.from_json` reads it.
+        """
+        return self._consumed.to_json()
+
+    def close(self) -> None:
+        """End the thread; nothing stays open."""
+        self._preloader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _training_jobs(
+    shards: Sequence[IndexedShard], cursor: Cursor, requests: Sequence[BatchRequest]
+) -> Iterator[tuple[int, Fill[Cursor]]]:
+    for num_tokens, sequence_tokens in requests:
+
+        def fill(batch_3T: Int32, sequence_tokens: int = sequence_tokens) -> Cursor:
+            nonlocal cursor
+            cursor = fill_batch(shards, cursor, sequence_tokens, batch_3T)
+            return cursor
+
+        yield num_tokens, fill
+
+
+def validation_batches(
+    stream: ValidationStream, request: BatchRequest, device: torch.device
+) -> Iterator[ValidationBatch]:
+    """Go through the validation split once.
+
+    Args:
+        stream: its tokens; says how many there are.
+        request: tokens of a micro-batch, and after how many tokens positions start again.
+        device: where batches are used.
+
+    Yields:
+        Micro-batches of equal size; the last one may hold tokens that do not count.
+    """
+    with Preloader(_validation_jobs(stream, request), request.num_tokens, device) as preloader:
+        for batch_3T, valid_tokens in preloader:
+            tokens_T, targets_T, positions_T = batch_3T.unbind()
+            yield ValidationBatch(tokens_T, targets_T, positions_T, valid_tokens)
+
+
+def _validation_jobs(
+    stream: ValidationStream, request: BatchRequest
+) -> Iterator[tuple[int, Fill[int]]]:
+    for start in range(0, stream.num_tokens, request.num_tokens):
+
+        def fill(batch_3T: Int32, start: int = start) -> int:
+            return stream.fill(start, request.sequence_tokens, batch_3T)
+
+        yield request.num_tokens, fill

@@ -1,0 +1,73 @@
+"""Validation batches: every one of the split's first tokens, exactly once, in order.
+
+The split is one stream, its shards end to end. Micro-batches are T tokens of it, one behind the
+other; the last one is filled up with BOS tokens, each a document of its own, which do not count.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ramengpt.data.batches.batcher import IndexedShard, Int32
+from ramengpt.data.shards.format import BOS_TOKEN, Fault, ShardError, Tokens
+
+
+class ValidationStream:
+    """The first tokens of the validation split that have a successor.
+
+    Attributes:
+        num_tokens: how many tokens count: as many as asked for, or all there are.
+    """
+
+    def __init__(self, shards: Sequence[IndexedShard], wanted_tokens: int) -> None:
+        """Measure the split.
+
+        Args:
+            shards: the validation split.
+            wanted_tokens: how many tokens to score, at least 1.
+
+        Raises:
+            ShardError: there are no two tokens.
+        """
+        self._shards = shards
+        sizes = [shards[number].tokens.size for number in range(len(shards))]
+        self._ends = np.cumsum(sizes)
+        total_tokens = sum(sizes)
+        if total_tokens < 2:
+            found = str(total_tokens)
+            raise ShardError(Fault("val split", "tokens", "at least 2", found, "add text"))
+        self.num_tokens = min(wanted_tokens, total_tokens - 1)
+
+    def fill(self, start: int, sequence_tokens: int, batch_3T: Int32) -> int:
+        """Assemble one micro-batch.
+
+        Args:
+            start: offset in the stream, below `num_tokens`.
+            sequence_tokens: a document's positions start again from 0 after this many tokens. They
+                also do at its BOS and at the start of the micro-batch.
+            batch_3T: receives tokens, targets and positions.
+
+        Returns:
+            How many tokens count, from the start of the micro-batch on.
+        """
+        valid = min(batch_3T.shape[1], self.num_tokens - start)
+        tokens = self._read(start, valid + 1)
+        batch_3T[:2, valid:] = BOS_TOKEN
+        batch_3T[2, valid:] = 0
+        batch_3T[0, :valid] = tokens[:-1]
+        batch_3T[1, :valid] = tokens[1:]
+        every = np.arange(valid, dtype=np.int32)
+        opens = np.where(tokens[:-1] == BOS_TOKEN, every, 0)
+        batch_3T[2, :valid] = (every - np.maximum.accumulate(opens)) % sequence_tokens
+        return valid
+
+    def _read(self, start: int, count: int) -> Tokens:
+        """Tokens `start` to `start + count` of the stream, across shards."""
+        parts = []
+        while count:
+            number = int(np.searchsorted(self._ends, start, side="right"))
+            tokens = self._shards[number].tokens.view(np.ndarray)
+            part = tokens[tokens.size - (int(self._ends[number]) - start) :][:count]
+            parts.append(part)
+            start, count = start + part.size, count - part.size
+        return np.concatenate(parts)

@@ -1,0 +1,1 @@
+"""Token shards on disk: format, store, manifest, provenance, verification."""

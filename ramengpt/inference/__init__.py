@@ -1,0 +1,1 @@
+"""What people run on a trained model: weights, decoding, sampling, evaluation."""

@@ -1,0 +1,126 @@
+"""One token at a time: the same network over a cache of keys and values.
+
+    decoder = Decoder(model)
+    logits_V = decoder.start(prompt)        # a list of token ids, the document so far
+    logits_V = decoder.step(token)          # and so on, until decoder.full
+
+Shapes: T new tokens, S tokens that the cache can hold, H heads, K head_dim, V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ramengpt.model.gpt import GPT
+
+
+class CachedSequence:
+    """The past of one growing document; see :class:`ramengpt.model.attention_backend.Context`."""
+
+    positions_T: Tensor
+    whole_documents = False
+
+    def __init__(self, model: GPT) -> None:
+        """Make room for `model.max_sequence_tokens` tokens."""
+        config = model.config
+        self.windows = model.rotary.windows
+        shape = (2, model.max_sequence_tokens, config.num_heads, config.head_dim)
+        device = model.head.weight.device
+        self.keys_and_values = {
+            layer: torch.empty(shape, device=device, dtype=model.compute_dtype)
+            for layer, window in enumerate(config.attention_pattern)
+            if window != "-"
+        }
+        self.last_rows: dict[str, Tensor] = {}
+        self.device = device
+        self.num_tokens = 0
+        self.num_new = 0
+
+    def admit(self, num_tokens: int) -> None:
+        """Count the tokens of the last call as past, and expect this many new ones."""
+        self.num_tokens += self.num_new
+        self.num_new = num_tokens
+        self.positions_T = torch.arange(
+            self.num_tokens, self.num_tokens + num_tokens, device=self.device, dtype=torch.int32
+        )
+
+    def look_back(self, slot: str, x: Tensor, at_start: Tensor) -> Tensor:
+        """See :class:`ramengpt.model.attention_backend.Context`."""
+        before = self.last_rows.get(slot, at_start[:1])
+        self.last_rows[slot] = x[-1:]
+        return torch.cat([before, x[:-1]])
+
+    def attend(
+        self, layer: int, window: str, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor
+    ) -> Tensor:
+        """See :class:`ramengpt.model.attention_backend.Context`."""
+        end = self.num_tokens + self.num_new
+        cache = self.keys_and_values[layer]
+        cache[0, self.num_tokens : end] = k_THK
+        cache[1, self.num_tokens : end] = v_THK
+        first = max(0, self.num_tokens - self.windows[window] + 1)
+        k, v = cache[:, first:end].transpose(1, 2)
+        query_T1 = torch.arange(self.num_tokens, end, device=self.device)[:, None]
+        key_S = torch.arange(first, end, device=self.device)
+        mask_TS = (key_S <= query_T1) & (key_S > query_T1 - self.windows[window])
+        q = q_THK.transpose(0, 1)
+        y = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask_TS, scale=1.0)
+        return y[0].transpose(0, 1)
+
+
+class Decoder:
+    """Continues one document. Look-backs, windows and positions are those of the packed forward."""
+
+    def __init__(self, model: GPT) -> None:
+        """Keep the model; it must have its window set."""
+        self.model = model
+        self.context = CachedSequence(model)
+
+    @property
+    def full(self) -> bool:
+        """Whether the document has reached the longest sequence that the model can take."""
+        context = self.context
+        return context.num_tokens + context.num_new >= self.model.max_sequence_tokens
+
+    def start(self, tokens: Sequence[int]) -> Tensor:
+        """Begin a document, its opening token included, and read all of the prompt at once.
+
+        Args:
+            tokens: at least one token id.
+
+        Returns:
+            Logits [vocabulary] of the next token, float32 or wider.
+
+        Raises:
+            ValueError: no token, or more than the model can take.
+        """
+        if not tokens:
+            raise ValueError("decoder: a document needs at least its opening token, found none")
+        self.context = CachedSequence(self.model)
+        return self._read(list(tokens))
+
+    def step(self, token: int) -> Tensor:
+        """Append one token.
+
+        Returns:
+            Logits [vocabulary] of the next token, float32 or wider.
+
+        Raises:
+            ValueError: the document is as long as the model can take.
+        """
+        return self._read([token])
+
+    @torch.inference_mode()
+    def _read(self, tokens: list[int]) -> Tensor:
+        self.context.admit(len(tokens))
+        length = self.context.num_tokens + len(tokens)
+        if length > self.model.max_sequence_tokens:
+            raise ValueError(
+                f"decoder: a document of {length} tokens is longer than max_sequence_tokens = "
+                f"{self.model.max_sequence_tokens}; build the model with more"
+            )
+        tokens_T = torch.tensor(tokens, device=self.context.device, dtype=torch.int32)
+        x_TD = self.model.hidden(tokens_T, self.context)
+        return self.model.head.logits(x_TD[-1:])[0]

@@ -1,0 +1,78 @@
+"""Validation loss and bits per byte of trained weights on any shard or text file.
+
+Without a file: on the validation split that the pipeline prepared, as training measured it.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ramengpt.cli import run_main
+from ramengpt.config import load_config
+from ramengpt.data.batches.batcher import BatchRequest, IndexedShard
+from ramengpt.data.batches.indexed_split import SplitShards
+from ramengpt.data.batches.loader import validation_batches
+from ramengpt.data.batches.validation_stream import ValidationStream
+from ramengpt.data.index.bos_index import check_index
+from ramengpt.data.shards.manifest import read_manifest
+from ramengpt.data.shards.store import locate_store
+from ramengpt.data.shards.verification import check_store
+from ramengpt.errors import UserError
+from ramengpt.inference.text_evaluation import Evaluation, evaluate, read_tokens
+from ramengpt.inference.weights import Weights, load_weights
+from ramengpt.progress import Progress
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ramengpt.inference.evaluate", description=__doc__
+    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=".bin or UTF-8 text")
+    parser.add_argument("--weights", type=Path, default=Path("models"), metavar="DIR")
+    parser.add_argument("--tokens", type=int, metavar="N", help="only the first N tokens of each")
+    return parser.parse_args()
+
+
+def validation_shards() -> Sequence[IndexedShard]:
+    """The validation split that data/manifest.json describes, checked."""
+    manifest = read_manifest()
+    store = locate_store(manifest.dataset)
+    store.announce()
+    check_store(manifest, store.folder)
+    check_index(manifest)
+    return SplitShards(manifest, "val", store.folder)
+
+
+def evaluate_shards(
+    weights: Weights, shards: Sequence[IndexedShard], tokens: int, label: str
+) -> Evaluation:
+    """Predict the first tokens of a stream of shards as training's validation does."""
+    device = next(weights.model.parameters()).device
+    stream = ValidationStream(shards, tokens)
+    request = BatchRequest(weights.config.micro_batch_tokens, weights.config.max_sequence_tokens)
+    with Progress(label, stream.num_tokens, "tokens") as progress:
+        return evaluate(weights.model, validation_batches(stream, request, device), progress)
+
+
+def main() -> None:
+    """Print a line for each file."""
+    arguments = parse_arguments()
+    if arguments.tokens is not None and arguments.tokens < 1:
+        raise UserError(f"--tokens: expected at least 1, found {arguments.tokens}")
+    texts = {str(path): [read_tokens(path)] for path in arguments.files}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    weights = load_weights(arguments.weights, device)
+    for label, shards in texts.items() or [("validation split", validation_shards())]:
+        everything = 2**62 if arguments.files else load_config().validation.tokens
+        result = evaluate_shards(weights, shards, arguments.tokens or everything, label)
+        print(
+            f"{label}: loss {result.loss:.4f} nats a token, {result.bits_per_byte:.4f} bits a byte "
+            f"({result.tokens} tokens, {result.bytes} bytes)"
+        )
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,71 @@
+"""Continue a text with trained weights.
+
+    python -m ramengpt.inference.generate --prompt "Once upon a time"
+
+The text appears token by token. How tokens are drawn is read from the section `sample` of
+params.yaml, flags aside.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from ramengpt.cli import run_main
+from ramengpt.config import load_config
+from ramengpt.config.sample import SampleConfig
+from ramengpt.errors import UserError
+from ramengpt.inference.decoding import Decoder
+from ramengpt.inference.sampling import sample_text
+from ramengpt.inference.weights import load_weights
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line; flags that are not given are None."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ramengpt.inference.generate",
+        description="Continue a text with trained weights.",
+    )
+    parser.add_argument("--prompt", required=True, help="text to continue")
+    parser.add_argument("--weights", type=Path, default=Path("models"), metavar="DIR")
+    parser.add_argument("--new_tokens", type=int, metavar="N", help="draw at most N tokens")
+    parser.add_argument("--temperature", type=float, help="0 always takes the likeliest token")
+    parser.add_argument("--top_k", type=int, metavar="K", help="0 draws among all tokens")
+    parser.add_argument("--seed", type=int)
+    return parser.parse_args()
+
+
+def sample_config(arguments: argparse.Namespace) -> SampleConfig:
+    """The section `sample` of params.yaml with the flags applied.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+    names = ("new_tokens", "temperature", "top_k", "seed")
+    given = {name: getattr(arguments, name) for name in names}
+    return load_config(
+        [f"sample.{name}={value}" for name, value in given.items() if value is not None]
+    ).sample
+
+
+def main() -> None:
+    """Write prompt and continuation to standard output, as they come."""
+    arguments = parse_arguments()
+    if not arguments.prompt.strip():
+        raise UserError("--prompt: expected at least one word, found none")
+    config = sample_config(arguments)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_weights(arguments.weights, device).model
+    pieces = sample_text(
+        Decoder(model), arguments.prompt, config, config.seed, model.max_sequence_tokens
+    )
+    sys.stdout.write(arguments.prompt)
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""The head's fused loss: one file for each device and precision."""

@@ -1,0 +1,161 @@
+# ruff: noqa: PLR0917
+"""The softcapped head and loss on a GPU: three products a chunk of tokens, and one small kernel.
+
+1. `exponentials_kernel` multiplies z = x W^T, and stores u = e (1 - t^2) instead of z: the gradient
+   before it is normalised. Each tile leaves the sum of its e = exp(logit - scale / 2).
+2. `targets_kernel`, the small one, adds up those sums, S_t, writes the losses, and corrects u at
+   each token's target, the only element that needs S: (e - S) (1 - t^2).
+3. dz = r u with r_t = weight_t scale / (4 divisor S_t), a factor a row. So dx = r (u W) and
+   dW += u^T (r x), by cuBLAS: r multiplies D columns and never V, and the sum over chunks is in
+   W's dtype (float32).
+
+Without gradients nothing is stored, and the sigmoids are exact instead of approximate. Where blocks
+can be copied, `persistent_exponentials` takes the place of the first kernel.
+
+Shapes: T packed tokens, C tokens of a chunk, D width, V rows of the head, N column tiles.
+"""
+
+import torch
+import triton
+from torch import Tensor
+
+from ramengpt.kernels.head.persistent import persistent_exponentials
+from ramengpt.kernels.head.softcapped_cross_entropy import GPU_CHUNK_TOKENS
+from ramengpt.kernels.head.triton_kernels import exponentials_kernel, targets_kernel
+from ramengpt.kernels.tiles import add_product, copies_blocks, dot_precision, product_tile
+
+
+def chunked_on_cuda(
+    x_TD: Tensor,
+    weight_VD: Tensor,
+    targets_T: Tensor,
+    weights_T: Tensor,
+    vocabulary: int,
+    scale: float,
+    shift: float,
+    divisor: float,
+    with_gradients: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Token losses [T], and the gradients of x and W (empty unless asked for).
+
+    Arguments as for `softcapped_cross_entropy`, `weights_T` given. CPU tensors are for Triton's
+    interpreter.
+    """
+    num_tokens = len(x_TD)
+    softcap = halves(scale, shift, divisor)
+    x_TD, targets_T, weights_T = x_TD.contiguous(), targets_T.contiguous(), weights_T.contiguous()
+    weight = weight_VD.to(x_TD.dtype).contiguous()
+    approximate = with_gradients and x_TD.is_cuda and x_TD.dtype != torch.float32
+    persistent = approximate and copies_blocks(x_TD, weight)
+    losses_T, factors_T = (weights_T.new_empty(num_tokens) for _ in range(2))
+    grad_x_TD = torch.empty_like(x_TD) if with_gradients else x_TD.new_empty(0)
+    grad_weight_VD = torch.zeros_like(weight_VD) if with_gradients else weight_VD.new_empty(0)
+    chunk_tokens = min(GPU_CHUNK_TOKENS, num_tokens)
+    u_CV = x_TD.new_empty((chunk_tokens, len(weight)) if with_gradients else 0)
+    scaled_x_CD = torch.empty_like(x_TD[:chunk_tokens] if with_gradients else grad_x_TD)
+    for start in range(0, num_tokens, chunk_tokens):
+        chunk = slice(start, start + chunk_tokens)
+        x = x_TD[chunk]
+        u, scaled_x = u_CV[: len(x)], scaled_x_CD[: len(x)]
+        multiply = persistent_exponentials if persistent else exponentials
+        sums_NC = multiply(x, weight, u, vocabulary, softcap, approximate)
+        per_token = (targets_T[chunk], weights_T[chunk], sums_NC, losses_T[chunk])
+        gradients = (u, factors_T[chunk], scaled_x)
+        finish_targets(x, weight, *per_token, *gradients, softcap, approximate)
+        if with_gradients:
+            torch.mm(u, weight, out=grad_x_TD[chunk])
+            add_product(grad_weight_VD, u.T, scaled_x)
+    if with_gradients:
+        grad_x_TD.mul_(factors_T[:, None])
+    return losses_T, grad_x_TD, grad_weight_VD
+
+
+def halves(scale: float, shift: float, divisor: float) -> tuple[float, float, float]:
+    """The softcap as the kernels take it: scale / 2, 1 / (2 divisor), shift / (2 divisor)."""
+    return scale / 2, 0.5 / divisor, 0.5 * shift / divisor
+
+
+def exponentials(
+    x_CD: Tensor,
+    weight_VD: Tensor,
+    u_CV: Tensor,
+    vocabulary: int,
+    softcap: tuple[float, float, float],
+    approximate: bool,
+    tile: dict[str, int] | None = None,
+) -> Tensor:
+    """Multiply a chunk; fill `u_CV` if it has elements.
+
+    Args:
+        x_CD: [C, D], contiguous, in the dtype of `weight_VD`.
+        weight_VD: [V, D], contiguous.
+        u_CV: [C, V] or empty, written.
+        vocabulary: columns that count.
+        softcap: from :func:`halves`.
+        approximate: tanh in one instruction.
+        tile: launch parameters other than `product_tile`'s, for measurements.
+
+    Returns:
+        float32 [N, C]: every column tile's sums of exponentials.
+    """
+    tile = tile or product_tile(x_CD.dtype)
+    num_rows, width = x_CD.shape
+    row_tiles = triton.cdiv(num_rows, tile["BLOCK_M"])
+    column_tiles = triton.cdiv(len(weight_VD), tile["BLOCK_N"])
+    sums_NC = x_CD.new_empty(column_tiles, num_rows, dtype=torch.float32)
+    exponentials_kernel[(row_tiles * column_tiles,)](
+        *(x_CD, weight_VD, u_CV, sums_NC),
+        *(num_rows, len(weight_VD), vocabulary, width),
+        *softcap,
+        STORE=u_CV.numel() > 0,
+        APPROXIMATE=approximate,
+        PRECISION=dot_precision(x_CD.dtype),
+        **tile,
+    )
+    return sums_NC
+
+
+def finish_targets(
+    x_CD: Tensor,
+    weight_VD: Tensor,
+    targets_C: Tensor,
+    weights_C: Tensor,
+    sums_NC: Tensor,
+    losses_C: Tensor,
+    u: Tensor,
+    factors_C: Tensor,
+    scaled_x_CD: Tensor,
+    softcap: tuple[float, float, float],
+    approximate: bool,
+    *,
+    apart: bool = False,
+) -> None:
+    """Fill `losses_C`; if `u` has elements, correct it and fill `factors_C` and `scaled_x_CD`.
+
+    Args:
+        x_CD: [C, D], contiguous.
+        weight_VD: [V, D], contiguous.
+        targets_C: integers [C].
+        weights_C: float32 [C].
+        sums_NC: from :func:`exponentials`.
+        losses_C: float32 [C], written.
+        u: [C, V] from :func:`exponentials`, or empty.
+        factors_C: float32 [C], written: r.
+        scaled_x_CD: [C, D], written: r x.
+        softcap: as for :func:`exponentials`.
+        approximate: as for :func:`exponentials`.
+        apart: the sums lack the targets' e, and `u` is float32 [C], written: the targets' u alone.
+    """
+    num_rows, width = x_CD.shape
+    block_rows = 16
+    targets_kernel[(triton.cdiv(num_rows, block_rows),)](
+        *(x_CD, weight_VD, targets_C, weights_C, sums_NC, losses_C, u, factors_C, scaled_x_CD),
+        *(num_rows, len(weight_VD), len(sums_NC), width),
+        *softcap,
+        WITH_GRADIENTS=u.numel() > 0,
+        APART=apart,
+        APPROXIMATE=approximate,
+        BLOCK_ROWS=block_rows,
+        BLOCK_TILES=64,
+        BLOCK_WIDTH=128,
+    )

@@ -1,0 +1,112 @@
+# ruff: noqa: PLR0917
+"""The softcapped head and loss with float8 products, for training on GPUs that copy blocks.
+
+As softcapped_cross_entropy_cuda.py, but for what passes through the tensor cores:
+
+    x, W, r x   e4m3, each times one factor that brings its largest element to the end of the range
+    u           e5m2, whose range holds that of e, in two layouts, since float8 products want both
+                operands along the inner dim
+
+and for the targets' elements: p - 1 is far larger than any other element of its row, so e4m3 and
+e5m2 never see it; its share of the loss, of dx and of dW comes from x and W as they are.
+
+Shapes: T packed tokens, C tokens of a chunk, D width, V rows of the head.
+
+Source: float8 formats and which is for what, 2209.05433; a head in float8, modded-nanogpt.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ramengpt.kernels.head.cuda import finish_targets, halves
+from ramengpt.kernels.head.persistent import persistent_exponentials
+from ramengpt.kernels.head.softcapped_cross_entropy import GPU_CHUNK_TOKENS
+
+_E4M3, _E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
+
+
+def to_float8(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Round to e4m3 so that the largest element just fits.
+
+    Args:
+        x: floating, any shape.
+
+    Returns:
+        e4m3, contiguous, and the float32 scalar that it must be multiplied by.
+    """
+    largest = torch.linalg.vector_norm(x, math.inf, dtype=torch.float32)
+    unit = (largest / torch.finfo(_E4M3).max).clamp(min=torch.finfo(torch.float32).tiny)
+    return (x / unit).to(_E4M3).contiguous(), unit
+
+
+def largest_power_for_u(half_scale: float) -> float:
+    """The power of two that brings u = e (1 - t^2), e = exp(half_scale t), near e5m2's end.
+
+    u is largest where half_scale (1 - t^2) = 2 t.
+    """
+    t = (math.sqrt(1 + half_scale**2) - 1) / half_scale
+    largest = math.exp(half_scale * t) * (1 - t * t)
+    return 2.0 ** math.floor(math.log2(torch.finfo(_E5M2).max / largest))
+
+
+def chunked_in_float8(
+    x_TD: Tensor,
+    weight_VD: Tensor,
+    targets_T: Tensor,
+    weights_T: Tensor,
+    vocabulary: int,
+    scale: float,
+    shift: float,
+    divisor: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Token losses [T], and the gradients of x and W.
+
+    Arguments as for `softcapped_cross_entropy`, `weights_T` given. CPU tensors are for Triton's
+    interpreter.
+    """
+    num_tokens, rows = len(x_TD), len(weight_VD)
+    softcap = halves(scale, shift, divisor)
+    x_TD, targets_T, weights_T = x_TD.contiguous(), targets_T.contiguous(), weights_T.contiguous()
+    weight = weight_VD.to(x_TD.dtype).contiguous()
+    x8_TD, x_unit = to_float8(x_TD)
+    weight8_VD, weight_unit = to_float8(weight)
+    weight8_DV = weight8_VD.T.contiguous()
+    power = largest_power_for_u(scale / 2)
+    u_unit = torch.full((), 1 / power, device=x_TD.device)
+    losses_T, factors_T, target_u_T = (weights_T.new_empty(num_tokens) for _ in range(3))
+    grad_x_TD, grad_weight_VD = torch.empty_like(x_TD), torch.zeros_like(weight_VD)
+    chunk_tokens = min(GPU_CHUNK_TOKENS, num_tokens)
+    buffers = [torch.empty(chunk_tokens * rows, dtype=_E5M2, device=x_TD.device) for _ in range(2)]
+    scaled_x_CD = torch.empty_like(x_TD[:chunk_tokens])
+    for start in range(0, num_tokens, chunk_tokens):
+        chunk = slice(start, start + chunk_tokens)
+        x = x_TD[chunk]
+        u_CV, u_VC = (buffer[: len(x) * rows] for buffer in buffers)
+        u_CV, u_VC = u_CV.view(len(x), rows), u_VC.view(rows, len(x))
+        scaled_x = scaled_x_CD[: len(x)]
+        float8 = (u_VC, targets_T[chunk], x_unit * weight_unit, power)
+        sums_NC = persistent_exponentials(
+            x8_TD[chunk], weight8_VD, u_CV, vocabulary, softcap, x_TD.is_cuda, float8=float8
+        )
+        per_token = (targets_T[chunk], weights_T[chunk], sums_NC, losses_T[chunk])
+        gradients = (target_u_T[chunk], factors_T[chunk], scaled_x)
+        finish_targets(x, weight, *per_token, *gradients, softcap, approximate=False, apart=True)
+        grad_x_TD[chunk] = _product(u_CV, weight8_DV.T, u_unit, weight_unit, x.dtype)
+        scaled_x8_DC, scaled_x_unit = to_float8(scaled_x.T)
+        grad_weight_VD += _product(
+            u_VC, scaled_x8_DC.T, u_unit, scaled_x_unit, grad_weight_VD.dtype
+        )
+    grad_x_TD.mul_(factors_T[:, None])
+    target_z_T1 = (factors_T * target_u_T)[:, None]
+    grad_x_TD.addcmul_(weight[targets_T], target_z_T1.to(x_TD.dtype))
+    grad_weight_VD.index_add_(0, targets_T, (x_TD * target_z_T1).to(grad_weight_VD.dtype))
+    return losses_T, grad_x_TD, grad_weight_VD
+
+
+def _product(
+    left: Tensor, right: Tensor, left_unit: Tensor, right_unit: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """left @ right in float8, summed in float32; `right` is a transposed contiguous matrix."""
+    return torch._scaled_mm(left, right, left_unit, right_unit, out_dtype=dtype)

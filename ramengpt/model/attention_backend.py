@@ -1,0 +1,175 @@
+"""What a token sees beside itself: the tokens before it in its document, packed or cached.
+
+The network asks two questions only: what was this at the token before (`look_back`), and what does
+attention over the permitted keys give (`attend`). :class:`PackedSequence` answers for a batch of
+whole documents, `ramengpt.inference.decoding.CachedSequence` for one document that grows.
+
+Shapes: T packed tokens, H heads, K head_dim.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
+
+from ramengpt.errors import UserError
+from ramengpt.model.masks import BLOCK, band, band_mask, block_mask, first_keys
+from ramengpt.model.rope import Rotary
+
+Backend = Literal["flex", "sdpa"]
+KernelOptions = dict[str, int | bool]
+
+
+class Context(Protocol):
+    """The past of the tokens that pass through the network."""
+
+    positions_T: Tensor
+    """int32 [T], offset of each token in its document."""
+    whole_documents: bool
+    """Whether every document is here from its start, so that nothing before it is remembered."""
+
+    def look_back(self, slot: str, x: Tensor, at_start: Tensor) -> Tensor:
+        """The rows of `x` one token earlier, those of `at_start` where a document starts.
+
+        Args:
+            slot: names what is looked at, the same for every call about the same thing.
+            x: [T, ...].
+            at_start: broadcasts to `x`.
+        """
+        ...
+
+    def attend(
+        self, layer: int, window: str, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor
+    ) -> Tensor:
+        """Softmax attention [T, H, K] without further scaling, over the keys in the window.
+
+        Args:
+            layer: which layer asks.
+            window: "L" or "S".
+            q_THK: queries.
+            k_THK: keys of the same tokens.
+            v_THK: values of the same tokens.
+        """
+        ...
+
+
+def resolve_backend(name: Literal["auto", "flex", "sdpa"], device: torch.device) -> Backend:
+    """Turn "auto" into the backend that is fastest on the device.
+
+    Args:
+        name: `train.attention_backend` of params.yaml.
+        device: where the model runs.
+
+    Returns:
+        "flex" or "sdpa".
+
+    Raises:
+        UserError: flex was asked for where it has no backward pass.
+    """
+    if name == "flex" and device.type != "cuda":
+        raise UserError(
+            f"attention_backend: flex has no backward pass on {device.type}; use sdpa or auto"
+        )
+    if name == "auto":
+        return "flex" if device.type == "cuda" else "sdpa"
+    return name
+
+
+class PackedSequence:
+    """A batch of documents, one after the other; masks are made once and shared by the layers."""
+
+    whole_documents = True
+
+    def __init__(
+        self,
+        positions_T: Tensor,
+        rotary: Rotary,
+        windows: str,
+        backend: Backend,
+        kernel_options: KernelOptions | None,
+    ) -> None:
+        """Prepare the masks.
+
+        Args:
+            positions_T: int32 [T].
+            rotary: knows the long window.
+            windows: which of "L" and "S" any layer will ask for.
+            backend: who computes attention.
+            kernel_options: FlexAttention's, for this GPU.
+        """
+        self.positions_T = positions_T
+        self.starts_T = positions_T == 0
+        self.attention = {
+            window: _FlexAttention(
+                first_keys(positions_T, rotary.window_on_device(window)), kernel_options
+            )
+            if backend == "flex"
+            else _BandAttention(positions_T, rotary.windows[window], rotary.max_sequence_tokens)
+            for window in windows
+        }
+
+    def look_back(self, slot: str, x: Tensor, at_start: Tensor) -> Tensor:
+        """See :class:`Context`."""
+        starts = self.starts_T.view(-1, *(1,) * (x.dim() - 1))
+        return torch.where(starts, at_start, torch.roll(x, 1, 0))
+
+    def attend(
+        self, layer: int, window: str, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor
+    ) -> Tensor:
+        """See :class:`Context`."""
+        return self.attention[window](q_THK, k_THK, v_THK)
+
+
+@functools.cache
+def _compiled_flex_attention() -> Callable[..., Any]:
+    return torch.compile(flex_attention, dynamic=False)
+
+
+class _FlexAttention:
+    """FlexAttention over one block mask.
+
+    On the GPU it is always compiled, by itself if the network is not: uncompiled, it would hold
+    the scores of all queries and keys.
+    """
+
+    def __init__(self, first_key_T: Tensor, kernel_options: KernelOptions | None) -> None:
+        self.mask = block_mask(first_key_T)
+        self.kernel_options = kernel_options
+
+    def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor) -> Tensor:
+        q, k, v = (x.transpose(0, 1)[None] for x in (q_THK, k_THK, v_THK))
+        alone = q.is_cuda and not torch.compiler.is_compiling()
+        attend: Any = _compiled_flex_attention() if alone else flex_attention
+        y = attend(q, k, v, block_mask=self.mask, scale=1.0, kernel_options=self.kernel_options)
+        return y[0].transpose(0, 1)
+
+
+class _BandAttention:
+    """Plain SDPA, each block of queries against the few blocks of keys that it can reach.
+
+    The work is proportional to tokens x window, as FlexAttention's, in one call: the blocks are
+    the batch.
+    """
+
+    def __init__(self, positions_T: Tensor, window_tokens: int, max_sequence_tokens: int) -> None:
+        self.num_tokens = len(positions_T)
+        self.padding = -self.num_tokens % BLOCK
+        reach_tokens = min(window_tokens, max_sequence_tokens, self.num_tokens)
+        self.blocks_back = -(-(reach_tokens - 1) // BLOCK)
+        padded_T = F.pad(positions_T, (0, self.padding))
+        self.mask = band_mask(first_keys(padded_T, window_tokens), self.blocks_back)
+
+    def __call__(self, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor) -> Tensor:
+        q, k, v = (F.pad(x, (0, 0, 0, 0, 0, self.padding)) for x in (q_THK, k_THK, v_THK))
+        y_NHBK = F.scaled_dot_product_attention(
+            band(q, 0),
+            band(k, self.blocks_back),
+            band(v, self.blocks_back),
+            attn_mask=self.mask,
+            scale=1.0,
+        )
+        return y_NHBK.transpose(1, 2).flatten(0, 1)[: self.num_tokens]

@@ -1,0 +1,1 @@
+"""What makes a run survive: checkpoints, folders, lock, settings, fingerprint."""

@@ -1,0 +1,51 @@
+"""What a run is: the values that decide its result, and the steps that follow from them."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ramengpt.config import Config
+from ramengpt.config.base import Section
+from ramengpt.training.schedule.plan import StepPlan, plan_run
+
+FREE_SECTIONS = {"download", "sample", "tracking"}
+"""Sections of params.yaml that change nothing about what is trained."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line and the environment add to params.yaml.
+
+    Attributes:
+        batch_size_multiple: multiplies the micro-batches of every step.
+        early_stop_steps: end after so many steps of the same schedule; None for all of them.
+    """
+
+    batch_size_multiple: int
+    early_stop_steps: int | None
+
+
+def run_settings(config: Config, options: RunOptions) -> dict[str, Any]:
+    """Every value that decides a run's result, JSON-ready."""
+    values = {
+        field.name: getattr(config, field.name)
+        for field in fields(config)
+        if field.name not in FREE_SECTIONS
+    }
+    settings = {
+        name: value.model_dump(mode="json") if isinstance(value, Section) else value
+        for name, value in values.items()
+    }
+    # How often to save does not change what is trained.
+    settings["train"] = {
+        key: value for key, value in settings["train"].items() if "checkpoint" not in key
+    }
+    return settings | {
+        "batch_size_multiple": options.batch_size_multiple,
+        "early_stop_steps": options.early_stop_steps,
+    }
+
+
+def plans_of(config: Config, options: RunOptions) -> tuple[StepPlan, ...]:
+    """The steps of a run."""
+    plans = plan_run(config.schedule, config.optimizer.momentum, options.batch_size_multiple)
+    return plans[: options.early_stop_steps]

@@ -1,0 +1,140 @@
+"""What a user sees of a run: a bar on a terminal, plain lines elsewhere, a summary at the end."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from ramengpt.progress import PLAIN_INTERVAL_SECONDS, bar_on_terminal, duration, scaled
+
+RATE_MEMORY = 0.9
+"""Weight of the past in the speed that the time left is reckoned with, at every row."""
+
+
+class LiveView:
+    """Show the rows of a run as they become known; use as a context manager.
+
+    Args:
+        total_steps: of the whole run.
+        total_tokens: of the whole run; batches may grow, so time left goes by tokens.
+        stream: where to write; standard error if None.
+        clock: seconds, never backwards.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        total_tokens: int,
+        *,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total_steps = total_steps
+        self._total_tokens = total_tokens
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._last_line_seconds = clock()
+        self._train: Mapping[str, float] = {}
+        self._validation_loss: float | None = None
+        self._tokens_per_second: float | None = None
+        self._exit = ExitStack()
+        self._refresh: Callable[[], None] | None = None
+
+    def __enter__(self) -> Self:
+        if self._stream.isatty():
+            self._open_bar()
+        return self
+
+    def _open_bar(self) -> None:
+        update = self._exit.enter_context(
+            bar_on_terminal(self._stream, "train", self._total_tokens)
+        )
+        update(0, self.status())
+        self._refresh = lambda: update(self._train.get("tokens", 0), self.status())
+
+    def show(self, rows: Iterable[tuple[str, Mapping[str, float]]]) -> None:
+        """Take in rows as :meth:`Tracker.log` gives them; a measurement is always told.
+
+        Args:
+            rows: `train` rows with `step`, `tokens`, `loss` and `tokens_per_second`; `validation`
+                rows with `loss`.
+        """
+        measured = False
+        for table, row in rows:
+            if table == "validation":
+                self._validation_loss = row["loss"]
+                measured = True
+            else:
+                self._take_training_row(row)
+        if not self._train:
+            return
+        if self._refresh is not None:
+            self._refresh()
+        elif measured or self._clock() - self._last_line_seconds >= PLAIN_INTERVAL_SECONDS:
+            self._last_line_seconds = self._clock()
+            self._stream.write(f"train: {self.status()}\n")
+            self._stream.flush()
+
+    def _take_training_row(self, row: Mapping[str, float]) -> None:
+        self._train = row
+        speed = row["tokens_per_second"]
+        before = speed if self._tokens_per_second is None else self._tokens_per_second
+        self._tokens_per_second = RATE_MEMORY * before + (1 - RATE_MEMORY) * speed
+
+    def status(self) -> str:
+        """The newest values as text, e.g. `step 20/420, loss 5.432, 24 k tokens/s, 12 s left`."""
+        row = self._train
+        if not row or self._tokens_per_second is None:
+            return "starting"
+        parts = [f"step {row['step']:.0f}/{self._total_steps}", f"loss {row['loss']:.4f}"]
+        if self._validation_loss is not None:
+            parts.append(f"validation {self._validation_loss:.4f}")
+        parts.append(f"{scaled(self._tokens_per_second, 'tokens')}/s")
+        left_tokens = self._total_tokens - row["tokens"]
+        if left_tokens > 0 and self._tokens_per_second > 0:
+            parts.append(f"{duration(left_tokens / self._tokens_per_second)} left")
+        return ", ".join(parts)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._exit.close()
+
+
+def run_summary(metrics: Mapping[str, Any], models: Path, results: Path) -> str:
+    """What a finished run came to, where it is, and what to try next.
+
+    Args:
+        metrics: as :meth:`Tracker.metrics` gives them.
+        models: folder of the weights.
+        results: folder of metrics and plots.
+    """
+    losses = [
+        f"{label} loss {metrics[name]['loss']:.4f}"
+        for name, label in (("validation", "validation"), ("train", "training"))
+        if name in metrics
+    ]
+    seconds = metrics.get("seconds", 0.0)
+    speed = metrics.get("speed", {}).get("tokens_per_second", 0.0)
+    work = (
+        f"{scaled(metrics.get('tokens', 0), 'tokens')} in {duration(seconds)} of training, "
+        f"{scaled(speed, 'tokens')}/s"
+    )
+    weights = "" if models == Path("models") else f" --weights {models}"
+    return "\n".join(
+        [
+            f"result    {', '.join(losses) or 'no step was made'}",
+            f"work      {work}",
+            f"weights   {models}",
+            f"numbers   {results}",
+            f'try next  python -m ramengpt.inference.generate --prompt "Once upon a time"{weights}',
+            "          dvc exp run -S optimizer=muon, then dvc exp show --only-changed",
+            "          python -m ramengpt.comparison HEAD workspace",
+        ]
+    )

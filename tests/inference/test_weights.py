@@ -1,0 +1,114 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ramengpt.inference.decoding import Decoder
+from ramengpt.inference.weights import CONFIG_FILE, WEIGHTS_FILE, WeightsError, load_weights
+from tests.inference.tiny_weights import export_tiny, tiny_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture
+def folder(tmp_path, model) -> Path:
+    return export_tiny(tmp_path / "models", model)
+
+
+def test_loaded_weights_give_the_same_logits_at_the_window_they_are_for(folder, model, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # a CPU that computes in float32
+    loaded = load_weights(folder, CPU)
+    tokens_T = torch.randint(50257, (40,), dtype=torch.int32)
+    positions_T = torch.arange(40, dtype=torch.int32)
+    with model.temporary_window(256), torch.no_grad():
+        expected = model.logits(tokens_T, positions_T)
+    assert torch.equal(loaded.model.logits(tokens_T, positions_T), expected)
+    assert loaded.model.rotary.windows["L"] == 256
+    assert loaded.config.run == {"seed": 1}
+
+
+def test_export_leaves_the_model_and_no_temporary_file(folder, model):
+    assert model.rotary.windows["L"] == 128
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(WeightsError, match=r"nowhere: no such folder; train first"):
+        load_weights(tmp_path / "nowhere", CPU)
+
+
+def test_a_folder_without_weights_is_named(tmp_path, folder):
+    with pytest.raises(WeightsError, match=f"no {CONFIG_FILE} in it"):
+        load_weights(tmp_path, CPU)
+    (folder / WEIGHTS_FILE).unlink()
+    with pytest.raises(WeightsError, match=f"{WEIGHTS_FILE}: missing"):
+        load_weights(folder, CPU)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 5, 100, 100_000])
+def test_a_cut_file_is_damaged(folder, kept_bytes):
+    path = folder / WEIGHTS_FILE
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    with pytest.raises(WeightsError, match="damaged") as error:
+        load_weights(folder, CPU)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_another_model_are_refused_with_the_first_difference(folder, tmp_path):
+    other = export_tiny(tmp_path / "other", tiny_model(smear=False, ffn_dim=24))
+    (folder / WEIGHTS_FILE).write_bytes((other / WEIGHTS_FILE).read_bytes())
+    with pytest.raises(
+        WeightsError, match=r"another model.* 10 tensors differ.*found none"
+    ) as error:
+        load_weights(folder, CPU)
+    assert "\n" not in str(error.value)
+
+
+def test_a_tensor_of_another_type_is_refused(folder):
+    tensors = load_file(folder / WEIGHTS_FILE)
+    tensors["head.weight"] = tensors["head.weight"].bfloat16()
+    save_file(tensors, folder / WEIGHTS_FILE)
+    with pytest.raises(WeightsError, match=r"head.weight: expected float32.*found bfloat16"):
+        load_weights(folder, CPU)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config.pop("model"), "model: Field required"),
+        (lambda config: config["model"].update(width=17), "width must be num_heads x head_dim"),
+        (lambda config: config.update(format="gpt-9"), "format: expected 'ramengpt-1'"),
+        (lambda config: config.update(surprise=1), "surprise"),
+    ],
+)
+def test_a_config_that_means_nothing_is_one_line(folder, change, message):
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    change(config)
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=message) as error:
+        load_weights(folder, CPU)
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_that_is_no_json_is_one_line(folder):
+    (folder / CONFIG_FILE).write_text("{")
+    with pytest.raises(WeightsError, match="the file: Invalid JSON") as error:
+        load_weights(folder, CPU)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.gpu
+def test_on_the_gpu_the_same_weights_predict_the_same(folder):
+    prompt = torch.randint(50257, (40,)).tolist()
+    on_cpu = Decoder(load_weights(folder, CPU).model).start(prompt).softmax(0)
+    loaded = load_weights(folder, torch.device("cuda")).model
+    assert all(parameter.is_cuda for parameter in loaded.parameters())
+    on_gpu = Decoder(loaded).start(prompt).softmax(0).cpu()
+    assert float((on_gpu - on_cpu).abs().sum()) < 0.2

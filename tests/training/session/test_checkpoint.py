@@ -1,0 +1,171 @@
+"""Checkpoints: whole or absent, whatever kills the writer."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ramengpt.training.session import checkpoint
+from ramengpt.training.session.checkpoint import CheckpointError, CheckpointFolder
+
+
+def state(step: int) -> dict:
+    return {"step": step, "weights": torch.full((1000,), float(step)), "nested": {"a": [1, 2.5]}}
+
+
+def test_round_trip_is_bit_exact(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, kept=2)
+    weights = torch.randn(50, 3)
+    folder.save(7, {"weights": weights, "half": weights.bfloat16(), "step": 7})
+    loaded, passed_over = folder.load_newest()
+    assert passed_over == []
+    assert loaded is not None
+    assert torch.equal(loaded["weights"], weights)
+    assert loaded["half"].dtype is torch.bfloat16
+    assert loaded["step"] == 7
+
+
+def test_only_the_newest_stay(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, kept=2)
+    for step in (5, 10, 15, 20):
+        folder.save(step, state(step))
+    assert folder.steps() == [15, 20]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000015", "step-00000020"]
+
+
+def test_an_empty_folder_has_nothing_to_resume_from(tmp_path: Path) -> None:
+    assert CheckpointFolder(tmp_path, kept=1).load_newest() == (None, [])
+
+
+def test_a_damaged_newest_never_pushes_out_a_whole_one(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, kept=1)
+    folder.save(10, state(10))
+    (folder.path(10) / "state.pt").write_bytes(b"damaged")
+    folder.save(6, state(6))
+    assert folder.steps() == [6]
+    loaded, passed_over = folder.load_newest()
+    assert loaded is not None
+    assert (loaded["step"], passed_over) == (6, [])
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    other = CheckpointFolder(tmp_path / "other", kept=1)
+    other.save(3, state(3))
+    folder = CheckpointFolder(tmp_path / "this", kept=1)
+    other.path(3).rename(folder.path(3))
+    with pytest.raises(CheckpointError, match="the run this, found one of other; delete it"):
+        folder.load_newest()
+
+
+def test_removing_leaves_nothing_but_the_lock(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, kept=2)
+    for step in (5, 10):
+        folder.save(step, state(step))
+    for left_by_a_kill in (folder.log, tmp_path / "step-15.part", tmp_path / "step-05.deleted"):
+        left_by_a_kill.mkdir()
+        (left_by_a_kill / "file").write_text("content")
+    (tmp_path / "run.lock").touch()
+    folder.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
+
+
+def test_a_place_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"file/run: no checkpoint can be written there"):
+        CheckpointFolder(tmp_path / "file" / "run", kept=1)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "no checksum", "no state"])
+def test_a_corrupt_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
+    folder = CheckpointFolder(tmp_path, kept=3)
+    folder.save(5, state(5))
+    folder.save(10, state(10))
+    file = folder.path(10) / "state.pt"
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif damage == "truncate":
+        file.write_bytes(content[:-100])
+    elif damage == "no checksum":
+        (folder.path(10) / "checkpoint.json").unlink()
+    else:
+        file.unlink()
+    loaded, passed_over = folder.load_newest()
+    assert loaded is not None
+    assert loaded["step"] == 5
+    assert len(passed_over) == 1
+    assert "step-00000010" in passed_over[0]
+
+
+def test_a_full_disk_leaves_older_checkpoints_and_says_so(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, kept=2)
+    folder.save(5, state(5))
+    code = f"""
+        import resource, signal, torch
+        from pathlib import Path
+        from ramengpt.training.session.checkpoint import CheckpointFolder
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        CheckpointFolder(Path({str(tmp_path)!r}), 2).save(10, {{"w": torch.zeros(10**6)}})
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    assert "CheckpointError" in ended.stderr
+    assert "the one of step 5 is intact" in ended.stderr
+    assert folder.steps() == [5]
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
+    loaded, _ = folder.load_newest()
+    assert loaded is not None
+    assert loaded["step"] == 5
+
+
+def test_failing_to_flush_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    folder = CheckpointFolder(tmp_path, kept=2)
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"No space left on device.*there is none yet"):
+        folder.save(1, state(1))
+    assert folder.steps() == []
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_leave_whole_checkpoints(tmp_path: Path) -> None:
+    code = f"""
+        import torch
+        from pathlib import Path
+        from ramengpt.training.session.checkpoint import CheckpointFolder
+        folder = CheckpointFolder(Path({str(tmp_path)!r}), 2)
+        step = (folder.steps() or [0])[-1]
+        print("ready", flush=True)
+        while True:
+            step += 1
+            folder.save(step, {{"step": step, "weights": torch.full((200_000,), float(step))}})
+    """
+    newest = 0
+    for attempt in range(6):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        time.sleep(0.05 + 0.037 * attempt)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+        folder = CheckpointFolder(tmp_path, kept=2)
+        loaded, passed_over = folder.load_newest()
+        assert passed_over == []
+        assert loaded is not None
+        assert torch.equal(loaded["weights"], torch.full((200_000,), float(loaded["step"])))
+        assert loaded["step"] >= newest
+        newest = loaded["step"]
+    assert newest > 6
