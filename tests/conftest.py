@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,15 @@ NEW_REPOSITORY = (
     ["git", "config", "user.email", "user@example.org"],
 )
 """Commands that make one, on a machine where git knows nobody too."""
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C interrupt again: a shell starts `make test &` with SIGINT ignored.
+
+    Every process that a test starts would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

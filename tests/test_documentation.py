@@ -6,17 +6,21 @@ import importlib
 import itertools
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from ramengpt.config import load_config
+from ramengpt.data.shards.store import locate_store
+from ramengpt.training.session.folders import stage_folders
 from tests.conftest import ROOT
 from tests.imports import project_files
 
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "data/README.md", *(ROOT / "docs").glob("*.md")])
 PROGRAMS = ("dvc", "git", "make", "python", "uv", "cd")
 INVENTED = {"docs/adding_an_optimizer.md": "lion"}
 """Entries of params.yaml that a page tells the reader to make."""
@@ -170,6 +174,21 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
             beside = (ROOT / named[-1]).parent
             for file in re.findall(r"(?<![\w/])\w+\.py\b", line):
                 assert (beside / file).is_file(), f"{beside}/{file}"
+
+
+def test_the_page_of_data_names_all_that_lies_there_and_git_ignores_the_rest() -> None:
+    text = (ROOT / "data/README.md").read_text()
+    named = {path.split("/")[0] for path in re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)}
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    outs = {
+        str(next(iter(out)) if isinstance(out, dict) else out) for s in stages for out in s["outs"]
+    }
+    made = {out.split("/")[1] for out in outs if out.startswith("data/")}
+    own = {"text", locate_store("x", {}).folder.parent.name, stage_folders().checkpoints.name}
+    assert named == made | own
+    git = ["git", "check-ignore", *(f"data/{name}" for name in (*sorted(named), "README.md"))]
+    ignored = subprocess.run(git, cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert {path.split("/")[1] for path in ignored} == named
 
 
 def glossary() -> dict[str, dict[str, str]]:
