@@ -130,8 +130,8 @@ def write_with_ray(processes: int) -> WritePieces:
 
     def write(tasks: Sequence[tuple[Source, Path]]) -> Iterator[Path]:
         if not ray.is_initialized():
-            local = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": processes}
-            ray.init(log_to_driver=False, include_dashboard=False, **local)
+            local_workers = None if "RAY_ADDRESS" in os.environ else processes
+            ray.init(log_to_driver=False, include_dashboard=False, num_cpus=local_workers)
         workers = int(ray.cluster_resources().get("CPU", 1))
         task = ray.remote(num_cpus=1, max_retries=2)(write_piece)
         waiting: deque[Any] = deque()

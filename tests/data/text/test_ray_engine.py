@@ -97,7 +97,6 @@ def test_ray_is_asked_for_where_it_is_missing(monkeypatch):
 
 
 def test_two_ray_workers_make_the_same_shards(tmp_path, expected, monkeypatch):
-    pytest.importorskip("ray")
     store = build_with(None, tmp_path, monkeypatch)
     assert shards_of(store) == expected
     shutil.rmtree(store)
