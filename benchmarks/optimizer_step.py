@@ -61,12 +61,14 @@ def measure_preset(
         built.clip_gradients(plan)
         built.step(plan)
         first_seconds = time.perf_counter() - started
-        hidden = [unit for unit in built.units if unit.group == "hidden"]
+        hidden = [
+            param_group for param_group in built.param_groups if param_group.group == "hidden"
+        ]
 
-        def hidden_step(units: list = hidden, plan: StepPlan = plan) -> None:
+        def hidden_step(param_groups: list = hidden, plan: StepPlan = plan) -> None:
             with torch.no_grad():
-                for unit in units:
-                    unit.step(plan)
+                for param_group in param_groups:
+                    param_group.step(plan)
 
         def whole_step(built: OptimizerSet = built, plan: StepPlan = plan) -> None:
             built.clip_gradients(plan)
@@ -83,7 +85,7 @@ def measure_preset(
             hidden_ms=median_ms(hidden_step, device),
             clip_ms=median_ms(clip, device),
             share_of_training_step=whole_ms / step_ms if step_ms else None,
-            hidden_parameters=sum(unit.stack.weight().numel() for unit in hidden),
+            hidden_parameters=sum(param_group.stack.weight().numel() for param_group in hidden),
             first_step_seconds=first_seconds,
         )
         del model, built

@@ -8,7 +8,7 @@ import difflib
 import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,15 @@ from ruamel.yaml.error import YAMLError
 from ramengpt.config.base import ConfigError, Section
 from ramengpt.config.dataset import DatasetConfig, DownloadConfig
 from ramengpt.config.model import ModelConfig, ParametersConfig
-from ramengpt.config.optimizer import AdamConfig, GradientClippingConfig, OptimizerConfig
+from ramengpt.config.optimizer import (
+    SHARED_BLOCKS,
+    AdamConfig,
+    GradientClippingConfig,
+    MomentumConfig,
+    OptimizerConfig,
+    PolarConfig,
+    shared_blocks_of,
+)
 from ramengpt.config.run import TrainConfig, ValidationConfig
 from ramengpt.config.sample import SampleConfig
 from ramengpt.config.schedule import ScheduleConfig
@@ -48,6 +56,8 @@ class ParamsFile(Section):
     models: dict[str, ModelConfig]
     parameters: ParametersConfig
     optimizers: dict[str, OptimizerConfig]
+    momentum: MomentumConfig
+    polar: PolarConfig
     embedding_adam: AdamConfig
     scalar_adam: AdamConfig
     gradient_clipping: GradientClippingConfig
@@ -86,7 +96,8 @@ def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Conf
     """Read and check a params file.
 
     Args:
-        overrides: ``key.path=value`` each, the value in YAML; keys must exist.
+        overrides: ``key.path=value`` each, the value in YAML; only a last key that a section may
+            leave out can be new.
         path: the file.
 
     Returns:
@@ -99,12 +110,16 @@ def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Conf
     for override in overrides:
         _apply_override(raw, override)
     try:
-        params = ParamsFile.model_validate(raw)
+        params = ParamsFile.model_validate(with_shared_blocks(raw))
     except ValidationError as error:
         by_key = itertools.groupby(
-            error.errors(), key=lambda detail: _keys_in_file(detail["loc"], raw)
+            error.errors(), key=lambda detail: _keys_in_file(detail["loc"], with_shared_blocks(raw))
         )
-        lines = [_describe(location, list(details)) for location, details in by_key]
+        lines = [
+            _describe(location, list(details))
+            for location, details in by_key
+            if not _is_in_shared_block(location, raw)
+        ]
         raise ConfigError(f"\n{' ' * 7}".join(f"{path}: {line}" for line in lines)) from None
     return _select(params, path)
 
@@ -125,6 +140,29 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
+def with_shared_blocks(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a params file's values; optimizers get the shared blocks that they do not hold."""
+    optimizers = raw.get("optimizers")
+    if not isinstance(optimizers, Mapping):
+        return dict(raw)
+    filled = {}
+    for name, entry in optimizers.items():
+        filled[name] = entry
+        if isinstance(entry, Mapping):
+            blocks = shared_blocks_of(entry.get("rule"))
+            filled[name] = {block: raw[block] for block in blocks if block in raw} | dict(entry)
+    return dict(raw) | {"optimizers": filled}
+
+
+def _is_in_shared_block(location: Sequence[int | str], raw: Mapping[str, Any]) -> bool:
+    """Whether an error lies in a block that an optimizer shares; it is reported there."""
+    match location:
+        case ["optimizers", name, block, *_]:
+            return block in SHARED_BLOCKS and block not in raw["optimizers"][name]
+        case _:
+            return False
+
+
 def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
@@ -132,7 +170,8 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     *parents, last = key.split(".")
     section: Any = raw
     for depth, name in enumerate([*parents, last]):
-        if not isinstance(section, Mapping) or name not in section:
+        may_be_left_out = depth == len(parents) and name in _all_keys(Section)
+        if not isinstance(section, Mapping) or (name not in section and not may_be_left_out):
             known = section if isinstance(section, Mapping) else ()
             prefix = "".join(f"{parent}." for parent in parents[:depth])
             hint = _nearest(prefix, name, known)
@@ -155,8 +194,28 @@ def _select(params: ParamsFile, path: Path) -> Config:
                 f"{path}: {selector}: {name!r} is not in {table_name}{_nearest('', name, table)}"
             )
         picked |= {f"{selector}_name": name, selector: table[name]}
-    rest = set(ParamsFile.model_fields) - set(SELECTORS) - set(SELECTORS.values())
-    return Config(**picked, **{name: getattr(params, name) for name in rest})
+    rest = {field.name for field in fields(Config)} - picked.keys()
+    return _with_own_values(Config(**picked, **{name: getattr(params, name) for name in rest}))
+
+
+def _with_own_values(config: Config) -> Config:
+    """Let the selected optimizer's own warm-up and rates take the place of the shared ones."""
+    own = config.optimizer
+    schedule, embedding, scalar = config.schedule, config.embedding_adam, config.scalar_adam
+    if own.warmup_steps is not None:
+        values = schedule.model_dump()
+        values["learning_rate"]["warmup_steps"] = own.warmup_steps
+        try:
+            schedule = ScheduleConfig.model_validate(values)
+        except ValidationError as error:
+            reason = error.errors()[0]["ctx"]["error"]
+            key = f"optimizers.{config.optimizer_name}.warmup_steps"
+            raise ConfigError(f"{key}, with schedules.{config.schedule_name}: {reason}") from None
+    if own.embedding_learning_rate is not None:
+        embedding = embedding.model_copy(update={"learning_rate": own.embedding_learning_rate})
+    if own.scalar_learning_rate is not None:
+        scalar = scalar.model_copy(update={"learning_rate": own.scalar_learning_rate})
+    return replace(config, schedule=schedule, embedding_adam=embedding, scalar_adam=scalar)
 
 
 def _nearest(prefix: str, name: str, known: Iterable[str]) -> str:

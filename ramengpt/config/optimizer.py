@@ -1,10 +1,10 @@
-"""The `optimizers`, `embedding_adam`, `scalar_adam` and `gradient_clipping` sections.
+"""The sections of params.yaml that say how parameters are updated.
 
 Each optimizer of the hidden matrices has a class of its own, found by its `rule`; the union at the
 end of this file is the table of all of them.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -17,14 +17,28 @@ NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0)]
 
 
-class AdamConfig(Section):
+class DecayConfig(Section):
+    """Decoupled weight decay.
+
+    Attributes:
+        weight_decay: before the multipliers.
+        decay_scale: what a step multiplies it by to get the share of the weights that it removes:
+            the learning rate, or its square.
+        cautious_decay: only weights that the step does not move away from zero decay.
+    """
+
+    weight_decay: NonNegative
+    decay_scale: Literal["rate", "rate_squared"]
+    cautious_decay: bool
+
+
+class AdamConfig(DecayConfig):
     """Adam for embeddings and head, or for scalars and gates."""
 
     learning_rate: Positive
     beta1: Decay
     beta2: Decay
     epsilon: Positive
-    weight_decay: NonNegative
 
 
 class GradientClippingConfig(Section):
@@ -54,36 +68,68 @@ class MomentumConfig(Section):
         return self
 
 
-class PolarConfig(Section):
+class PolarExpressConfig(Section):
     """The Polar Express polynomials: how many, from which singular value, how guarded."""
 
+    polynomials: Literal["polar_express"]
     steps: Count
     lower_bound: Annotated[float, Field(gt=0, lt=1)]
     cushion: Annotated[float, Field(ge=0, lt=1)]
     safety: Annotated[float, Field(ge=1)]
 
 
-class MomentumRuleConfig(Section):
-    """What every rule with a momentum schedule has."""
+class NewtonSchulzConfig(Section):
+    """One polynomial a x + b x^3 + c x^5, applied several times."""
+
+    polynomials: Literal["newton_schulz"]
+    steps: Count
+    coefficients: Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+PolarConfig = Annotated[PolarExpressConfig | NewtonSchulzConfig, Field(discriminator="polynomials")]
+
+
+class RuleConfig(Section):
+    """What every optimizer of the hidden matrices has.
+
+    Attributes:
+        learning_rate: of the hidden matrices.
+        warmup_steps: in place of the schedule's; None: the schedule's.
+        embedding_learning_rate: of embeddings and head, in place of `embedding_adam`'s; None: that.
+        head_learning_rate: of the head alone; None: the embeddings'.
+        scalar_learning_rate: in place of `scalar_adam`'s; None: that.
+    """
 
     learning_rate: Positive
-    weight_decay: NonNegative
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    embedding_learning_rate: Positive | None = None
+    head_learning_rate: Positive | None = None
+    scalar_learning_rate: Positive | None = None
+
+
+class MomentumRuleConfig(RuleConfig, DecayConfig):
+    """A rule with decoupled weight decay and a momentum schedule (left out: the shared one)."""
+
     momentum: MomentumConfig
 
 
-class MuonConfig(MomentumRuleConfig):
-    """Muon: momentum, orthogonalised."""
+class OrthogonalisedConfig(MomentumRuleConfig):
+    """A rule that orthogonalises by polynomials (left out: the shared ones)."""
 
-    rule: Literal["muon"]
     polar: PolarConfig
 
 
-class NorMuonConfig(MomentumRuleConfig):
+class MuonConfig(OrthogonalisedConfig):
+    """Muon: momentum, orthogonalised."""
+
+    rule: Literal["muon"]
+
+
+class NorMuonConfig(OrthogonalisedConfig):
     """NorMuon: Muon with a second moment for each neuron."""
 
     rule: Literal["normuon"]
     beta2: Decay
-    polar: PolarConfig
 
 
 class BamConfig(MomentumRuleConfig):
@@ -104,14 +150,14 @@ class AroConfig(MomentumRuleConfig):
     qr_shift: Positive
 
 
-class AdamRuleConfig(AdamConfig):
-    """Adam for the hidden matrices too."""
+class ConstantMomentum:
+    """For rules of Adam's family: beta1 as a schedule that never changes."""
 
-    rule: Literal["adam"]
+    beta1: float
 
     @property
     def momentum(self) -> MomentumConfig:
-        """Adam's beta1 as a schedule that never changes."""
+        """Starts, stays and ends at beta1."""
         return MomentumConfig(
             start=self.beta1,
             peak=self.beta1,
@@ -121,7 +167,29 @@ class AdamRuleConfig(AdamConfig):
         )
 
 
-OptimizerConfig = Annotated[
-    NorMuonConfig | MuonConfig | BamConfig | AroConfig | AdamRuleConfig,
-    Field(discriminator="rule"),
-]
+class AdamRuleConfig(ConstantMomentum, RuleConfig, AdamConfig):
+    """Adam for the hidden matrices too."""
+
+    rule: Literal["adam"]
+
+
+RuleConfigs = (
+    NorMuonConfig
+    | MuonConfig
+    | BamConfig
+    | AroConfig
+    | AdamRuleConfig
+)  # fmt: skip
+
+OptimizerConfig = Annotated[RuleConfigs, Field(discriminator="rule")]
+
+SHARED_BLOCKS = ("momentum", "polar")
+"""Sections of params.yaml that optimizers share, unless an entry holds its own."""
+
+
+def shared_blocks_of(rule: object) -> tuple[str, ...]:
+    """Those of SHARED_BLOCKS that a rule has; none of a rule that is not in the table."""
+    for config in get_args(RuleConfigs):
+        if get_args(config.model_fields["rule"].annotation) == (rule,):
+            return tuple(block for block in SHARED_BLOCKS if block in config.model_fields)
+    return ()

@@ -1,4 +1,4 @@
-"""Adam with weight decay that is cautious and follows the schedule.
+"""Adam with decoupled weight decay.
 
 Works on a tensor of any shape. Source: modded-nanogpt (records 43 and 50).
 """
@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ramengpt.config.optimizer import AdamConfig
+from ramengpt.config.optimizer import AdamConfig, DecayConfig
 from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled, scalar_like
 
 
@@ -51,6 +51,7 @@ class Adam:
             beta2=config.beta2,
             epsilon=config.epsilon,
             correction=scalar_like(correction, weight),
+            form=config,
             scalars=scalars.on_device(),
         )
 
@@ -65,24 +66,25 @@ def apply_adam_step(
     beta2: float,
     epsilon: float,
     correction: Tensor,
+    form: DecayConfig,
     scalars: DeviceScalars,
 ) -> None:
-    """One step, in place.
+    """One step, in place; the correction is that of the biases of both moments.
 
-    Weights that the step shrinks decay by rate^2 * weight_decay, with rate the product of learning
-    rate and lr_mul, so that decay follows the schedule twice; the correction is that of the biases
-    of both moments. Temporary tensors are used again: on a CPU new ones cost most of the time.
+    Cautious decay is that of weights that the step shrinks: with a zero gradient, as an unseen
+    token's, none. Temporary tensors are reused: on a CPU new ones cost most of the time.
     """
     first_moment.lerp_(gradient, 1 - beta1)
     second_moment.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     rate = scalars.learning_rate * scalars.lr_mul
-    decay = rate.square() * scalars.weight_decay * scalars.wd_mul
+    decay_rate = rate.square() if form.decay_scale == "rate_squared" else rate
+    share = decay_rate * scalars.weight_decay * scalars.wd_mul
     update = second_moment.sqrt().add_(epsilon)
     torch.div(first_moment, update, out=update)
     update.mul_(rate * correction)
-    shrinks = torch.mul(update, weight).gt_(0)
-    update.add_(shrinks.mul_(weight).mul_(decay))
+    if form.cautious_decay:
+        shrinks = torch.mul(update, weight).gt_(0)
+        update.add_(shrinks.mul_(weight).mul_(share))
+    else:
+        weight.mul_(1 - share)
     weight.sub_(update)
-
-
-RULE = Adam

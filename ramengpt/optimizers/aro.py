@@ -9,10 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ramengpt.config.optimizer import AroConfig
+from ramengpt.config.optimizer import AroConfig, DecayConfig
 from ramengpt.optimizers.cholesky_qr import orthogonal_factor
 from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled, reciprocal_root
 from ramengpt.optimizers.sinkhorn import COLUMNS, balanced
+from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
 
 
 class Aro:
@@ -54,7 +55,7 @@ class Aro:
         momentum_NRC, rotation_NRR = state["momentum"], state["rotation"]
         momentum_NRC.lerp_(gradient_NRC, 1 - numbers.momentum)
         update_NRC = self.rotated_update(momentum_NRC, rotation_NRR, state["kept_rotations"])
-        self._apply(weight_NRC, update_NRC, self._config.update_rms, numbers)
+        self._apply(weight_NRC, update_NRC, self._config.update_rms, self._config, numbers)
 
     def rotated_update(
         self, momentum_NRC: Tensor, rotation_NRR: Tensor, kept_rotations: Tensor
@@ -87,13 +88,11 @@ def apply_fixed_rms_step(
     weight_NRC: Tensor,
     update_NRC: Tensor,
     update_rms: float,
+    form: DecayConfig,
     scalars: DeviceScalars,
 ) -> None:
     """Step along the update at a fixed RMS, with decoupled weight decay, in place."""
     mean_square_N11 = update_NRC.square().mean(dim=(-2, -1), keepdim=True)
     rate_N11 = scalars.learning_rate * scalars.lr_mul
-    weight_NRC.mul_(1 - rate_N11 * scalars.weight_decay * scalars.wd_mul)
-    weight_NRC.sub_(rate_N11 * update_rms * reciprocal_root(mean_square_N11) * update_NRC)
-
-
-RULE = Aro
+    scaled_N11 = rate_N11 * update_rms * reciprocal_root(mean_square_N11)
+    step_and_decay(weight_NRC, update_NRC, scaled_N11, decay_share(scalars, rate_N11, form), form)

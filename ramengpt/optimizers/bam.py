@@ -18,6 +18,7 @@ from ramengpt.optimizers.rule import (
     shape_gain,
 )
 from ramengpt.optimizers.sinkhorn import COLUMNS, ROWS, balanced
+from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
 
 
 class Bam:
@@ -27,7 +28,7 @@ class Bam:
     counters: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: BamConfig, *, compile: bool) -> None:
-        self._passes = config.passes
+        self._config = config
         self._apply = compiled(apply_balanced_step, compile)
 
     def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
@@ -42,7 +43,7 @@ class Bam:
         scalars: StepScalars,
     ) -> None:
         """Update weight and momentum in place."""
-        self._apply(weight_NRC, gradient_NRC, state["momentum"], self._passes, scalars.on_device())
+        self._apply(weight_NRC, gradient_NRC, state["momentum"], self._config, scalars.on_device())
 
 
 def sink_norm(matrix_NRC: Tensor, passes: int) -> Tensor:
@@ -59,16 +60,12 @@ def apply_balanced_step(
     weight_NRC: Tensor,
     gradient_NRC: Tensor,
     momentum_NRC: Tensor,
-    passes: int,
+    config: BamConfig,
     scalars: DeviceScalars,
 ) -> None:
     """One step with decoupled weight decay, in place."""
     direction_NRC = nesterov_direction(gradient_NRC, momentum_NRC, scalars.momentum)
-    update_NRC = sink_norm(direction_NRC, passes)
+    update_NRC = sink_norm(direction_NRC, config.passes)
     gain = shape_gain(weight_NRC.size(-2), weight_NRC.size(-1))
-    rate_N11 = scalars.learning_rate * scalars.lr_mul
-    weight_NRC.mul_(1 - rate_N11 * scalars.weight_decay * scalars.wd_mul)
-    weight_NRC.sub_(rate_N11 * gain * update_NRC)
-
-
-RULE = Bam
+    rate_N11 = scalars.learning_rate * scalars.lr_mul * gain
+    step_and_decay(weight_NRC, update_NRC, rate_N11, decay_share(scalars, rate_N11, config), config)

@@ -1,15 +1,15 @@
 """From labelled parameters and params.yaml to the optimizers of a run."""
 
 from collections.abc import Iterable
-from importlib import import_module
 
 import torch
 
 from ramengpt.config.optimizer import AdamConfig, GradientClippingConfig, OptimizerConfig
 from ramengpt.optimizers.adam import Adam
 from ramengpt.optimizers.groups import LabelledParameter, labelled_parameters
-from ramengpt.optimizers.optimizer_set import EmbeddingPair, OptimizerSet, Unit
-from ramengpt.optimizers.rule import UpdateRule
+from ramengpt.optimizers.optimizer_set import OptimizerSet
+from ramengpt.optimizers.param_group import EmbeddingPair, ParamGroup
+from ramengpt.optimizers.rules import make_rule
 from ramengpt.optimizers.stacks import FlatStack, SingleStack, block_stacks
 
 
@@ -41,25 +41,25 @@ def build_optimizers(
             embedding and head to tie; the message has the names.
     """
     parameters = labelled_parameters(named_parameters)
-    matrix_rule = load_rule(optimizer, compile=compile)
+    matrix_rule = make_rule(optimizer, compile=compile)
     embedding_rule = Adam(embedding_adam, compile=compile)
     scalar_rule = Adam(scalar_adam, compile=compile)
 
     embeddings = [entry for entry in parameters if entry.group == "embedding"]
     hidden = [entry for entry in parameters if entry.group == "hidden"]
     scalars = [entry for entry in parameters if entry.group == "scalar"]
-    units = [
-        Unit(
+    param_groups = [
+        ParamGroup(
             name=f"embedding/{entry.name}",
             group="embedding",
             stack=SingleStack(entry),
             rule=embedding_rule,
-            learning_rate=embedding_adam.learning_rate,
+            learning_rate=_embedding_rate(entry, optimizer, embedding_adam),
             weight_decay=embedding_adam.weight_decay,
         )
         for entry in embeddings
     ]
-    pair = _embedding_pair(embeddings, units)
+    pair = _embedding_pair(embeddings, param_groups)
     if embedding_tied and pair is None:
         raise ValueError(
             "the schedule ties embedding and head, so the model needs exactly one parameter with "
@@ -67,8 +67,8 @@ def build_optimizers(
         )
     for stack in block_stacks(hidden, oriented=matrix_rule.oriented):
         shape = "x".join(str(size) for size in stack.weight().shape[1:])
-        units.append(
-            Unit(
+        param_groups.append(
+            ParamGroup(
                 name=f"hidden/{shape}",
                 group="hidden",
                 stack=stack,
@@ -78,8 +78,8 @@ def build_optimizers(
             )
         )
     if scalars:
-        units.append(
-            Unit(
+        param_groups.append(
+            ParamGroup(
                 name="scalar",
                 group="scalar",
                 stack=FlatStack(scalars),
@@ -90,7 +90,7 @@ def build_optimizers(
         )
     return OptimizerSet(
         parameters,
-        units,
+        param_groups,
         pair,
         {
             "embedding": gradient_clipping.embedding_norm,
@@ -101,20 +101,25 @@ def build_optimizers(
     )
 
 
-def load_rule(optimizer: OptimizerConfig, *, compile: bool) -> UpdateRule:
-    """The rule of the hidden matrices: `RULE` of the module that is named like it."""
-    rule: UpdateRule = import_module(f"ramengpt.optimizers.{optimizer.rule}").RULE(
-        optimizer, compile=compile
-    )
-    return rule
+def _embedding_rate(
+    entry: LabelledParameter, optimizer: OptimizerConfig, embedding_adam: AdamConfig
+) -> float:
+    """The learning rate of embeddings, or the head's own if the optimizer has one."""
+    if entry.label == "head" and optimizer.head_learning_rate is not None:
+        return optimizer.head_learning_rate
+    return embedding_adam.learning_rate
 
 
-def _embedding_pair(embeddings: list[LabelledParameter], units: list[Unit]) -> EmbeddingPair | None:
-    """Embedding and head with their units, if there is exactly one of each, of one shape."""
+def _embedding_pair(
+    embeddings: list[LabelledParameter], param_groups: list[ParamGroup]
+) -> EmbeddingPair | None:
+    """Embedding and head with their groups, if there is exactly one of each, of one shape."""
     labels = [entry.label for entry in embeddings]
     if labels.count("embedding") != 1 or labels.count("head") != 1:
         return None
     embedding, head = labels.index("embedding"), labels.index("head")
     if embeddings[embedding].parameter.shape != embeddings[head].parameter.shape:
         return None
-    return EmbeddingPair(embeddings[embedding], embeddings[head], units[embedding], units[head])
+    return EmbeddingPair(
+        embeddings[embedding], embeddings[head], param_groups[embedding], param_groups[head]
+    )

@@ -8,8 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ramengpt.config.optimizer import MuonConfig, NorMuonConfig
-from ramengpt.optimizers.polar_coefficients import polar_express_coefficients
+from ramengpt.config.optimizer import DecayConfig, OrthogonalisedConfig
+from ramengpt.optimizers.polar_coefficients import polynomials
 from ramengpt.optimizers.polar_express import apply_polynomials, normalised_wide, restored
 from ramengpt.optimizers.rule import (
     DeviceScalars,
@@ -18,20 +18,22 @@ from ramengpt.optimizers.rule import (
     nesterov_direction,
     shape_gain,
 )
+from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
 
 
 class Muon:
-    """The usual baseline: Nesterov momentum, Polar Express, cautious weight decay."""
+    """Nesterov momentum, orthogonalised by the polynomials of the config.
+
+    With those of Newton-Schulz, plain decay and a constant momentum it is Keller Jordan's, and
+    torch.optim.Muon.
+    """
 
     oriented: ClassVar[bool] = False
     counters: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, config: MuonConfig | NorMuonConfig, *, compile: bool) -> None:
-        polar = config.polar
-        self._headroom = polar.safety
-        self._coefficients = polar_express_coefficients(
-            polar.steps, polar.lower_bound, polar.cushion, polar.safety
-        )
+    def __init__(self, config: OrthogonalisedConfig, *, compile: bool) -> None:
+        self._decay: DecayConfig = config
+        self._coefficients, self._headroom = polynomials(config.polar)
         self._prepare = compiled(prepared_direction, compile)
         self._apply = compiled(apply_update, compile)
 
@@ -57,7 +59,7 @@ class Muon:
         """Update weight and momentum in place."""
         numbers = scalars.on_device()
         direction_NRC = self.orthogonal_direction(gradient_NRC, state, numbers.momentum)
-        self._apply(weight_NRC, direction_NRC, numbers)
+        self._apply(weight_NRC, direction_NRC, self._decay, numbers)
 
 
 def prepared_direction(
@@ -67,24 +69,16 @@ def prepared_direction(
     headroom: float,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Update the momentum in place; return the direction as Polar Express takes it."""
+    """Update the momentum in place; return the direction as the polynomials take it."""
     direction_NRC = nesterov_direction(gradient_NRC, momentum_NRC, momentum)
     return normalised_wide(direction_NRC, headroom, dtype)
 
 
-def apply_update(weight_NRC: Tensor, update_NRC: Tensor, scalars: DeviceScalars) -> None:
-    """Step against the update, and decay the weights that it shrinks, in place.
-
-    The decay of a step is learning_rate^2 * weight_decay, so that it follows the schedule twice
-    (modded-nanogpt, record 43). Which weights decay is decided before the step; an update of 0
-    counts as one that shrinks.
-    """
+def apply_update(
+    weight_NRC: Tensor, update_NRC: Tensor, form: DecayConfig, scalars: DeviceScalars
+) -> None:
+    """Step against the update and decay, in place."""
     gain = shape_gain(weight_NRC.size(-2), weight_NRC.size(-1))
     rate_N11 = scalars.learning_rate * gain * scalars.lr_mul
-    decay_N11 = rate_N11 * scalars.learning_rate * scalars.weight_decay * scalars.wd_mul
-    update_NRC = update_NRC.to(weight_NRC.dtype)
-    decayed_NRC = torch.where(update_NRC * weight_NRC >= 0, weight_NRC, 0)
-    weight_NRC.sub_(rate_N11 * update_NRC + decay_N11 * decayed_NRC)
-
-
-RULE = Muon
+    share_N11 = decay_share(scalars, rate_N11, form)
+    step_and_decay(weight_NRC, update_NRC.to(weight_NRC.dtype), rate_N11, share_N11, form)

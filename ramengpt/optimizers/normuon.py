@@ -23,7 +23,7 @@ class NorMuon(Muon):
 
     def __init__(self, config: NorMuonConfig, *, compile: bool) -> None:
         super().__init__(config, compile=compile)
-        self._beta2 = config.beta2
+        self._config = config
         self._normalise_and_apply = compiled(apply_normalised_update, compile)
 
     def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
@@ -43,7 +43,7 @@ class NorMuon(Muon):
         numbers = scalars.on_device()
         orthogonal_NRC = self.orthogonal_direction(gradient_NRC, state, numbers.momentum)
         self._normalise_and_apply(
-            weight_NRC, orthogonal_NRC, state["second_moment"], self._beta2, numbers
+            weight_NRC, orthogonal_NRC, state["second_moment"], self._config, numbers
         )
 
 
@@ -77,12 +77,9 @@ def apply_normalised_update(
     weight_NRC: Tensor,
     orthogonal_NRC: Tensor,
     second_moment: Tensor,
-    beta2: float,
+    config: NorMuonConfig,
     scalars: DeviceScalars,
 ) -> None:
     """Normalise the neurons, then step and decay as Muon does, in place."""
-    update_NRC = normalised_update(orthogonal_NRC, second_moment, beta2)
-    apply_update(weight_NRC, update_NRC, scalars)
-
-
-RULE = NorMuon
+    update_NRC = normalised_update(orthogonal_NRC, second_moment, config.beta2)
+    apply_update(weight_NRC, update_NRC, config, scalars)

@@ -1,104 +1,14 @@
 """All optimizers of a run behind one step: groups, the tied embedding, clipping, state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ramengpt.optimizers.groups import GROUPS, Group, LabelledParameter
-from ramengpt.optimizers.rule import StepScalars, UpdateRule
-from ramengpt.optimizers.stacks import Stack, gradient_of
-
-
-class StepSettings(Protocol):
-    """What a step's plan says to the optimizers."""
-
-    @property
-    def learning_rate_multiplier(self) -> float:
-        """Multiplies every group's learning rate."""
-
-    @property
-    def momentum(self) -> float:
-        """Of the rule of the hidden matrices."""
-
-    @property
-    def embedding_tied(self) -> bool:
-        """Embedding and head are one matrix."""
-
-    @property
-    def scalars_frozen(self) -> bool:
-        """Scalars and gates are not updated; their gradients are dropped."""
-
-
-@dataclass
-class Unit:
-    """A stack, the rule that updates it, and the rule's state.
-
-    Attributes:
-        name: unique, stays the same from run to run.
-        group: of its parameters.
-        stack: the parameters.
-        rule: how they are updated.
-        learning_rate: before any multiplier.
-        weight_decay: before any multiplier.
-        updates: how many there were.
-        state: the rule's tensors.
-    """
-
-    name: str
-    group: Group
-    stack: Stack
-    rule: UpdateRule
-    learning_rate: float
-    weight_decay: float
-    updates: int = 0
-    state: dict[str, Tensor] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.state = self.rule.new_state(self.stack.weight())
-
-    def step(self, settings: StepSettings) -> None:
-        """Update the stack's parameters in place."""
-        self.updates += 1
-        weight = self.stack.weight()
-        scalars = StepScalars(
-            update=self.updates,
-            learning_rate=self.learning_rate * settings.learning_rate_multiplier,
-            weight_decay=self.weight_decay,
-            momentum=settings.momentum,
-            lr_mul=self.stack.lr_mul,
-            wd_mul=self.stack.wd_mul,
-        )
-        self.rule.step(weight, self.stack.gradient(), self.state, scalars)
-        self.stack.write(weight)
-
-    def inherit(self, other: "Unit") -> None:
-        """Go on from another unit's state."""
-        self.updates = other.updates
-        for name, tensor in self.state.items():
-            tensor.copy_(other.state[name])
-
-
-@dataclass(frozen=True)
-class EmbeddingPair:
-    """The embedding and the head, which start as one matrix and may be split later."""
-
-    embedding: LabelledParameter
-    head: LabelledParameter
-    embedding_unit: Unit
-    head_unit: Unit
-
-    def merge_gradients(self) -> None:
-        """Move the embedding's gradient over to the head's; done twice it adds nothing."""
-        gradient = gradient_of(self.embedding)
-        gradient_of(self.head).add_(gradient)
-        gradient.zero_()
-
-    def copy_weight(self) -> None:
-        """Make the embedding equal to the head, where it is."""
-        self.embedding.parameter.detach().copy_(self.head.parameter.detach())
+from ramengpt.optimizers.param_group import EmbeddingPair, ParamGroup, StepSettings
+from ramengpt.optimizers.stacks import gradient_of
 
 
 class OptimizerSet:
@@ -111,7 +21,7 @@ class OptimizerSet:
     def __init__(
         self,
         parameters: Sequence[LabelledParameter],
-        units: Sequence[Unit],
+        param_groups: Sequence[ParamGroup],
         pair: EmbeddingPair | None,
         largest_norms: dict[Group, float],
         *,
@@ -121,7 +31,7 @@ class OptimizerSet:
         self._parameters = {
             group: [entry for entry in parameters if entry.group == group] for group in GROUPS
         }
-        self.units = tuple(units)
+        self.param_groups = tuple(param_groups)
         self._pair = pair
         self._largest_norms = largest_norms
         self._embedding_tied = embedding_tied
@@ -164,11 +74,11 @@ class OptimizerSet:
         tied_pair = self._tied_pair() if settings.embedding_tied else None
         if tied_pair:
             tied_pair.merge_gradients()
-        for unit in self.units:
-            frozen = settings.scalars_frozen and unit.group == "scalar"
-            follows_head = tied_pair is not None and unit is tied_pair.embedding_unit
+        for param_group in self.param_groups:
+            frozen = settings.scalars_frozen and param_group.group == "scalar"
+            follows_head = tied_pair is not None and param_group is tied_pair.embedding_group
             if not frozen and not follows_head:
-                unit.step(settings)
+                param_group.step(settings)
         if tied_pair:
             tied_pair.copy_weight()
 
@@ -184,7 +94,7 @@ class OptimizerSet:
             raise ValueError("embedding and head have been split and cannot be tied again")
         if self._embedding_tied and not embedding_tied:
             pair = self._tied_pair()
-            pair.embedding_unit.inherit(pair.head_unit)
+            pair.embedding_group.inherit(pair.head_group)
         self._embedding_tied = embedding_tied
 
     def zero_grad(self) -> None:
@@ -201,9 +111,9 @@ class OptimizerSet:
     def counters(self) -> dict[str, Tensor]:
         """Events that rules count, since the start of the run, still on the device."""
         return {
-            f"{unit.name}/{name}": unit.state[name]
-            for unit in self.units
-            for name in unit.rule.counters
+            f"{param_group.name}/{name}": param_group.state[name]
+            for param_group in self.param_groups
+            for name in param_group.rule.counters
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -213,46 +123,50 @@ class OptimizerSet:
         """
         return {
             "embedding_tied": self._embedding_tied,
-            "units": {
-                unit.name: {
-                    "members": list(unit.stack.members),
-                    "updates": unit.updates,
-                    "state": dict(unit.state),
+            "param_groups": {
+                param_group.name: {
+                    "members": list(param_group.stack.members),
+                    "updates": param_group.updates,
+                    "state": dict(param_group.state),
                 }
-                for unit in self.units
+                for param_group in self.param_groups
             },
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from a saved state, copied into the tensors that are there.
+        """Resume from a saved state, copied into the tensors that are there.
 
         Args:
             saved: from `state_dict` of the same rules over the same parameters.
         Raises:
             ValueError: it belongs to other parameters or rules; nothing has been changed then.
         """
-        units = saved["units"]
-        for unit in self.units:
-            self._check_saved(unit, units.get(unit.name))
-        if unknown := sorted(units.keys() - {unit.name for unit in self.units}):
+        param_groups = saved["param_groups"]
+        for param_group in self.param_groups:
+            self._check_saved(param_group, param_groups.get(param_group.name))
+        if unknown := sorted(
+            param_groups.keys() - {param_group.name for param_group in self.param_groups}
+        ):
             raise ValueError(f"saved optimizer state has unknown parts: {', '.join(unknown)}")
-        for unit in self.units:
-            unit.updates = units[unit.name]["updates"]
-            for name, tensor in unit.state.items():
-                tensor.copy_(units[unit.name]["state"][name])
+        for param_group in self.param_groups:
+            param_group.updates = param_groups[param_group.name]["updates"]
+            for name, tensor in param_group.state.items():
+                tensor.copy_(param_groups[param_group.name]["state"][name])
         self._embedding_tied = saved["embedding_tied"]
 
     @staticmethod
-    def _check_saved(unit: Unit, saved: dict[str, Any] | None) -> None:
-        """Refuse a saved state that does not fit a unit."""
+    def _check_saved(param_group: ParamGroup, saved: dict[str, Any] | None) -> None:
+        """Refuse a saved state that does not fit a group."""
         if saved is None:
-            raise ValueError(f"saved optimizer state lacks {unit.name}: it is another model's")
-        if saved["members"] != unit.stack.members:
-            raise ValueError(f"saved optimizer state of {unit.name} holds other parameters")
-        expected = {name: (tuple(t.shape), t.dtype) for name, t in unit.state.items()}
+            raise ValueError(
+                f"saved optimizer state lacks {param_group.name}: it is another model's"
+            )
+        if saved["members"] != param_group.stack.members:
+            raise ValueError(f"saved optimizer state of {param_group.name} holds other parameters")
+        expected = {name: (tuple(t.shape), t.dtype) for name, t in param_group.state.items()}
         found = {name: (tuple(t.shape), t.dtype) for name, t in saved["state"].items()}
         if expected != found:
             raise ValueError(
-                f"saved optimizer state of {unit.name} does not fit: expected {expected}, "
+                f"saved optimizer state of {param_group.name} does not fit: expected {expected}, "
                 f"found {found}"
             )

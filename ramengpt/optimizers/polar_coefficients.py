@@ -1,14 +1,16 @@
-"""Coefficients of the Polar Express polynomials.
+"""Polynomials that bring singular values to 1: Polar Express, or Newton-Schulz.
 
-Each polynomial a x + b x^3 + c x^5 is the closest one to the constant 1 on the interval into which
-the polynomials before it have sent the singular values; this greedy composition is the best one of
-its length (Amsel et al., arXiv 2505.16932).
+All are odd quintics a x + b x^3 + c x^5. Of Polar Express, each is the closest one to the constant
+1 on the interval into which those before it have sent the singular values; this greedy composition
+is the best one of its length (Amsel et al., arXiv 2505.16932).
 """
 
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+
+from ramengpt.config.optimizer import NewtonSchulzConfig, PolarConfig
 
 _CONVERGED_RATIO = 1 - 5e-6
 _TOLERANCE = 1e-15
@@ -90,3 +92,13 @@ def polar_express_coefficients(
         lower = min(polynomial(lower), 1.0)
         upper = 2 - lower
     return tuple(polynomials)
+
+
+def polynomials(config: PolarConfig) -> tuple[tuple[Quintic, ...], float]:
+    """The polynomials of a `polar` block, and the headroom that they need below norm 1."""
+    if isinstance(config, NewtonSchulzConfig):
+        return (Quintic(*config.coefficients),) * config.steps, 1.0
+    coefficients = polar_express_coefficients(
+        config.steps, config.lower_bound, config.cushion, config.safety
+    )
+    return coefficients, config.safety

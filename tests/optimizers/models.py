@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 from torch import Tensor
 
+from ramengpt.config.load import with_shared_blocks
 from ramengpt.config.optimizer import AdamConfig, GradientClippingConfig, OptimizerConfig
 from ramengpt.optimizers import OptimizerSet, build_optimizers
 from ramengpt.optimizers.rule import StepScalars
@@ -29,7 +30,7 @@ class Settings:
 
 def optimizer_config(name: str, **changes) -> OptimizerConfig:
     """An entry of params.yaml, with changes."""
-    values = PARAMS["optimizers"][name] | changes
+    values = with_shared_blocks(PARAMS)["optimizers"][name] | changes
     return TypeAdapter(OptimizerConfig).validate_python(values)
 
 

@@ -149,11 +149,16 @@ def test_matrices_are_turned_so_that_the_residual_stream_is_rotated() -> None:
     """A stored rotation's size says which side it turns."""
     parameters = small_model()
     optimizers = optimizers_of(parameters, "aro")
-    shapes = {unit.name: unit.stack.weight().shape for unit in optimizers.units}
+    shapes = {
+        param_group.name: param_group.stack.weight().shape
+        for param_group in optimizers.param_groups
+    }
     assert shapes["hidden/16x16"] == (8, 16, 16)
     assert shapes["hidden/16x48"] == (4, 16, 48)
 
-    square = next(unit for unit in optimizers.units if unit.name == "hidden/16x16")
+    square = next(
+        param_group for param_group in optimizers.param_groups if param_group.name == "hidden/16x16"
+    )
     blocks = parameters["0.qkvo"].detach().unflatten(0, (4, 16))
     torch.testing.assert_close(square.stack.weight()[:3], blocks[:3].mT)
     torch.testing.assert_close(square.stack.weight()[3], blocks[3])

@@ -9,7 +9,11 @@ from tests.optimizers.models import labelled, optimizers_of, small_model
 
 def test_every_parameter_is_updated_exactly_once() -> None:
     parameters = small_model()
-    members = [member for unit in optimizers_of(parameters).units for member in unit.stack.members]
+    members = [
+        member
+        for param_group in optimizers_of(parameters).param_groups
+        for member in param_group.stack.members
+    ]
     assert len(members) == len(set(members))
     assert {member.partition("[")[0] for member in members} == set(parameters)
     assert sum(member.startswith("0.qkvo[") for member in members) == 4

@@ -123,8 +123,11 @@ def test_split_embedding_inherits_the_heads_moments_bit_by_bit() -> None:
     parameters = small_model()
     optimizers = optimizers_of(parameters, embedding_tied=True)
     train(parameters, optimizers, [TIED] * 3)
-    units = {unit.name: unit for unit in optimizers.units}
-    embedding, head = units["embedding/embedding.weight"], units["embedding/head.weight"]
+    param_groups = {param_group.name: param_group for param_group in optimizers.param_groups}
+    embedding, head = (
+        param_groups["embedding/embedding.weight"],
+        param_groups["embedding/head.weight"],
+    )
     head_before = copy.deepcopy(head.state)
     for parameter in parameters.values():
         parameter.grad = torch.zeros_like(parameter)
@@ -182,7 +185,9 @@ def test_frozen_scalars_stay_bit_identical_and_keep_their_moments() -> None:
     optimizers = optimizers_of(parameters)
     train(parameters, optimizers, [SPLIT] * 2)
     before = values(parameters)
-    scalar = next(unit for unit in optimizers.units if unit.name == "scalar")
+    scalar = next(
+        param_group for param_group in optimizers.param_groups if param_group.name == "scalar"
+    )
     moments = copy.deepcopy(scalar.state)
     train(parameters, optimizers, [replace(SPLIT, scalars_frozen=True)] * 3)
     for name, parameter in parameters.items():
@@ -251,9 +256,9 @@ def test_state_of_another_model_or_rule_is_refused_before_anything_changes() -> 
     with pytest.raises(ValueError, match="unknown parts: hidden/48x16"):
         optimizers_of(smaller).load_state_dict(optimizers.state_dict())
     after = optimizers.state_dict()
-    for name, unit in before["units"].items():
-        assert_same(unit["state"], after["units"][name]["state"])
-        assert unit["updates"] == after["units"][name]["updates"]
+    for name, param_group in before["param_groups"].items():
+        assert_same(param_group["state"], after["param_groups"][name]["state"])
+        assert param_group["updates"] == after["param_groups"][name]["updates"]
 
 
 def test_aro_reports_rotations_that_it_kept() -> None:

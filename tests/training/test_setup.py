@@ -97,7 +97,9 @@ def test_every_parameter_has_its_multipliers_and_one_optimizer() -> None:
     model = build_model(config, CPU)
     optimizers = build_run_optimizers(config, model, plans_of(config, RunOptions(1, None)))
     assert model.head.weight.lr_mul == 3.0
-    members = [member for unit in optimizers.units for member in unit.stack.members]
+    members = [
+        member for param_group in optimizers.param_groups for member in param_group.stack.members
+    ]
     assert len(members) == len(set(members)) >= len(list(model.parameters()))
 
 

@@ -1,0 +1,24 @@
+"""The table of update rules: what the `rule` of an entry of params.yaml names."""
+
+from collections.abc import Callable, Mapping
+
+from ramengpt.config.optimizer import OptimizerConfig
+from ramengpt.optimizers.adam import Adam
+from ramengpt.optimizers.aro import Aro
+from ramengpt.optimizers.bam import Bam
+from ramengpt.optimizers.muon import Muon
+from ramengpt.optimizers.normuon import NorMuon
+from ramengpt.optimizers.rule import UpdateRule
+
+RULES: Mapping[str, Callable[..., UpdateRule]] = {
+    "normuon": NorMuon,
+    "muon": Muon,
+    "bam": Bam,
+    "aro": Aro,
+    "adam": Adam,
+}
+
+
+def make_rule(optimizer: OptimizerConfig, *, compile: bool) -> UpdateRule:
+    """The rule of the hidden matrices."""
+    return RULES[optimizer.rule](optimizer, compile=compile)

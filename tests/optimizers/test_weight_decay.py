@@ -1,0 +1,33 @@
+"""Every form of decay against its equation, in float64, in every rule that decays."""
+
+import pytest
+import torch
+
+from ramengpt.optimizers.rules import make_rule
+from tests.optimizers.models import OPTIMIZERS, gaussian, optimizer_config, scalars
+
+DECAYING = [name for name in OPTIMIZERS if hasattr(optimizer_config(name), "cautious_decay")]
+ADAMS = {"adam"}
+FORMS = [(scale, cautious) for scale in ("rate", "rate_squared") for cautious in (False, True)]
+
+
+def stepped(name: str, weight_decay: float, learning_rate: float = 0.02, **form) -> torch.Tensor:
+    """Weights after one step from the same start."""
+    rule, weight = make_rule(optimizer_config(name, **form), compile=False), gaussian(2, 8, 8)
+    numbers = scalars(1, learning_rate, weight_decay=weight_decay, lr_mul=2.0, wd_mul=3.0)
+    rule.step(weight, gaussian(2, 8, 8, seed=1), rule.new_state(weight), numbers)
+    return weight
+
+
+@pytest.mark.parametrize("name", DECAYING)
+@pytest.mark.parametrize(("scale", "cautious"), FORMS)
+def test_a_step_removes_the_share_that_the_form_says(name: str, scale: str, cautious: bool) -> None:
+    form = {"decay_scale": scale, "cautious_decay": cautious}
+    start, plain = gaussian(2, 8, 8), stepped(name, 0.0, **form)
+    # Adam squares lr_mul too: its whole rate is the product.
+    squared = 0.02**2 * (4.0 if name in ADAMS else 2.0)
+    share = 0.5 * 3.0 * (0.02 * 2.0 if scale == "rate" else squared)
+    decays = ((start - plain) * start > 0).double() if cautious else torch.ones_like(start)
+    torch.testing.assert_close(
+        stepped(name, 0.5, **form), plain - share * decays * start, rtol=0, atol=1e-14
+    )
