@@ -96,7 +96,7 @@ def build(preset: str, optimizer: str, device: torch.device) -> tuple[GPT, Optim
     config = load_config([f"model={preset}", f"optimizer={optimizer}", f"schedule={preset}"])
     torch.manual_seed(config.seed)
     model = GPT(
-        config.model,
+        config.network,
         max_sequence_tokens=max(config.schedule.sequence.tokens),
         backend="sdpa",
         compute_dtype=torch.float32,

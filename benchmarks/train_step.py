@@ -131,7 +131,7 @@ def run_steps(config: Config) -> dict[str, float]:
     optimizers = build_run_optimizers(config, model, plans)
     tokens, sequence_tokens = first.micro_batch_tokens, first.sequence_tokens
     batches = [
-        synthetic_batch(tokens, sequence_tokens, config.model.vocabulary, seed)
+        synthetic_batch(tokens, sequence_tokens, config.network.vocabulary, seed)
         for seed in range(DISTINCT_BATCHES)
     ]
     step = partial(train_step, compiled_loss(config, model, device), _repeat(batches), optimizers)
@@ -139,14 +139,14 @@ def run_steps(config: Config) -> dict[str, float]:
     median = statistics.median(seconds[1 : STEPS + 1])
     tokens_per_second = tokens / median
     flops = flops_per_token(
-        config.model, sequence_tokens=sequence_tokens, window_tokens=first.window_tokens
+        config.network, sequence_tokens=sequence_tokens, window_tokens=first.window_tokens
     )
     return {
         "tokens_per_second": tokens_per_second,
         "step_ms": 1e3 * median,
         "flops_per_second": tokens_per_second * flops,
         "peak_GiB": torch.cuda.max_memory_allocated() / 2**30,
-        "estimated_GiB": training_bytes(config.model, tokens, model.compute_dtype) / 2**30,
+        "estimated_GiB": training_bytes(config.network, tokens, model.compute_dtype) / 2**30,
         "first_step_seconds": first_step_seconds,
         "next_window_over_median": max(seconds[STEPS + 1 :]) / median,
     }

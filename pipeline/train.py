@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
         "--early_stop_steps", type=int, metavar="N", help="end after N steps of the same schedule"
     )
     parser.add_argument("--seed", type=int, help="in place of params.yaml's")
-    parser.add_argument("--activation", help="of the selected model's MLP")
+    parser.add_argument("--activation", help="of the MLP")
     parser.add_argument("--ffn_dim", help="inner size of the selected model's MLP, or auto")
     parser.add_argument("--checkpoint_every", type=int, metavar="STEPS")
     parser.add_argument(
@@ -62,11 +62,11 @@ def parse_arguments() -> argparse.Namespace:
 
 def config_of(arguments: argparse.Namespace) -> Config:
     """params.yaml with the flags applied; each flag stands for a key."""
-    model = load_config(arguments.set).model_name
+    selected = load_config(arguments.set)
     keys = {
         "seed": arguments.seed,
-        f"models.{model}.activation": arguments.activation,
-        f"models.{model}.ffn_dim": arguments.ffn_dim,
+        f"architectures.{selected.architecture_name}.activation": arguments.activation,
+        f"models.{selected.model_name}.ffn_dim": arguments.ffn_dim,
         "train.checkpoint_every_steps": arguments.checkpoint_every,
     }
     flags = [f"{key}={value}" for key, value in keys.items() if value is not None]

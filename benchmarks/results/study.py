@@ -55,14 +55,14 @@ NEAR_LOSS = 0.02
 """A part that changes the loss by less gets a second seed."""
 
 SWITCHES = {
-    "value embeddings": "models.base.value_embedding_pattern=------",
-    "attention gate": "models.base.attention_gate=false",
-    "smear": "models.base.smear=false",
-    "skip connection": "models.base.skip_connection=false",
-    "backout": "models.base.backout=false",
-    "key offset": "models.base.key_offset=false",
+    "value embeddings": "architectures.ramen.value_embeddings=false",
+    "attention gate": "architectures.ramen.attention_gate=false",
+    "smear": "architectures.ramen.smear=false",
+    "skip connection": "architectures.ramen.skip_connection=false",
+    "backout": "architectures.ramen.backout=false",
+    "key offset": "architectures.ramen.key_offset=false",
 }
-WITHOUT_YARN = "models.base.yarn=false"
+WITHOUT_YARN = "architectures.ramen.yarn=false"
 LAST_WINDOW = ("schedules.base.window.fractions=[0.0]", "schedules.base.window.tokens=[512]")
 FIRST_WINDOW = (
     "schedules.base.window.fractions=[0.0]",
@@ -72,7 +72,7 @@ FIRST_WINDOW = (
 ALWAYS_TIED = "schedules.base.embedding_split_fraction=1.0"
 PARTS = {
     **{f"without {part}": (setting,) for part, setting in SWITCHES.items()},
-    "swiglu": ("models.base.activation=swiglu",),
+    "swiglu": ("architectures.ramen.activation=swiglu",),
     "embedding and head never one": ("schedules.base.embedding_split_fraction=0.0",),
     "embedding and head always one": (ALWAYS_TIED,),
     "window 512 from the start": LAST_WINDOW,

@@ -5,6 +5,7 @@ costs a second rather than the outputs of the last run.
 """
 
 import difflib
+import functools
 import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,12 @@ from ruamel.yaml.error import YAMLError
 
 from ramengpt.config.base import ConfigError, Section
 from ramengpt.config.dataset import DatasetConfig, DownloadConfig
-from ramengpt.config.model import ModelConfig, ParametersConfig
+from ramengpt.config.model import (
+    ArchitectureConfig,
+    ModelConfig,
+    NetworkConfig,
+    ParametersConfig,
+)
 from ramengpt.config.optimizer import (
     SHARED_BLOCKS,
     AdamConfig,
@@ -38,6 +44,7 @@ PARAMS_FILE = Path("params.yaml")
 SELECTORS = {
     "dataset": "datasets",
     "model": "models",
+    "architecture": "architectures",
     "optimizer": "optimizers",
     "schedule": "schedules",
 }
@@ -48,12 +55,14 @@ class ParamsFile(Section):
 
     dataset: str
     model: str
+    architecture: str
     optimizer: str
     schedule: str
     seed: int = Field(ge=0, lt=2**32)
     datasets: dict[str, DatasetConfig]
     download: DownloadConfig
     models: dict[str, ModelConfig]
+    architectures: dict[str, ArchitectureConfig]
     parameters: ParametersConfig
     optimizers: dict[str, OptimizerConfig]
     momentum: MomentumConfig
@@ -76,6 +85,8 @@ class Config:
     dataset: DatasetConfig
     model_name: str
     model: ModelConfig
+    architecture_name: str
+    architecture: ArchitectureConfig
     parameters: ParametersConfig
     optimizer_name: str
     optimizer: OptimizerConfig
@@ -90,6 +101,11 @@ class Config:
     validation: ValidationConfig
     tracking: TrackingConfig
     sample: SampleConfig
+
+    @functools.cached_property
+    def network(self) -> NetworkConfig:
+        """The selected model with the parts of the selected architecture."""
+        return NetworkConfig.of(self.model, self.architecture)
 
 
 def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Config:
@@ -195,7 +211,16 @@ def _select(params: ParamsFile, path: Path) -> Config:
             )
         picked |= {f"{selector}_name": name, selector: table[name]}
     rest = {field.name for field in fields(Config)} - picked.keys()
-    return _with_own_values(Config(**picked, **{name: getattr(params, name) for name in rest}))
+    config = Config(**picked, **{name: getattr(params, name) for name in rest})
+    try:
+        _ = config.network
+    except ValidationError as error:
+        reason = error.errors()[0]["ctx"]["error"]
+        raise ConfigError(
+            f"{path}: models.{config.model_name} with architectures.{config.architecture_name}: "
+            f"{reason}"
+        ) from None
+    return _with_own_values(config)
 
 
 def _with_own_values(config: Config) -> Config:

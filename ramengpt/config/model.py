@@ -1,10 +1,12 @@
-"""The `models` and `parameters` sections: what the network is, and how fast each part of it learns.
+"""The sections `models`, `architectures` and `parameters`: the network, and how it learns.
 
-One entry of `models` describes one network completely. `parameters` is shared by all of them: for
-every label (see `ramengpt.model.parameters`) the multipliers of learning rate and weight decay.
+An entry of `models` has sizes and patterns of layers, an entry of `architectures` the parts and
+their constants; the two selected ones make one network. `parameters` is shared by all: for every
+label (see `ramengpt.model.parameters`) the multipliers of learning rate and weight decay.
 """
 
-from typing import Annotated, Literal, Self
+import math
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -38,66 +40,23 @@ TablePattern = Annotated[str, Field(pattern=r"^[a-z-]+$")]
 
 
 class ModelConfig(Section):
-    """One network. Layers are counted from 0; a part that is switched off has no parameters."""
+    """An entry of `models`: sizes, and which layers the parts of an architecture apply to."""
 
     num_layers: PositiveInt
     num_heads: PositiveInt
     head_dim: Annotated[int, Field(gt=0, multiple_of=8)]
-    width: PositiveInt
-    """Size of the residual stream; always num_heads x head_dim."""
     vocabulary: PositiveInt
     vocabulary_multiple: PositiveInt
     """Embedding and head have the vocabulary rounded up to a multiple of this."""
-    activation: Activation
     ffn_dim: Literal["auto"] | FfnDim
     """Inner size of the MLP; auto is 4 x width, or 8/3 x width rounded up for gated ones."""
     attention_pattern: LongShortPattern
-    """One letter a layer: L long window, S short window, - no attention."""
+    """One letter per layer: L long window, S short window, - no attention."""
     value_embedding_pattern: TablePattern
-    """One letter a layer: the table that the layer adds to its values (a, b, ...), - none."""
-    attention_gate: bool
-    key_offset: bool
-    smear: bool
-    skip_connection: bool
+    """One letter per layer: the table that the layer adds to its values (a, b, ...), - none."""
     skip_source_layer: Layer
     skip_target_layer: Layer
-    backout: bool
     backout_layer: Layer
-    gate_inputs: PositiveInt
-    """Every gate reads this many leading entries of its input."""
-    attention_scale: PositiveFloat
-    rope_base: Annotated[float, Field(gt=1, allow_inf_nan=False)]
-    yarn: bool
-    yarn_low_rotations: PositiveFloat
-    yarn_high_rotations: PositiveFloat
-    yarn_scale_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    logit_scale: Annotated[float, Field(gt=0, le=80)]
-    """The largest logit; e^80 is still finite in float32."""
-    logit_shift: FiniteFloat
-    logit_divisor: PositiveFloat
-    attention_init_gain: PositiveFloat
-    mlp_init_gain: PositiveFloat
-    head_init_std: PositiveFloat
-    residual_lambda: FiniteFloat
-    embedding_lambda: FiniteFloat
-    attention_input_lambda: FiniteFloat
-    attention_output_lambda: FiniteFloat
-    smear_lambda: FiniteFloat
-    skip_lambda: FiniteFloat
-    backout_lambda: FiniteFloat
-
-    @model_validator(mode="after")
-    def _check_sizes(self) -> Self:
-        if self.width != self.num_heads * self.head_dim:
-            raise ValueError(
-                f"width must be num_heads x head_dim = {self.num_heads * self.head_dim}, "
-                f"found {self.width}"
-            )
-        if self.gate_inputs > self.width:
-            raise ValueError(f"gate_inputs must be at most width = {self.width}")
-        if self.yarn_high_rotations <= self.yarn_low_rotations:
-            raise ValueError("yarn_high_rotations must be greater than yarn_low_rotations")
-        return self
 
     @model_validator(mode="after")
     def _check_patterns(self) -> Self:
@@ -120,9 +79,100 @@ class ModelConfig(Section):
                 )
         return self
 
+    @property
+    def width(self) -> int:
+        """Size of the residual stream."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def padded_vocabulary(self) -> int:
+        """Rows of embedding and head."""
+        return -(-self.vocabulary // self.vocabulary_multiple) * self.vocabulary_multiple
+
+    @property
+    def value_tables(self) -> tuple[str, ...]:
+        """Letters of the value embedding tables, in alphabetical order."""
+        return tuple(sorted(set(self.value_embedding_pattern) - {"-"}))
+
+
+class ArchitectureConfig(Section):
+    """An entry of `architectures`: the parts of the network, of whatever size, and their constants.
+
+    A part that is switched off has no parameters.
+    """
+
+    activation: Activation
+    attention_free_layers: bool
+    attention_gate: bool
+    key_offset: bool
+    value_embeddings: bool
+    smear: bool
+    embedding_mix: bool
+    attention_lambdas: bool
+    skip_connection: bool
+    backout: bool
+    gate_inputs: PositiveInt
+    """Every gate reads this many leading entries of its input."""
+    attention_scale_gain: PositiveFloat
+    rope_base: Annotated[float, Field(gt=1, allow_inf_nan=False)]
+    yarn: bool
+    yarn_low_rotations: PositiveFloat
+    yarn_high_rotations: PositiveFloat
+    yarn_scale_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    logit_scale: Annotated[float, Field(gt=0, le=80)]
+    """The largest logit; e^80 is still finite in float32."""
+    logit_shift: FiniteFloat
+    logit_divisor: PositiveFloat
+    attention_init_gain: PositiveFloat
+    mlp_init_gain: PositiveFloat
+    head_init_std: PositiveFloat
+    residual_lambda: FiniteFloat
+    embedding_lambda: FiniteFloat
+    attention_input_lambda: FiniteFloat
+    attention_output_lambda: FiniteFloat
+    smear_lambda: FiniteFloat
+    skip_lambda: FiniteFloat
+    backout_lambda: FiniteFloat
+
+    @model_validator(mode="after")
+    def _check_rotations(self) -> Self:
+        if self.yarn_high_rotations <= self.yarn_low_rotations:
+            raise ValueError("yarn_high_rotations must be greater than yarn_low_rotations")
+        return self
+
+
+class NetworkConfig(ModelConfig, ArchitectureConfig):
+    """One network: the sizes of a model with the parts of an architecture.
+
+    The patterns are those in force: a part that is off is gone from them.
+    """
+
+    @classmethod
+    def of(cls, model: ModelConfig, architecture: ArchitectureConfig) -> Self:
+        """Combine the two selected entries.
+
+        Raises:
+            ValidationError: the sizes do not suit the parts.
+        """
+        return cls.model_validate(model.model_dump() | architecture.model_dump())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_switches(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        if values.get("value_embeddings") is False and "num_layers" in values:
+            values["value_embedding_pattern"] = "-" * values["num_layers"]
+        if values.get("attention_free_layers") is False and "attention_pattern" in values:
+            values["attention_pattern"] = values["attention_pattern"].replace("-", "S")
+        return values
+
     @model_validator(mode="after")
     def _check_connections(self) -> Self:
         last = self.num_layers - 1
+        if self.gate_inputs > self.width:
+            raise ValueError(f"gate_inputs must be at most width = {self.width}")
         if self.skip_connection and not self.skip_source_layer < self.skip_target_layer <= last:
             raise ValueError(
                 "skip_source_layer < skip_target_layer <= num_layers - 1 is needed, found "
@@ -136,9 +186,9 @@ class ModelConfig(Section):
         return self
 
     @property
-    def padded_vocabulary(self) -> int:
-        """Rows of embedding and head."""
-        return -(-self.vocabulary // self.vocabulary_multiple) * self.vocabulary_multiple
+    def attention_scale(self) -> float:
+        """Factor of the scores before any change of window."""
+        return self.attention_scale_gain / math.sqrt(self.head_dim)
 
     @property
     def gated(self) -> bool:
@@ -153,11 +203,6 @@ class ModelConfig(Section):
         if not self.gated:
             return 4 * self.width
         return -(-8 * self.width // (3 * AUTO_FFN_MULTIPLE)) * AUTO_FFN_MULTIPLE
-
-    @property
-    def value_tables(self) -> tuple[str, ...]:
-        """Letters of the value embedding tables, in alphabetical order."""
-        return tuple(sorted(set(self.value_embedding_pattern) - {"-"}))
 
 
 class Multipliers(Section):

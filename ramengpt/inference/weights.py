@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ramengpt.config.base import Section
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 from ramengpt.device import choose_dtype, flex_kernel_options, profile
 from ramengpt.errors import UserError
 from ramengpt.files import temporary_path, write_bytes
@@ -46,7 +46,7 @@ class WeightsConfig(Section):
     """
 
     format: str
-    model: ModelConfig
+    model: NetworkConfig
     max_sequence_tokens: int
     micro_batch_tokens: int
     run: dict[str, Any]

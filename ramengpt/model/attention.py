@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 from ramengpt.kernels.qkv_prologue import (
     Rotation,
     attention_inputs,
@@ -28,7 +28,7 @@ class Attention(nn.Module):
     `weight` [4D, D] holds the blocks of q, k, v and o; the three gates' absence is None.
     """
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: NetworkConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
         self.window = config.attention_pattern[layer]
@@ -45,7 +45,7 @@ class Attention(nn.Module):
         self,
         x_TD: Tensor,
         value_TD: Tensor | None,
-        lambdas_2: Tensor,
+        lambdas_2: Tensor | None,
         rotation: Rotation,
         context: Context,
     ) -> Tensor:
@@ -54,7 +54,7 @@ class Attention(nn.Module):
         Args:
             x_TD: [T, D], normed.
             value_TD: [T, D], this layer's value embedding of each token, if it has one.
-            lambdas_2: factors of the q, k, v blocks and of the o block.
+            lambdas_2: factors of the q, k, v blocks and of the o block; None for 1.
             rotation: of each token's position.
             context: the tokens before.
 
@@ -63,7 +63,9 @@ class Attention(nn.Module):
         """
         num_tokens, width = x_TD.shape
         weight_qkv, weight_o = self.weight.split([3 * width, width])
-        qkv_TD3 = F.linear(x_TD, (weight_qkv * lambdas_2[0]).to(x_TD.dtype))
+        if lambdas_2 is not None:
+            weight_qkv, weight_o = weight_qkv * lambdas_2[0], weight_o * lambdas_2[1]
+        qkv_TD3 = F.linear(x_TD, weight_qkv.to(x_TD.dtype))
         inputs = x_TD[:, : self.gate_inputs]
         value_THK = gate_TH = None
         if self.value_gate is not None:
@@ -76,7 +78,7 @@ class Attention(nn.Module):
         if self.gate is not None:
             y = y * self._open(self.gate, inputs)[..., None]
         y_TD = y.reshape(num_tokens, width)
-        return F.linear(y_TD, (weight_o * lambdas_2[1]).to(x_TD.dtype))
+        return F.linear(y_TD, weight_o.to(x_TD.dtype))
 
     def _heads(
         self,

@@ -5,7 +5,7 @@ Shapes: T packed tokens, D width.
 
 from torch import Tensor, nn
 
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 from ramengpt.kernels.qkv_prologue import Rotation
 from ramengpt.model.attention import Attention
 from ramengpt.model.attention_backend import Context
@@ -16,7 +16,7 @@ from ramengpt.model.norm import normalise_again
 class Block(nn.Module):
     """Layer number `layer`; `attention` is None where the pattern has none."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: NetworkConfig, layer: int) -> None:
         super().__init__()
         has_attention = config.attention_pattern[layer] != "-"
         self.attention = Attention(config, layer) if has_attention else None
@@ -35,7 +35,7 @@ class Block(nn.Module):
         Args:
             x_TD: [T, D], the residual stream.
             value_TD: see :class:`Attention`.
-            attention_lambdas_2: see :class:`Attention`; None without attention.
+            attention_lambdas_2: see :class:`Attention`; None without them.
             rotation: see :class:`Attention`.
             context: see :class:`Attention`.
 
@@ -43,7 +43,6 @@ class Block(nn.Module):
             [T, D], the residual stream after this layer.
         """
         if self.attention is not None:
-            assert attention_lambdas_2 is not None
             x_TD = x_TD + self.attention(
                 normalise_again(x_TD), value_TD, attention_lambdas_2, rotation, context
             )

@@ -7,14 +7,14 @@ import functools
 
 import torch
 
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 from ramengpt.kernels.head.softcapped_cross_entropy import GPU_CHUNK_TOKENS
 from ramengpt.model.gpt import GPT
 from ramengpt.model.masks import short_window
 
 
 @functools.cache
-def count_parameters(config: ModelConfig) -> dict[tuple[str, str], int]:
+def count_parameters(config: NetworkConfig) -> dict[tuple[str, str], int]:
     """Number of parameters by (group, label), in the order of the network."""
     with torch.device("meta"):
         model = GPT(
@@ -27,14 +27,14 @@ def count_parameters(config: ModelConfig) -> dict[tuple[str, str], int]:
     return counts
 
 
-def count_as_gpt2(config: ModelConfig) -> int:
+def count_as_gpt2(config: NetworkConfig) -> int:
     """Parameters as GPT-2's sizes are given: one embedding, no value embeddings."""
     left_out = {"head", "value_embedding"}
     counts = count_parameters(config)
     return sum(count for (_, label), count in counts.items() if label not in left_out)
 
 
-def flops_per_token(config: ModelConfig, *, sequence_tokens: int, window_tokens: int) -> float:
+def flops_per_token(config: NetworkConfig, *, sequence_tokens: int, window_tokens: int) -> float:
     """Floating point operations of training on one token: forward, and twice that backward.
 
     Matrix products only; attention counts the keys that the mask permits, not those that a kernel
@@ -66,7 +66,7 @@ def _mean_keys(sequence_tokens: int, window_tokens: int) -> float:
 
 
 def training_bytes(
-    config: ModelConfig, micro_batch_tokens: int, compute_dtype: torch.dtype
+    config: NetworkConfig, micro_batch_tokens: int, compute_dtype: torch.dtype
 ) -> float:
     """Estimate the peak memory of a training step on a GPU.
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 from ramengpt.model.attention_backend import Context
 from ramengpt.model.parameters import make_parameter
 
@@ -17,7 +17,7 @@ from ramengpt.model.parameters import make_parameter
 class Smear(nn.Module):
     """Add a gated part of the embedding before to each embedding, within a document."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.gate = make_parameter("smear_gate", 1, config.gate_inputs)
         self.smear_lambda = make_parameter("smear_lambda", 1)
@@ -32,7 +32,7 @@ class Smear(nn.Module):
 class SkipConnection(nn.Module):
     """How much of an earlier layer's output a later layer takes in."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.gate = make_parameter("skip_gate", 1, config.gate_inputs)
         self.skip_lambda = make_parameter("skip_lambda", 1)

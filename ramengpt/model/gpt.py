@@ -1,7 +1,7 @@
 """The network: embedding, smear, blocks with their connections, backout, head.
 
     e = embed(tokens), smeared               x0 = x = norm(e)
-    each layer:  x = residual_lambda x + embedding_lambda x0, then attention and MLP
+    each layer:  x = residual_lambda x + embedding_lambda x0 (embedding_mix), then attention and MLP
     at skip_target_layer first  x += gate(x0) x_after_skip_source_layer
     at the end  x -= backout_lambda x_after_backout_layer, then norm, head, softcap
 
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 from ramengpt.model.attention_backend import Backend, Context, KernelOptions, PackedSequence
 from ramengpt.model.block import Block
 from ramengpt.model.gates import SkipConnection, Smear
@@ -31,7 +31,7 @@ from ramengpt.model.rope import Rotary
 class Table(nn.Module):
     """A vector [D] for each token of the padded vocabulary."""
 
-    def __init__(self, config: ModelConfig, label: str) -> None:
+    def __init__(self, config: NetworkConfig, label: str) -> None:
         super().__init__()
         self.weight = make_parameter(label, config.padded_vocabulary, config.width)
 
@@ -49,7 +49,7 @@ class GPT(nn.Module):
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: NetworkConfig,
         *,
         max_sequence_tokens: int,
         backend: Backend,
@@ -80,12 +80,14 @@ class GPT(nn.Module):
         )
         self.smear = Smear(config) if config.smear else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
-        self.residual_lambda = make_parameter("residual_lambda", config.num_layers)
-        self.embedding_lambda = make_parameter("embedding_lambda", config.num_layers)
+        self.residual_lambda = self.embedding_lambda = None
+        if config.embedding_mix:
+            self.residual_lambda = make_parameter("residual_lambda", config.num_layers)
+            self.embedding_lambda = make_parameter("embedding_lambda", config.num_layers)
         num_attentions = config.num_layers - config.attention_pattern.count("-")
-        self.attention_lambda = (
-            make_parameter("attention_lambda", num_attentions, 2) if num_attentions else None
-        )
+        self.attention_lambda = None
+        if config.attention_lambdas and num_attentions:
+            self.attention_lambda = make_parameter("attention_lambda", num_attentions, 2)
         self.skip = SkipConnection(config) if config.skip_connection else None
         self.backout_lambda = make_parameter("backout_lambda", 1) if config.backout else None
         self.head = Head(config, float8=float8_head)
@@ -158,14 +160,12 @@ class GPT(nn.Module):
         rotation = self.rotary(context.positions_T)
         attention_lambdas = iter(() if self.attention_lambda is None else self.attention_lambda)
         skipped_TD = backed_out_TD = x0_TD  # both are replaced on the way
-        mixes = zip(self.residual_lambda.unbind(), self.embedding_lambda.unbind(), strict=True)
-        for layer, (block, (residual, embedding)) in enumerate(
-            zip(self.blocks, mixes, strict=True)
-        ):
+        for layer, block in enumerate(self.blocks):
             if self.skip is not None and layer == config.skip_target_layer:
                 x_TD = x_TD + self.skip(x0_TD) * skipped_TD
-            x_TD = residual * x_TD + embedding * x0_TD
-            lambdas_2 = next(attention_lambdas) if block.attention is not None else None
+            if self.residual_lambda is not None and self.embedding_lambda is not None:
+                x_TD = self.residual_lambda[layer] * x_TD + self.embedding_lambda[layer] * x0_TD
+            lambdas_2 = next(attention_lambdas, None) if block.attention is not None else None
             value_TD = values.get(config.value_embedding_pattern[layer])
             x_TD = block(x_TD, value_TD, lambdas_2, rotation, context)
             if layer == config.skip_source_layer:

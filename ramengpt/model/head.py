@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 from ramengpt.kernels.head.softcapped_cross_entropy import softcapped_cross_entropy
 from ramengpt.model.parameters import make_parameter
 
@@ -18,7 +18,7 @@ class Head(nn.Module):
     With `float8`, training multiplies in float8; logits and losses without gradients never do.
     """
 
-    def __init__(self, config: ModelConfig, *, float8: bool) -> None:
+    def __init__(self, config: NetworkConfig, *, float8: bool) -> None:
         super().__init__()
         self.weight = make_parameter("head", config.padded_vocabulary, config.width)
         self.vocabulary = config.vocabulary

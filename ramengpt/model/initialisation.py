@@ -11,11 +11,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, config: ModelConfig) -> None:
+def initialise(model: nn.Module, config: NetworkConfig) -> None:
     """Fill every parameter, drawing from the global generator in the order of the parameters.
 
     Args:
@@ -29,7 +29,7 @@ def initialise(model: nn.Module, config: ModelConfig) -> None:
     model.get_parameter("embedding.weight").copy_(model.get_parameter("head.weight"))
 
 
-def _fillers(config: ModelConfig) -> dict[str, Callable[[Tensor], object]]:
+def _fillers(config: NetworkConfig) -> dict[str, Callable[[Tensor], object]]:
     width = config.width
 
     def uniform(gain: float) -> Callable[[Tensor], Tensor]:

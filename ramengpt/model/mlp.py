@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 from ramengpt.kernels.relu_squared_mlp import linear_relu_squared_mlp
 from ramengpt.model.parameters import make_parameter
 
@@ -49,7 +49,7 @@ class MLP(nn.Module):
     multiplies from the right, so that both face the residual stream with dim 1.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         units, width = config.ffn_units, config.width
         self.activation = ACTIVATIONS.get(config.activation)  # None for relu_squared

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 from ramengpt.kernels.qkv_prologue import Rotation
 from ramengpt.model.masks import BLOCK, short_window
 
@@ -35,7 +35,7 @@ class Rotary(nn.Module):
     cos_PF: Tensor
     sin_PF: Tensor
 
-    def __init__(self, config: ModelConfig, max_sequence_tokens: int) -> None:
+    def __init__(self, config: NetworkConfig, max_sequence_tokens: int) -> None:
         super().__init__()
         self.config = config
         num_frequencies = config.head_dim // 4

@@ -20,23 +20,23 @@ def summarise(config: Config) -> str:
         Lines of text.
     """
     schedule = config.schedule
-    counts = count_parameters(config.model)
+    counts = count_parameters(config.network)
     lines = [f"model {config.model_name}, schedule {config.schedule_name}", ""]
     lines += [f"{'group':<12}{'label':<18}{'parameters':>14}"]
     lines += [f"{group:<12}{label:<18}{count:>14,}" for (group, label), count in counts.items()]
     lines += [f"{'total':<30}{sum(counts.values()):>14,}"]
-    lines += [f"{'total as GPT-2 counts':<30}{count_as_gpt2(config.model):>14,}", ""]
+    lines += [f"{'total as GPT-2 counts':<30}{count_as_gpt2(config.network):>14,}", ""]
     stages = {"first": 0, "last": -1}
     for name, stage in stages.items():
         sequence, window = schedule.sequence.tokens[stage], schedule.window.tokens[stage]
-        flops = flops_per_token(config.model, sequence_tokens=sequence, window_tokens=window)
+        flops = flops_per_token(config.network, sequence_tokens=sequence, window_tokens=window)
         lines += [
             f"{flops / 1e6:,.1f} MFLOP a token in training, {name} stage: documents of {sequence} "
             f"tokens, window {window}"
         ]
     lines += [""]
     for dtype in (torch.bfloat16, torch.float32):
-        memory = training_bytes(config.model, schedule.micro_batch_tokens, dtype) / 2**30
+        memory = training_bytes(config.network, schedule.micro_batch_tokens, dtype) / 2**30
         lines += [
             f"about {memory:.1f} GiB to train micro-batches of {schedule.micro_batch_tokens:,} "
             f"tokens in {str(dtype).removeprefix('torch.')}"

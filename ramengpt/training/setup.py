@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ramengpt.config import Config
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 from ramengpt.config.schedule import WINDOW_BLOCK_TOKENS
 from ramengpt.data.batches.batcher import START, BatchRequest, Cursor
 from ramengpt.data.batches.loader import TrainingBatches, ValidationBatch, validation_batches
@@ -53,12 +53,12 @@ def build_model(config: Config, device: torch.device) -> GPT:
         device_profile = profile(device)
         dtype = choose_dtype(config.train.precision, device_profile)
         if backend == "flex":
-            options = flex_kernel_options(device_profile, config.model.head_dim, dtype)
+            options = flex_kernel_options(device_profile, config.network.head_dim, dtype)
         if config.train.float8_head:
-            check_float8_head(device_profile, dtype, config.model)
+            check_float8_head(device_profile, dtype, config.network)
     torch.manual_seed(config.seed)
     return GPT(
-        config.model,
+        config.network,
         max_sequence_tokens=max(config.schedule.sequence.tokens),
         backend=backend,
         compute_dtype=dtype,
@@ -67,7 +67,7 @@ def build_model(config: Config, device: torch.device) -> GPT:
     ).to(device)
 
 
-def check_float8_head(device_profile: Profile, dtype: torch.dtype, model: ModelConfig) -> None:
+def check_float8_head(device_profile: Profile, dtype: torch.dtype, model: NetworkConfig) -> None:
     """Refuse `train.float8_head` where its kernels cannot run.
 
     Raises:
@@ -105,7 +105,7 @@ def suggested_micro_batch(config: Config) -> str:
         device_profile = profile(torch.device("cuda"))
         dtype = choose_dtype(config.train.precision, device_profile)
         tokens = suggest_micro_batch(
-            lambda micro_batch_tokens: training_bytes(config.model, micro_batch_tokens, dtype),
+            lambda micro_batch_tokens: training_bytes(config.network, micro_batch_tokens, dtype),
             device_profile,
             multiple=sequence_blocks * WINDOW_BLOCK_TOKENS,
         )
@@ -249,7 +249,7 @@ def _measurements(
 ) -> Measurements:
     def flops(plan: StepPlan) -> float:
         return flops_per_token(
-            config.model,
+            config.network,
             sequence_tokens=plan.sequence_tokens,
             window_tokens=plan.window_tokens,
         )

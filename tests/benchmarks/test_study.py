@@ -96,7 +96,7 @@ def test_every_part_changes_the_configuration_in_its_own_way() -> None:
     }
     configs = [usual, *changed.values()]
     assert all(configs.count(config) == 1 for config in configs)
-    plain = changed["plain: all of these off"].model
+    plain = changed["plain: all of these off"].network
     assert plain.value_embedding_pattern == "------"
     switches = ("attention_gate", "smear", "skip_connection", "backout", "key_offset", "yarn")
     assert not any(getattr(plain, switch) for switch in switches)
@@ -212,7 +212,7 @@ def test_parts_and_their_baseline_are_where_it_is_best() -> None:
     assert names([third, second]) == ["normuon-0.08-0.008-1339", "normuon-0.08-0.008-1338"]
     assert (third.alone, second.alone) == (False, True)
     assert parts[0].name == "without-value-embeddings-0.08-0.008-1337"
-    assert parts[0].settings == (*third.settings, "models.base.value_embedding_pattern=------")
+    assert parts[0].settings == (*third.settings, "architectures.ramen.value_embeddings=false")
     assert [run.labels["part"] for run in parts] == [*PARTS]
     assert {(run.seed, run.alone) for run in parts} == {(1337, False)}
     assert all(run.settings[: len(third.settings)] == third.settings for run in parts)

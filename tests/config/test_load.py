@@ -50,7 +50,11 @@ def test_the_fixed_entries_are_there() -> None:
         ("seed=true", "seed: expected integer, found True"),
         ("optimizers.normuon.learning_rate='1e-5'", "expected number, found '1e-5' (a string"),
         ("optimizers.bam.learning_rate=0", "optimizers.bam.learning_rate: expected greater than 0"),
-        ("models.base.width=255", "models.base: width must be num_heads x head_dim = 256"),
+        ("architecture=plane", "'plane' is not in architectures; did you mean 'plain'?"),
+        (
+            "models.instant.backout_layer=3",
+            "models.instant with architectures.ramen: backout_layer must lie before",
+        ),
         ("schedules.base.sequence.tokens=[262144]", "at least the longest sequence"),
         ("schedules.base.micro_batch_tokens=131000", "must be a multiple of 128"),
         ("schedules.base.learning_rate.warmup_steps=4000", "warmup_steps + the cooldown must fit"),

@@ -83,7 +83,10 @@ def test_a_tensor_of_another_type_is_refused(folder):
     ("change", "message"),
     [
         (lambda config: config.pop("model"), "model: Field required"),
-        (lambda config: config["model"].update(width=17), "width must be num_heads x head_dim"),
+        (
+            lambda config: config["model"].update(gate_inputs=17),
+            "gate_inputs must be at most width",
+        ),
         (lambda config: config.update(format="gpt-9"), "format: expected 'ramengpt-1'"),
         (lambda config: config.update(surprise=1), "surprise"),
     ],

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from ramengpt.config import load_config
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 from ramengpt.inference.weights import export_weights
 from ramengpt.model.gpt import GPT
 
@@ -13,11 +13,11 @@ MAX_SEQUENCE_TOKENS = 64
 MICRO_BATCH_TOKENS = 128
 
 
-def tiny_config(**changes: object) -> ModelConfig:
+def tiny_config(**changes: object) -> NetworkConfig:
     """The `instant` model, narrow."""
-    instant = load_config(["model=instant"]).model.model_dump()
-    small = {"num_heads": 1, "head_dim": 16, "width": 16, "gate_inputs": 8}
-    return ModelConfig(**{**instant, **small, **changes})
+    instant = load_config(["model=instant"]).network.model_dump()
+    small = {"num_heads": 1, "head_dim": 16, "gate_inputs": 8}
+    return NetworkConfig(**{**instant, **small, **changes})
 
 
 def tiny_model(**changes: object) -> GPT:

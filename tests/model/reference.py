@@ -26,7 +26,9 @@ def rope(x_THK: Tensor, positions_T: Tensor, frequencies_F: Tensor) -> Tensor:
 def attention(model: GPT, layer: int, x_TD: Tensor, tokens: Tensor, positions: Tensor) -> Tensor:
     config, module = model.config, model.blocks[layer].attention
     width, heads, size = config.width, config.num_heads, config.head_dim
-    lambdas = model.attention_lambda[layer - config.attention_pattern[:layer].count("-")]
+    lambdas = (1.0, 1.0)
+    if config.attention_lambdas:
+        lambdas = model.attention_lambda[layer - config.attention_pattern[:layer].count("-")]
     kind = config.attention_pattern[layer]
     long = int(model.rotary.long_window_tokens)
     window = long if kind == "L" else max(128, long // 2 // 128 * 128)
@@ -76,7 +78,8 @@ def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tenso
             open_T1 = 2 * torch.sigmoid(x0[:, : config.gate_inputs] @ model.skip.gate.T)
             gated = outputs[config.skip_source_layer] * open_T1
             x = x + gated / (1 + math.e**-model.skip.skip_lambda)
-        x = model.residual_lambda[layer] * x + model.embedding_lambda[layer] * x0
+        if config.embedding_mix:
+            x = model.residual_lambda[layer] * x + model.embedding_lambda[layer] * x0
         if config.attention_pattern[layer] != "-":
             x = x + attention(model, layer, norm(x), tokens, positions_T)
         x = x + F.relu(norm(x) @ block.mlp.weight_in.T) ** 2 @ block.mlp.weight_out

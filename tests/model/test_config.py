@@ -7,8 +7,7 @@ from tests.model.tiny import tiny_config
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 48}, "num_heads x head_dim = 32"),
-        ({"head_dim": 12, "width": 24}, "multiple of 8"),
+        ({"head_dim": 12}, "multiple of 8"),
         ({"gate_inputs": 33}, "at most width = 32"),
         ({"attention_pattern": "SLS"}, "num_layers = 4"),
         ({"attention_pattern": "SLXS"}, "pattern"),
@@ -39,7 +38,7 @@ def test_layers_of_connections_that_are_off_do_not_matter():
 def test_automatic_sizes():
     assert tiny_config().ffn_units == 128
     assert tiny_config(activation="swiglu").ffn_units == 128
-    assert tiny_config(activation="swiglu", head_dim=384, width=768).ffn_units == 2048
+    assert tiny_config(activation="swiglu", head_dim=384).ffn_units == 2048
     assert tiny_config(ffn_dim=24).ffn_units == 24
     assert tiny_config(vocabulary=50257, vocabulary_multiple=128).padded_vocabulary == 50304
     assert tiny_config().value_tables == ("a", "b")

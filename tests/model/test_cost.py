@@ -42,13 +42,13 @@ from tests.model.tiny import tiny_config
     ],
 )  # fmt: skip
 def test_parameters_equal_the_ones_counted_by_hand(name, expected):
-    counts = count_parameters(load_config([f"model={name}"]).model)
+    counts = count_parameters(load_config([f"model={name}"]).network)
     assert {label: count for (_, label), count in counts.items()} == expected
 
 
 @pytest.mark.parametrize(("name", "millions"), [("small", 121.2), ("medium", 349.3)])
 def test_sizes_as_gpt2_counts(name, millions):
-    assert count_as_gpt2(load_config([f"model={name}"]).model) / 1e6 == pytest.approx(
+    assert count_as_gpt2(load_config([f"model={name}"]).network) / 1e6 == pytest.approx(
         millions, abs=0.1
     )
 
@@ -79,13 +79,13 @@ def test_flops_equal_a_count_over_every_query(sequence, window):
 def test_summary_names_every_label_and_the_total():
     config = load_config(["model=base"])
     text = summarise(config)
-    for _, label in count_parameters(config.model):
+    for _, label in count_parameters(config.network):
         assert label in text
     assert "56,230,419" in text and "GiB" in text
 
 
 def test_memory_grows_with_tokens_and_dtype_from_the_states():
-    config = load_config(["model=base"]).model
+    config = load_config(["model=base"]).network
     states, copies = (training_bytes(config, 0, x) for x in (torch.float32, torch.bfloat16))
     assert states == pytest.approx(16 * 51.5e6 + 12 * 4.72e6 + 4 * 12.9e6, rel=0.01)
     assert copies - states == pytest.approx(2 * (4.72e6 + 12.9e6), rel=0.01)
@@ -105,5 +105,7 @@ def test_memory_grows_with_tokens_and_dtype_from_the_states():
     ],
 )
 def test_memory_is_what_an_h200_measured(preset, tokens, activation, gib):
-    config = load_config([f"model={preset}", f"models.{preset}.activation={activation}"]).model
+    config = load_config(
+        [f"model={preset}", f"architectures.ramen.activation={activation}"]
+    ).network
     assert training_bytes(config, tokens, torch.bfloat16) / 2**30 == pytest.approx(gib, rel=0.01)

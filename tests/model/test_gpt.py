@@ -13,7 +13,10 @@ OFF = {
     "smear": False,
     "skip_connection": False,
     "backout": False,
-    "value_embedding_pattern": "----",
+    "value_embeddings": False,
+    "embedding_mix": False,
+    "attention_lambdas": False,
+    "attention_free_layers": False,
 }
 
 
@@ -37,10 +40,7 @@ def test_logits_equal_the_plain_equations(changes):
 
 def test_switched_off_parts_have_no_parameters():
     labels = {parameter.label for parameter in tiny_model(tiny_config(**OFF)).parameters()}
-    assert labels == {
-        "embedding", "head", "attention", "mlp_in", "mlp_out",
-        "residual_lambda", "embedding_lambda", "attention_lambda",
-    }  # fmt: skip
+    assert labels == {"embedding", "head", "attention", "mlp_in", "mlp_out"}
 
 
 def test_every_document_is_as_if_it_were_alone():
@@ -141,7 +141,7 @@ def test_parameters_that_start_at_zero_move_within_three_steps():
 
 
 def test_finite_differences_confirm_the_gradients():
-    config = tiny_config(head_dim=8, width=16, activation="gelu", vocabulary=13)
+    config = tiny_config(head_dim=8, activation="gelu", vocabulary=13)
     model = tiny_model(config, window=128)
     tokens, targets, positions = packed([9, 1, 6], vocabulary=13)
     names, parameters = zip(*model.named_parameters(), strict=True)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.gpu
 
 LENGTHS = [700, 1, 2, 61, 300, 128, 256, 600]  # 2048 tokens
 WINDOWS = (128, 384, 896)
-CONFIG = {"head_dim": 64, "width": 128, "vocabulary": 997, "attention_scale": 0.14}
+CONFIG = {"head_dim": 64, "vocabulary": 997, "attention_scale_gain": 1.12}
 
 
 def network(backend: str, dtype: torch.dtype, **changes: object) -> GPT:

@@ -26,7 +26,7 @@ def test_every_parameter_is_initialised(activation):
 
 
 def test_scales_are_those_of_the_config():
-    model = fresh(head_dim=64, width=128, vocabulary=4000)
+    model = fresh(head_dim=64, vocabulary=4000)
     weight = model.blocks[0].attention.weight.detach()
     bound = (3 / 128) ** 0.5
     assert weight[:384].abs().max() <= bound

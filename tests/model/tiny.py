@@ -3,20 +3,23 @@
 import torch
 from torch import Tensor
 
-from ramengpt.config.model import ModelConfig
+from ramengpt.config.model import NetworkConfig
 from ramengpt.model.gpt import GPT
 
 TINY = {
     "num_layers": 4,
     "num_heads": 2,
     "head_dim": 16,
-    "width": 32,
     "vocabulary": 61,
     "vocabulary_multiple": 8,
     "activation": "relu_squared",
     "ffn_dim": "auto",
     "attention_pattern": "SL-L",
     "value_embedding_pattern": "ab-a",
+    "attention_free_layers": True,
+    "value_embeddings": True,
+    "embedding_mix": True,
+    "attention_lambdas": True,
     "attention_gate": True,
     "key_offset": True,
     "smear": True,
@@ -26,7 +29,7 @@ TINY = {
     "backout": True,
     "backout_layer": 2,
     "gate_inputs": 12,
-    "attention_scale": 0.3,
+    "attention_scale_gain": 1.2,
     "rope_base": 1024.0,
     "yarn": True,
     "yarn_low_rotations": 1.0,
@@ -48,13 +51,13 @@ TINY = {
 }
 
 
-def tiny_config(**changes: object) -> ModelConfig:
+def tiny_config(**changes: object) -> NetworkConfig:
     """Every part of the network in four layers of width 32."""
-    return ModelConfig.model_validate(TINY | changes)
+    return NetworkConfig.model_validate(TINY | changes)
 
 
 def tiny_model(
-    config: ModelConfig,
+    config: NetworkConfig,
     *,
     window: int = 256,
     max_sequence_tokens: int = 512,

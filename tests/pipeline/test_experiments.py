@@ -43,7 +43,7 @@ def test_a_second_repro_runs_nothing(project: Project) -> None:
     ("key", "value"),
     [
         ("optimizers.bam.learning_rate", 0.0123),
-        ("models.base.attention_scale", 0.2),
+        ("architectures.plain.attention_scale_gain", 0.2),
         ("schedules.small.scheduled_steps", 4001),
         ("datasets.fineweb10B.train_shards", 3),
         ("download.attempts", 7),
@@ -58,8 +58,9 @@ def test_an_inactive_value_reruns_nothing(project: Project, key: str, value: obj
     ("key", "value"),
     [
         ("optimizer", "bam"),
+        ("architecture", "plain"),
         ("optimizers.bam.learning_rate", 0.0124),
-        ("models.instant.attention_scale", 0.15),
+        ("architectures.ramen.attention_scale_gain", 0.15),
         ("schedules.instant.scheduled_steps", 3),
     ],
 )

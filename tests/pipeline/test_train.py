@@ -81,7 +81,7 @@ def test_flags_stand_for_keys_of_params(train: Train) -> None:
     run = json.loads(Path("smoke/models/config.json").read_text())["run"]
     assert run["early_stop_steps"] == 2
     assert run["seed"] == 123, "the flag wins"
-    assert run["model"]["activation"] == "swiglu"
+    assert run["architecture"]["activation"] == "swiglu"
     assert run["model"]["ffn_dim"] == 64
     assert run["optimizer_name"] == "adam"
     assert len(log_rows(Path("smoke/results/train.tsv"))) == 2
@@ -151,7 +151,10 @@ def test_a_bad_batch_size_multiple_is_one_line(
         (["--set", "sed=3"], "did you mean 'seed'?"),
         (["--set", "dataset=docstrings"], "found 'text'; select it in params.yaml"),
         (["--set", "models.instant.vocabulary=1000"], "vocabulary: expected at least the 50257 "),
-        (["--set", "models.instant.logit_scale=81.0"], "logit_scale: expected less than or equal"),
+        (
+            ["--set", "architectures.ramen.logit_scale=81.0"],
+            "logit_scale: expected less than or equal",
+        ),
         (["--set", "train.attention_backend=flex"], "flex has no backward pass on cpu"),
         (["--out", "models"], "--out: expected a folder of its own"),
         (["--suggest-micro-batch"], "--suggest-micro-batch: found no GPU"),

@@ -113,7 +113,7 @@ def test_a_checkpoint_of_another_model_is_one_line(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_in(monkeypatch, 2, out=out)
-    wider = ("models.instant.head_dim=32", "models.instant.width=32")
+    wider = ("models.instant.head_dim=32",)
     stop_in(monkeypatch, 2, *wider, out=out.with_name("wider"))
     newest = run_folder(out) / "step-00000003"
     newest.rename(out.with_name("own"))

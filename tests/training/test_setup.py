@@ -119,7 +119,7 @@ def test_the_suggested_micro_batch_fits_and_no_larger_one_does(
         tokens = int(line.split()[0])
         assert tokens % max(config.schedule.sequence.tokens) == 0
         fits = [
-            training_bytes(config.model, some, torch.bfloat16) < memory_gib * 2**30
+            training_bytes(config.network, some, torch.bfloat16) < memory_gib * 2**30
             for some in (tokens, 2 * tokens)
         ]
         assert fits == [True, False]

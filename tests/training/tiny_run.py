@@ -38,7 +38,8 @@ def make_tiny_project(folder: Path) -> None:
     yaml = YAML()
     params = yaml.load((ROOT / "params.yaml").read_text())
     params |= {"dataset": "text", "model": "instant", "schedule": "instant"}
-    params["models"]["instant"] |= {"num_heads": 1, "head_dim": 16, "width": 16, "gate_inputs": 8}
+    params["models"]["instant"] |= {"num_heads": 1, "head_dim": 16}
+    params["architectures"]["ramen"] |= {"gate_inputs": 8}
     params["schedules"]["instant"] |= {
         "micro_batch_tokens": 128,
         "scheduled_steps": STEPS - 2,

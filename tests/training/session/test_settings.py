@@ -21,7 +21,8 @@ def settings(*overrides: str, options: RunOptions = ALL_STEPS) -> str:
         "dataset=text",
         "optimizer=adam",
         "optimizers.normuon.learning_rate=0.03",
-        "models.instant.rope_base=513.0",
+        "architecture=plain",
+        "architectures.ramen.rope_base=513.0",
         "schedules.instant.scheduled_steps=1021",
         "parameters.head.lr_mul=2.0",
         "embedding_adam.beta1=0.5",
@@ -43,7 +44,7 @@ def test_what_decides_a_result_is_part_of_it(override: str) -> None:
         "download.attempts=2",
         "sample.top_k=3",
         "optimizers.adam.learning_rate=0.03",
-        "models.base.rope_base=512.0",
+        "architectures.plain.rope_base=512.0",
     ],
 )
 def test_what_changes_no_result_is_not(override: str) -> None:
