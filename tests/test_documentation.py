@@ -164,16 +164,48 @@ def test_no_page_knows_the_machine_it_was_written_on(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_files_that_a_page_names_exist(page: Path) -> None:
-    for line in page.read_text().splitlines():
-        named = re.findall(r"\b(?:ramengpt|pipeline|tests|benchmarks)/[\w/]+\.py\b", line)
-        for file in named:
-            if "lion" not in file:
-                assert (ROOT / file).is_file(), file
-        if named and page.stem == "architecture":
-            beside = (ROOT / named[-1]).parent
-            for file in re.findall(r"(?<![\w/])\w+\.py\b", line):
-                assert (beside / file).is_file(), f"{beside}/{file}"
+def test_files_and_folders_that_a_page_names_exist(page: Path) -> None:
+    for path in re.findall(
+        r"(?<![\w./-])(?:ramengpt|pipeline|tests|benchmarks)/[\w./]*\w/?", page.read_text()
+    ):
+        assert "lion" in path or (ROOT / path).exists(), path
+
+
+def folders_of(folder: str) -> set[str]:
+    packages = {file.parent for file in project_files(folder)}
+    return {str(package.relative_to(ROOT)) for package in packages}
+
+
+def test_the_map_in_the_readme_has_every_folder_and_nothing_else() -> None:
+    text = (ROOT / "README.md").read_text().partition("## Where things are")[2]
+    shown: set[str] = set()
+    parents: list[str] = []
+    for line in text.split("```")[1].strip().splitlines():
+        indent, names = re.match(r"( *)(\S+(?: {1,2}\S+\.\w+)*)", line).groups()
+        parents = parents[: len(indent) // 2]
+        for name in names.split():
+            path = "/".join([*parents, name.rstrip("/")])
+            assert (ROOT / path).is_dir() if name.endswith("/") else (ROOT / path).is_file(), path
+            shown.add(path)
+        parents.append(names.rstrip("/"))
+    for folder in ("ramengpt", "pipeline", "benchmarks"):
+        missing = folders_of(folder) - shown
+        assert not missing, missing
+
+
+def test_the_page_of_the_architecture_names_every_folder() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    missing = {folder for folder in folders_of("ramengpt") if not re.search(rf"{folder}\b", text)}
+    assert not missing, missing
+
+
+def test_the_reading_order_takes_an_hour() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    order = text.partition("## An hour's reading")[2].partition("\n## ")[0]
+    files = re.findall(r"`([\w/]+\.(?:py|yaml))`", order)
+    read = [ROOT / file for file in files if file != "params.yaml"]
+    assert len(read) > 15
+    assert sum(file.read_text().count("\n") for file in read) <= 60 * 45
 
 
 def test_the_page_of_data_names_all_that_lies_there_and_git_ignores_the_rest() -> None:
