@@ -33,7 +33,6 @@ from ramengpt.config.optimizer import (
     MomentumConfig,
     OptimizerConfig,
     PolarConfig,
-    shared_blocks_of,
 )
 from ramengpt.config.run import TrainConfig, ValidationConfig
 from ramengpt.config.sample import SampleConfig
@@ -65,8 +64,8 @@ class ParamsFile(Section):
     architectures: dict[str, ArchitectureConfig]
     parameters: ParametersConfig
     optimizers: dict[str, OptimizerConfig]
-    momentum: MomentumConfig
-    polar: PolarConfig
+    momentum_schedules: dict[str, MomentumConfig]
+    polynomials: dict[str, PolarConfig]
     embedding_adam: AdamConfig
     scalar_adam: AdamConfig
     gradient_clipping: GradientClippingConfig
@@ -125,11 +124,12 @@ def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Conf
     raw = _read_yaml(path)
     for override in overrides:
         _apply_override(raw, override)
+    filled = with_shared_blocks(raw, path)
     try:
-        params = ParamsFile.model_validate(with_shared_blocks(raw))
+        params = ParamsFile.model_validate(filled)
     except ValidationError as error:
         by_key = itertools.groupby(
-            error.errors(), key=lambda detail: _keys_in_file(detail["loc"], with_shared_blocks(raw))
+            error.errors(), key=lambda detail: _keys_in_file(detail["loc"], filled)
         )
         lines = [
             _describe(location, list(details))
@@ -156,25 +156,39 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def with_shared_blocks(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a params file's values; optimizers get the shared blocks that they do not hold."""
+def with_shared_blocks(raw: Mapping[str, Any], path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Copy a params file's values, with the blocks that optimizers name in place of their names.
+
+    Raises:
+        ConfigError: the table of such blocks has no entry of that name.
+    """
     optimizers = raw.get("optimizers")
     if not isinstance(optimizers, Mapping):
         return dict(raw)
-    filled = {}
+    filled = dict(optimizers)
     for name, entry in optimizers.items():
-        filled[name] = entry
-        if isinstance(entry, Mapping):
-            blocks = shared_blocks_of(entry.get("rule"))
-            filled[name] = {block: raw[block] for block in blocks if block in raw} | dict(entry)
+        for block, table_name in SHARED_BLOCKS.items():
+            table = raw.get(table_name)
+            if _is_name(entry, block) and isinstance(table, Mapping):
+                if entry[block] not in table:
+                    raise ConfigError(
+                        f"{path}: optimizers.{name}.{block}: {entry[block]!r} is not in "
+                        f"{table_name}{_nearest('', entry[block], table)}"
+                    )
+                filled[name] = dict(filled[name]) | {block: table[entry[block]]}
     return dict(raw) | {"optimizers": filled}
 
 
+def _is_name(entry: Any, block: str) -> bool:
+    """Whether an optimizer names a shared block (rather than holding one of its own)."""
+    return isinstance(entry, Mapping) and isinstance(entry.get(block), str)
+
+
 def _is_in_shared_block(location: Sequence[int | str], raw: Mapping[str, Any]) -> bool:
-    """Whether an error lies in a block that an optimizer shares; it is reported there."""
+    """Whether an error lies in a block that an optimizer names; it is reported in its table."""
     match location:
-        case ["optimizers", name, block, *_]:
-            return block in SHARED_BLOCKS and block not in raw["optimizers"][name]
+        case ["optimizers", name, str(block), *_] if block in SHARED_BLOCKS:
+            return _is_name(raw["optimizers"][name], block)
         case _:
             return False
 

@@ -4,7 +4,7 @@ Each optimizer of the hidden matrices has a class of its own, found by its `rule
 end of this file is the table of all of them.
 """
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -71,7 +71,7 @@ class MomentumConfig(Section):
 class PolarExpressConfig(Section):
     """The Polar Express polynomials: how many, from which singular value, how guarded."""
 
-    polynomials: Literal["polar_express"]
+    kind: Literal["polar_express"]
     steps: Count
     lower_bound: Annotated[float, Field(gt=0, lt=1)]
     cushion: Annotated[float, Field(ge=0, lt=1)]
@@ -81,12 +81,12 @@ class PolarExpressConfig(Section):
 class NewtonSchulzConfig(Section):
     """One polynomial a x + b x^3 + c x^5, applied several times."""
 
-    polynomials: Literal["newton_schulz"]
+    kind: Literal["newton_schulz"]
     steps: Count
     coefficients: Annotated[list[float], Field(min_length=3, max_length=3)]
 
 
-PolarConfig = Annotated[PolarExpressConfig | NewtonSchulzConfig, Field(discriminator="polynomials")]
+PolarConfig = Annotated[PolarExpressConfig | NewtonSchulzConfig, Field(discriminator="kind")]
 
 
 class RuleConfig(Section):
@@ -108,13 +108,13 @@ class RuleConfig(Section):
 
 
 class MomentumRuleConfig(RuleConfig, DecayConfig):
-    """A rule with decoupled weight decay and a momentum schedule (left out: the shared one)."""
+    """A rule with decoupled weight decay and a momentum schedule."""
 
     momentum: MomentumConfig
 
 
 class OrthogonalisedConfig(MomentumRuleConfig):
-    """A rule that orthogonalises by polynomials (left out: the shared ones)."""
+    """A rule that orthogonalises by polynomials."""
 
     polar: PolarConfig
 
@@ -123,6 +123,12 @@ class MuonConfig(OrthogonalisedConfig):
     """Muon: momentum, orthogonalised."""
 
     rule: Literal["muon"]
+
+
+class MuonEqRConfig(OrthogonalisedConfig):
+    """MuonEq-R: Muon of a momentum whose rows have equal norms."""
+
+    rule: Literal["muon_eq_r"]
 
 
 class NorMuonConfig(OrthogonalisedConfig):
@@ -173,23 +179,23 @@ class AdamRuleConfig(ConstantMomentum, RuleConfig, AdamConfig):
     rule: Literal["adam"]
 
 
+class AdamWConfig(ConstantMomentum, RuleConfig, AdamConfig):
+    """AdamW as its paper has it."""
+
+    rule: Literal["adamw"]
+
+
 RuleConfigs = (
     NorMuonConfig
     | MuonConfig
     | BamConfig
     | AroConfig
     | AdamRuleConfig
+    | AdamWConfig
+    | MuonEqRConfig
 )  # fmt: skip
 
 OptimizerConfig = Annotated[RuleConfigs, Field(discriminator="rule")]
 
-SHARED_BLOCKS = ("momentum", "polar")
-"""Sections of params.yaml that optimizers share, unless an entry holds its own."""
-
-
-def shared_blocks_of(rule: object) -> tuple[str, ...]:
-    """Those of SHARED_BLOCKS that a rule has; none of a rule that is not in the table."""
-    for config in get_args(RuleConfigs):
-        if get_args(config.model_fields["rule"].annotation) == (rule,):
-            return tuple(block for block in SHARED_BLOCKS if block in config.model_fields)
-    return ()
+SHARED_BLOCKS = {"momentum": "momentum_schedules", "polar": "polynomials"}
+"""Blocks of an optimizer that may be the name of an entry of the table beside them."""

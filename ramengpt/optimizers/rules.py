@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 
 from ramengpt.config.optimizer import OptimizerConfig
 from ramengpt.optimizers.adam import Adam
+from ramengpt.optimizers.adamw import AdamW
 from ramengpt.optimizers.aro import Aro
 from ramengpt.optimizers.bam import Bam
 from ramengpt.optimizers.muon import Muon
+from ramengpt.optimizers.muon_eq_r import MuonEqR
 from ramengpt.optimizers.normuon import NorMuon
 from ramengpt.optimizers.rule import UpdateRule
 
@@ -16,6 +18,8 @@ RULES: Mapping[str, Callable[..., UpdateRule]] = {
     "bam": Bam,
     "aro": Aro,
     "adam": Adam,
+    "adamw": AdamW,
+    "muon_eq_r": MuonEqR,
 }
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ramengpt.optimizers.muon import Muon
-from ramengpt.optimizers.polar_coefficients import polar_express_coefficients
+from ramengpt.optimizers.polar_coefficients import polar_express_coefficients, polynomials
 from ramengpt.optimizers.polar_express import polar_express
 from tests.optimizers.models import gaussian, optimizer_config, scalars, small_model
 
@@ -88,3 +88,39 @@ def test_query_key_value_and_output_are_orthogonalised_apart() -> None:
     optimizers.step(Settings())
     moved = (parameters["0.qkvo"].detach() - before).unflatten(0, (4, 16)).norm(dim=(1, 2))
     assert moved.max() / moved.min() < 1.2
+
+
+@pytest.mark.parametrize("shape", [(1, 24, 8), (1, 8, 24), (1, 12, 12)])
+def test_the_entry_muon_jordan_is_torchs_muon(shape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64: torch's own rounds to bfloat16."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda tensor: tensor)
+    config = optimizer_config("muon_jordan")
+    rule, weight = Muon(config, compile=False), gaussian(*shape)
+    theirs = torch.nn.Parameter(weight[0].clone())
+    torch_muon = torch.optim.Muon(
+        [theirs],
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum.peak,
+        adjust_lr_fn="original",
+    )
+    state = rule.new_state(weight)
+    for update in range(1, 6):
+        gradient = gaussian(*shape, seed=update)
+        theirs.grad = gradient[0].clone()
+        torch_muon.step()
+        numbers = scalars(
+            update,
+            config.learning_rate,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum.peak,
+        )
+        rule.step(weight, gradient, state, numbers)
+        torch.testing.assert_close(weight[0], theirs.detach(), rtol=0, atol=1e-13)
+
+
+def test_newton_schulz_brings_singular_values_near_1() -> None:
+    coefficients, headroom = polynomials(optimizer_config("muon_jordan").polar)
+    matrix = gaussian(1, 24, 12)
+    values = torch.linalg.svdvals(polar_express(matrix, coefficients, headroom, torch.float64))
+    assert ((values > 0.67) & (values < 1.14)).all()
