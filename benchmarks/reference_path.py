@@ -41,8 +41,13 @@ from ramengpt.config import Config, load_config
 from ramengpt.data.batches.loader import Batch
 from ramengpt.device import configure
 from ramengpt.model.gpt import GPT
+from ramengpt.training.network import (
+    build_model,
+    build_run_optimizers,
+    compile_wanted,
+    compiled_loss,
+)
 from ramengpt.training.schedule.plan import plan_run
-from ramengpt.training.setup import build_model, build_run_optimizers, compile_wanted, compiled_loss
 from ramengpt.training.step import LossFunction, accumulate_gradients, train_step
 
 STEPS = 200

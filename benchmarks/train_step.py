@@ -121,7 +121,7 @@ def run_steps(config: Config) -> dict[str, float]:
     """Train some steps of the first plan, then some of the next window's; one process's figures."""
     from ramengpt.device import configure
     from ramengpt.model.cost import flops_per_token, training_bytes
-    from ramengpt.training.setup import build_model, build_run_optimizers, compiled_loss
+    from ramengpt.training.network import build_model, build_run_optimizers, compiled_loss
 
     device = torch.device("cuda")
     configure(device)

@@ -14,11 +14,11 @@ from typing import NoReturn
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
 from ramengpt.errors import UserError
+from ramengpt.training.micro_batch import suggested_micro_batch
 from ramengpt.training.run import train
 from ramengpt.training.schedule.plan_table import plan_table
 from ramengpt.training.session.folders import scratch_folders, stage_folders
 from ramengpt.training.session.settings import RunOptions, plans_of
-from ramengpt.training.setup import suggested_micro_batch
 
 
 class Parser(argparse.ArgumentParser):

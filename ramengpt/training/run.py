@@ -58,7 +58,7 @@ def train(config: Config, options: RunOptions, folders: RunFolders) -> None:
             LiveView(len(plans), total_tokens) as view,
             prepared_run(
                 config,
-                options,
+                plans,
                 data,
                 checkpoints,
                 record=record,

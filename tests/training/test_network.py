@@ -6,16 +6,14 @@ import torch
 from ramengpt.config import load_config
 from ramengpt.device import Profile
 from ramengpt.errors import UserError
-from ramengpt.model.cost import training_bytes
-from ramengpt.training import setup
-from ramengpt.training.session.settings import RunOptions, plans_of
-from ramengpt.training.setup import (
+from ramengpt.training import network
+from ramengpt.training.network import (
     build_model,
     build_run_optimizers,
     check_float8_head,
     compile_wanted,
-    suggested_micro_batch,
 )
+from ramengpt.training.session.settings import RunOptions, plans_of
 from tests.inference.tiny_weights import tiny_config
 
 CPU = torch.device("cpu")
@@ -44,15 +42,15 @@ def test_flex_on_a_cpu_is_the_users_error() -> None:
 def test_a_precision_that_the_card_lacks_is_the_users_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(setup, "profile", lambda _: card(8, bfloat16=False))
+    monkeypatch.setattr(network, "profile", lambda _: card(8, bfloat16=False))
     with pytest.raises(UserError, match=r"params.yaml: precision: A Card has no bfloat16"):
         build_model(load_config(["train.precision=bfloat16"]), CPU)
 
 
 def test_heads_too_wide_for_the_card_are_the_users_error(monkeypatch: pytest.MonkeyPatch) -> None:
     small = Profile("ampere", "A Card", (8, 0), 1000, 2**33, bfloat16=True)
-    monkeypatch.setattr(setup, "profile", lambda _: small)
-    monkeypatch.setattr(setup, "resolve_backend", lambda *_: "flex")
+    monkeypatch.setattr(network, "profile", lambda _: small)
+    monkeypatch.setattr(network, "resolve_backend", lambda *_: "flex")
     with pytest.raises(UserError, match=r"params.yaml: attention_backend: no FlexAttention tile"):
         build_model(load_config(), CPU)
 
@@ -101,40 +99,3 @@ def test_every_parameter_has_its_multipliers_and_one_optimizer() -> None:
         member for param_group in optimizers.param_groups for member in param_group.stack.members
     ]
     assert len(members) == len(set(members)) >= len(list(model.parameters()))
-
-
-def test_the_suggested_micro_batch_fits_and_no_larger_one_does(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    config = load_config(["model=base", "schedule=base"])
-    found = []
-    for memory_gib in (8, 24):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(setup, "profile", lambda _, gib=memory_gib: card(gib))
-        line = suggested_micro_batch(config)
-        assert line.endswith(
-            " tokens should fit A Card; schedules.base.micro_batch_tokens of params.yaml is "
-            f"{config.schedule.micro_batch_tokens}"
-        )
-        tokens = int(line.split()[0])
-        assert tokens % max(config.schedule.sequence.tokens) == 0
-        fits = [
-            training_bytes(config.network, some, torch.bfloat16) < memory_gib * 2**30
-            for some in (tokens, 2 * tokens)
-        ]
-        assert fits == [True, False]
-        found.append(tokens)
-    assert found[0] < found[1]
-
-
-def test_a_card_that_is_too_small_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(setup, "profile", lambda _: card(0.5))
-    with pytest.raises(UserError, match=r"params.yaml: micro_batch_tokens: even \d+ tokens"):
-        suggested_micro_batch(load_config(["model=medium", "schedule=medium"]))
-
-
-def test_without_a_gpu_there_is_nothing_to_suggest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="found no GPU"):
-        suggested_micro_batch(load_config())

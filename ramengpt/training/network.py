@@ -1,0 +1,98 @@
+"""What params.yaml asks for, built on a device: the model, its compiled loss, its optimizers."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from ramengpt.config import Config
+from ramengpt.config.model import NetworkConfig
+from ramengpt.device import Profile, choose_dtype, flex_kernel_options, profile
+from ramengpt.errors import UserError
+from ramengpt.kernels.head.softcapped_cross_entropy import check_float8_sizes
+from ramengpt.kernels.tiles import BLOCK_COPY_MAJORS
+from ramengpt.model.attention_backend import resolve_backend
+from ramengpt.model.gpt import GPT
+from ramengpt.model.parameters import set_multipliers
+from ramengpt.optimizers import OptimizerSet, build_optimizers
+from ramengpt.training.schedule.plan import StepPlan
+from ramengpt.training.step import LossFunction
+
+
+def build_model(config: Config, device: torch.device) -> GPT:
+    """The selected model, initialised from the seed, on its device.
+
+    Raises:
+        UserError: the device cannot do what params.yaml asks for.
+    """
+    backend = resolve_backend(config.train.attention_backend, device)
+    options = None
+    with device_errors_of_user():
+        device_profile = profile(device)
+        dtype = choose_dtype(config.train.precision, device_profile)
+        if backend == "flex":
+            options = flex_kernel_options(device_profile, config.network.head_dim, dtype)
+        if config.train.float8_head:
+            check_float8_head(device_profile, dtype, config.network)
+    torch.manual_seed(config.seed)
+    return GPT(
+        config.network,
+        max_sequence_tokens=max(config.schedule.sequence.tokens),
+        backend=backend,
+        compute_dtype=dtype,
+        kernel_options=options,
+        float8_head=config.train.float8_head,
+    ).to(device)
+
+
+def check_float8_head(device_profile: Profile, dtype: torch.dtype, model: NetworkConfig) -> None:
+    """Refuse `train.float8_head` where its kernels cannot run.
+
+    Raises:
+        ValueError: the device is no H100, H200 or data centre Blackwell, the rest of the network is
+            not in bfloat16, or a size is not one of whole blocks.
+    """
+    if device_profile.capability[0] not in BLOCK_COPY_MAJORS or dtype != torch.bfloat16:
+        raise ValueError(
+            f"float8_head: needs an H100, H200, B200 or B300 and bfloat16, found "
+            f"{device_profile.name} and {dtype}; set train.float8_head to false"
+        )
+    sizes = {"width": model.width, "the padded vocabulary": model.padded_vocabulary}
+    check_float8_sizes(sizes)
+
+
+@contextmanager
+def device_errors_of_user() -> Iterator[None]:
+    """Name params.yaml in what `ramengpt.device`, which knows of no config, cannot do."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"params.yaml: {error}") from None
+
+
+def compile_wanted(config: Config, device: torch.device) -> bool:
+    """What `train.compile` means on this device."""
+    return config.train.compile == "yes" or (
+        config.train.compile == "auto" and device.type == "cuda"
+    )
+
+
+def build_run_optimizers(config: Config, model: GPT, plans: Sequence[StepPlan]) -> OptimizerSet:
+    """The optimizers of the selected model's parameters."""
+    set_multipliers(model.parameters(), config.parameters)
+    return build_optimizers(
+        model.named_parameters(),
+        optimizer=config.optimizer,
+        embedding_adam=config.embedding_adam,
+        scalar_adam=config.scalar_adam,
+        gradient_clipping=config.gradient_clipping,
+        embedding_tied=plans[0].embedding_tied,
+        compile=compile_wanted(config, model.head.weight.device),
+    )
+
+
+def compiled_loss(config: Config, model: GPT, device: torch.device) -> LossFunction:
+    """The model's mean loss: one graph, compiled once for all windows and batch sizes, or plain."""
+    if not compile_wanted(config, device):
+        return model
+    return torch.compile(model, dynamic=False, fullgraph=True)
