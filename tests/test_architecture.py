@@ -1,5 +1,6 @@
 """The shape of the project: imports run one way, heavy ones wait, dvc.yaml names what is used."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,33 @@ BELOW_ALL = {
 }
 # Whole programs that lie beside what they use; they may use everything.
 PROGRAMS = {"ramengpt.model.summary"}
+# Modules that are tested under another name. One that gets a test of its own leaves the list.
+TESTED_ELSEWHERE = {
+    "ramengpt.data.shards.provenance": "tests/data/sources/test_build.py",
+    "ramengpt.data.sources.deduplication": "tests/data/sources/test_docstrings.py",
+    "ramengpt.data.sources.hub_client": "tests/data/sources/test_hub_shards.py",
+    "ramengpt.data.sources.hub_text": "tests/data/sources/test_build.py",
+    "ramengpt.data.sources.text_files": "tests/data/sources/test_build.py",
+    "ramengpt.data.text.readers": "tests/data/sources/test_build.py",
+    "ramengpt.data.text.token_stream": "tests/data/sources/test_build.py",
+    "ramengpt.data.text.workers": "tests/data/sources/test_build.py",
+    "ramengpt.inference.evaluate": "tests/inference/test_using_the_model.py",
+    # Parts of an operation, tested through it: against its reference, on every path.
+    "ramengpt.kernels.head.cpu": "tests/kernels/head/test_softcapped_cross_entropy.py",
+    "ramengpt.kernels.head.cuda": "tests/kernels/head/test_softcapped_cross_entropy.py",
+    "ramengpt.kernels.head.float8": "tests/kernels/head/test_softcapped_cross_entropy.py",
+    "ramengpt.kernels.head.persistent": "tests/kernels/head/test_softcapped_cross_entropy.py",
+    "ramengpt.kernels.head.triton_kernels": "tests/kernels/head/test_softcapped_cross_entropy.py",
+    "ramengpt.kernels.qkv_prologue_triton": "tests/kernels/test_qkv_prologue.py",
+    "ramengpt.kernels.relu_squared_mlp_persistent": "tests/kernels/test_relu_squared_mlp.py",
+    "ramengpt.kernels.tiles": "tests/kernels/test_symmetric_matmul.py",
+    "ramengpt.model.norm": "tests/model/test_gpt.py",
+    "ramengpt.optimizers.build": "tests/optimizers/test_optimizer_set.py",
+    "ramengpt.optimizers.param_group": "tests/optimizers/test_optimizer_set.py",
+    "ramengpt.optimizers.rule": "tests/optimizers/test_optimizer_set.py",
+    "ramengpt.optimizers.rules": "tests/optimizers/test_adding_an_optimizer.py",
+    "ramengpt.training.setup": "tests/training/test_run.py",
+}
 
 
 def package(module: str) -> str:
@@ -108,3 +136,31 @@ def test_a_stage_depends_on_all_that_it_imports_and_nothing_else(stage: str) -> 
 @pytest.mark.parametrize("file", project_files("ramengpt", "pipeline"), ids=module_name)
 def test_a_file_can_be_read_whole(file: Path) -> None:
     assert file.read_text().count("\n") <= 320
+
+
+def own_test(module: str) -> str:
+    """Where the tests of a module lie: tests/ mirrors ramengpt/ and pipeline/."""
+    *folders, name = module.removeprefix("ramengpt.").split(".")
+    return "/".join(["tests", *folders, f"test_{name.strip('_')}.py"])
+
+
+def has_logic(file: Path) -> bool:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return any(isinstance(node, functions) for node in ast.walk(ast.parse(file.read_text())))
+
+
+@pytest.mark.parametrize(
+    "file", [f for f in project_files("ramengpt", "pipeline") if has_logic(f)], ids=module_name
+)
+def test_every_module_has_a_test_of_its_name(file: Path) -> None:
+    own, elsewhere = own_test(module_name(file)), TESTED_ELSEWHERE.get(module_name(file))
+    if elsewhere is None:
+        assert (ROOT / own).is_file(), f"{own} is missing"
+    else:
+        assert (ROOT / elsewhere).is_file(), f"{elsewhere} is gone"
+        assert not (ROOT / own).is_file(), f"{own} exists: take it off TESTED_ELSEWHERE"
+
+
+def test_what_is_tested_elsewhere_exists() -> None:
+    modules = set(map(module_name, project_files("ramengpt", "pipeline")))
+    assert not TESTED_ELSEWHERE.keys() - modules

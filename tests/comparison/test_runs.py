@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from ramengpt.comparison import __main__
-from ramengpt.comparison.runs import is_scratch_run, read_run
+from ramengpt.comparison.runs import flatten, is_scratch_run, params_that_differ, read_run
 from ramengpt.errors import UserError
+from tests.comparison.made_up import compared
 
 RECORD = {"seed": 7, "optimizer_name": "bam", "optimizer": {"learning_rate": 0.5}, "data_path": ""}
 
@@ -91,3 +92,26 @@ def test_two_folders_of_one_name_keep_their_paths(tmp_path: Path) -> None:
         make_run(tmp_path / name)
     shown = __main__.shown_names(["a/x", "b/x", "b/y", "HEAD"], tmp_path)
     assert shown == {"a/x": "a/x", "b/x": "b/x", "b/y": "y", "HEAD": "HEAD"}
+
+
+def test_only_params_that_differ_are_listed():
+    first = compared("a", [5.0], **{"optimizer": "adam", "optimizers.adam.lr": 0.1, "seed": 1})
+    other = compared("b", [5.0], **{"optimizer": "bam", "seed": 1})
+    assert params_that_differ([first, other]) == {
+        "optimizer": ["adam", "bam"],
+        "optimizers.*.lr": [0.1, None],
+    }
+
+
+def test_selected_entries_of_a_table_lie_side_by_side():
+    first = compared("a", [5.0], **{"optimizer": "adam", "optimizers.adam.lr": 0.1})
+    other = compared("b", [5.0], **{"optimizer": "bam", "optimizers.bam.lr": 0.2, "datasets.x": 1})
+    assert params_that_differ([first, other]) == {
+        "optimizer": ["adam", "bam"],
+        "optimizers.*.lr": [0.1, 0.2],
+        "datasets.x": [None, 1],
+    }
+
+
+def test_flatten_joins_keys_with_dots():
+    assert flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": 3}) == {"a.b": 1, "a.c.d": [2], "e": 3}

@@ -1,13 +1,18 @@
 """A network of GPT-2's vocabulary, small enough to build in a test, and its exported weights."""
 
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 from ramengpt.config import load_config
 from ramengpt.config.model import NetworkConfig
 from ramengpt.inference.weights import export_weights
 from ramengpt.model.gpt import GPT
+from tests.conftest import ROOT
 
 MAX_SEQUENCE_TOKENS = 64
 MICRO_BATCH_TOKENS = 128
@@ -42,3 +47,18 @@ def export_tiny(folder: Path, model: GPT) -> Path:
         model, folder, window_tokens=256, micro_batch_tokens=MICRO_BATCH_TOKENS, run={"seed": 1}
     )
     return folder
+
+
+def enter_trained_project(folder: Path, model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a folder with params.yaml and models/ the current one, on a CPU without bfloat16."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    shutil.copy(ROOT / "params.yaml", folder)
+    export_tiny(folder / "models", model)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *arguments: str) -> None:
+    """Run a command's main function on these arguments."""
+    monkeypatch.setattr(sys, "argv", ["command", *arguments])
+    main()

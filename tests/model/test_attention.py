@@ -1,0 +1,75 @@
+"""One layer's attention against the plain equations of the reference, part by part."""
+
+import pytest
+import torch
+
+from ramengpt.model.attention import Attention
+from ramengpt.model.attention_backend import PackedSequence
+from ramengpt.model.gpt import GPT
+from tests.model import reference
+from tests.model.tiny import packed, tiny_config, tiny_model
+
+LENGTHS = [1, 150, 7, 42]
+LONG, SHORT = 1, 0
+"""Layers of the tiny network by their window, both with a value embedding."""
+
+
+def attend(model: GPT, layer: int, x_TD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The layer's output, and the reference's."""
+    tokens_T, _, positions_T = packed(LENGTHS)
+    module = model.blocks[layer].attention
+    context = PackedSequence(positions_T, model.rotary, model.windows, "sdpa", None)
+    letter = model.config.value_embedding_pattern[layer]
+    value_TD = model.value_embeddings[letter](tokens_T) if letter != "-" else None
+    lambdas = None if model.attention_lambda is None else model.attention_lambda[layer]
+    y_TD = module(x_TD, value_TD, lambdas, model.rotary(positions_T), context)
+    return y_TD, reference.attention(model, layer, x_TD, tokens_T.long(), positions_T)
+
+
+def normed_inputs() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(sum(LENGTHS), 32, generator=generator, dtype=torch.float64)
+    return reference.norm(x)
+
+
+@pytest.mark.parametrize("layer", [SHORT, LONG])
+@pytest.mark.parametrize(
+    "off", [None, "attention_gate", "key_offset", "value_embeddings", "attention_lambdas"]
+)
+@torch.no_grad()
+def test_a_layer_computes_its_equations(layer: int, off: str | None) -> None:
+    model = tiny_model(tiny_config(**({off: False} if off else {})))
+    y_TD, expected_TD = attend(model, layer, normed_inputs())
+    torch.testing.assert_close(y_TD, expected_TD, rtol=1e-10, atol=1e-10)
+
+
+@torch.no_grad()
+def test_a_token_sees_no_later_one_and_no_other_document() -> None:
+    model = tiny_model(tiny_config())
+    x_TD = normed_inputs()
+    before_TD, _ = attend(model, LONG, x_TD)
+    changed_TD = x_TD.clone()
+    changed_TD[100:151] = changed_TD[100:151].flip(1)  # the end of the second document
+    after_TD, _ = attend(model, LONG, changed_TD)
+    same_T = (before_TD == after_TD).all(1)
+    assert same_T[:100].all() and same_T[151:].all()
+    assert not same_T[100:151].any()
+
+
+def test_parts_that_are_off_have_no_parameters() -> None:
+    everything = dict(Attention(tiny_config(), SHORT).named_parameters())
+    assert {name: tuple(p.shape) for name, p in everything.items()} == {
+        "weight": (128, 32),
+        "gate": (2, 12),
+        "value_gate": (2, 12),
+    }
+    plain = tiny_config(attention_gate=False, value_embeddings=False)
+    assert set(dict(Attention(plain, SHORT).named_parameters())) == {"weight"}
+
+
+def test_only_long_layers_offset_their_keys() -> None:
+    assert [Attention(tiny_config(), layer).offsets_keys for layer in (SHORT, LONG)] == [
+        False,
+        True,
+    ]
+    assert not Attention(tiny_config(key_offset=False), LONG).offsets_keys

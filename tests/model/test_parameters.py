@@ -1,0 +1,36 @@
+"""Labels: what an optimizer is told of a parameter."""
+
+import pytest
+import torch
+
+from ramengpt.config import load_config
+from ramengpt.model.parameters import LABELS, make_parameter, set_multipliers
+from tests.conftest import ROOT
+
+MULTIPLIERS = load_config(path=ROOT / "params.yaml").parameters
+
+
+def test_every_label_has_multipliers_in_params_yaml_and_none_is_left_over() -> None:
+    assert set(LABELS) == set(type(MULTIPLIERS).model_fields)
+
+
+def test_a_new_parameter_cannot_be_used_by_mistake() -> None:
+    parameter = make_parameter("attention", 8, 2)
+    assert torch.isnan(parameter).all() and parameter.dtype == torch.float32
+    assert (parameter.label, parameter.group) == ("attention", "hidden")
+    with pytest.raises(KeyError):
+        make_parameter("attentoin", 8, 2)
+
+
+def test_blocks_of_a_matrix_face_the_residual_stream_as_their_label_says() -> None:
+    assert make_parameter("attention", 8, 2).residual_dims == (1, 1, 1, 0)
+    assert make_parameter("mlp_in", 8, 2, residual_dims=(1, 1)).residual_dims == (1, 1)
+    assert not hasattr(make_parameter("smear_lambda", 1), "residual_dims")
+
+
+def test_multipliers_follow_the_label() -> None:
+    parameters = [make_parameter(label, 2, 2) for label in LABELS]
+    set_multipliers(parameters, MULTIPLIERS)
+    for parameter in parameters:
+        expected = getattr(MULTIPLIERS, parameter.label)
+        assert (parameter.lr_mul, parameter.wd_mul) == (expected.lr_mul, expected.wd_mul)
