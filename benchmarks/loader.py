@@ -9,8 +9,10 @@ import torch
 
 from benchmarks.index import write_shard_like_fineweb
 from benchmarks.report import Report
-from ramengpt.data.batches.batcher import START, BatchRequest, IndexedShard, fill_batch
+from ramengpt.data.batches.batcher import START, Batcher, BatchRequest
+from ramengpt.data.batches.indexed_split import IndexedShard
 from ramengpt.data.batches.loader import TrainingBatches
+from ramengpt.data.batches.reading_order import ReadingOrder
 from ramengpt.data.index.bos_index import scan_documents
 from ramengpt.data.shards.format import Tokens, open_shard
 
@@ -39,7 +41,7 @@ def naive_batch(
 
 
 def measure(report: Report) -> None:
-    """Packing alone, the plain loop, and the whole way to the device."""
+    """The plain loop, and every reading order: packing alone, and all the way to the device."""
     report.title(f"loader: batches of {BATCH_TOKENS} tokens, documents as long as FineWeb's")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x_train_000001.bin"
@@ -48,11 +50,12 @@ def measure(report: Report) -> None:
         shards = [IndexedShard(tokens, np.concatenate(list(scan_documents(tokens))))]
         for sequence_tokens in SEQUENCE_TOKENS:
             request = BatchRequest(BATCH_TOKENS, sequence_tokens)
-            rates = {
-                "fill_batch, one core": _packing_rate(shards, request),
-                "a slice a document, one core": _naive_rate(shards[0], request),
-                "to the device, preloaded": _device_rate(shards, request),
-            }
+            rates = {"a slice a document, one core": _naive_rate(shards[0], request)}
+            for shuffled, split in ((False, False), (True, False), (False, True), (True, True)):
+                order = ReadingOrder(shuffled, split, 0, sequence_tokens)
+                how = f"{'shuffled' if shuffled else 'sequential'}{', split' if split else ''}"
+                rates[f"{how}, one core"] = _packing_rate(shards, order, request)
+                rates[f"{how}, to the device"] = _device_rate(shards, order, request)
             for name, rate in rates.items():
                 report.add(
                     "loader",
@@ -61,12 +64,13 @@ def measure(report: Report) -> None:
                 )
 
 
-def _packing_rate(shards: list[IndexedShard], request: BatchRequest) -> float:
+def _packing_rate(shards: list[IndexedShard], order: ReadingOrder, request: BatchRequest) -> float:
+    batcher = Batcher(shards, order)
     batch_3T = np.empty((3, request.num_tokens), dtype=np.int32)
-    cursor = fill_batch(shards, START, request.sequence_tokens, batch_3T)
+    cursor = batcher.fill(START, request.sequence_tokens, batch_3T)
     start = time.perf_counter()
     for _ in range(BATCHES):
-        cursor = fill_batch(shards, cursor, request.sequence_tokens, batch_3T)
+        cursor = batcher.fill(cursor, request.sequence_tokens, batch_3T)
     return BATCHES * request.num_tokens / (time.perf_counter() - start)
 
 
@@ -79,9 +83,9 @@ def _naive_rate(shard: IndexedShard, request: BatchRequest) -> float:
     return BATCHES * request.num_tokens / (time.perf_counter() - start)
 
 
-def _device_rate(shards: list[IndexedShard], request: BatchRequest) -> float:
+def _device_rate(shards: list[IndexedShard], order: ReadingOrder, request: BatchRequest) -> float:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with TrainingBatches(shards, START, [request] * (BATCHES + 1), device) as batches:
+    with TrainingBatches(shards, order, START, [request] * (BATCHES + 1), device) as batches:
         next(batches)
         start = time.perf_counter()
         for _ in batches:

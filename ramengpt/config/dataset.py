@@ -96,3 +96,17 @@ class DownloadConfig(Section):
     backoff_seconds: float = Field(ge=0)
     timeout_seconds: float = Field(gt=0)
     engine: Literal["local", "ray"]
+
+
+class ReadingConfig(Section):
+    """How training reads the documents of one dataset; an entry of `reading`.
+
+    A table of its own, since `datasets` decides what is downloaded, and this does not.
+
+    `order` is the shards' own, or shuffled by `seed` in every epoch, documents within a shard and
+    shards. What a document has beyond the longest sequence is dropped, or split into further
+    pieces.
+    """
+
+    order: Literal["sequential", "shuffled"]
+    long_documents: Literal["dropped", "split"]

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ramengpt.config.base import ConfigError, Section
-from ramengpt.config.dataset import DatasetConfig, DownloadConfig
+from ramengpt.config.dataset import DatasetConfig, DownloadConfig, ReadingConfig
 from ramengpt.config.model import (
     ArchitectureConfig,
     ModelConfig,
@@ -59,6 +59,7 @@ class ParamsFile(Section):
     schedule: str
     seed: int = Field(ge=0, lt=2**32)
     datasets: dict[str, DatasetConfig]
+    reading: dict[str, ReadingConfig]
     download: DownloadConfig
     models: dict[str, ModelConfig]
     architectures: dict[str, ArchitectureConfig]
@@ -82,6 +83,7 @@ class Config:
 
     dataset_name: str
     dataset: DatasetConfig
+    reading: ReadingConfig
     model_name: str
     model: ModelConfig
     architecture_name: str
@@ -215,15 +217,10 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
 
 
 def _select(params: ParamsFile, path: Path) -> Config:
-    picked: dict[str, Any] = {}
+    picked: dict[str, Any] = {"reading": _entry(params, "dataset", "reading", path)}
     for selector, table_name in SELECTORS.items():
-        name = getattr(params, selector)
-        table = getattr(params, table_name)
-        if name not in table:
-            raise ConfigError(
-                f"{path}: {selector}: {name!r} is not in {table_name}{_nearest('', name, table)}"
-            )
-        picked |= {f"{selector}_name": name, selector: table[name]}
+        entry = _entry(params, selector, table_name, path)
+        picked |= {f"{selector}_name": getattr(params, selector), selector: entry}
     rest = {field.name for field in fields(Config)} - picked.keys()
     config = Config(**picked, **{name: getattr(params, name) for name in rest})
     try:
@@ -235,6 +232,17 @@ def _select(params: ParamsFile, path: Path) -> Config:
             f"{reason}"
         ) from None
     return _with_own_values(config)
+
+
+def _entry(params: ParamsFile, selector: str, table_name: str, path: Path) -> Section:
+    """The entry of a table that a selector names."""
+    name, table = getattr(params, selector), getattr(params, table_name)
+    if name not in table:
+        raise ConfigError(
+            f"{path}: {selector}: {name!r} is not in {table_name}{_nearest('', name, table)}"
+        )
+    entry: Section = table[name]
+    return entry
 
 
 def _with_own_values(config: Config) -> Config:

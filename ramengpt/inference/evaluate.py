@@ -11,8 +11,8 @@ import torch
 
 from ramengpt.cli import run_main
 from ramengpt.config import load_config
-from ramengpt.data.batches.batcher import BatchRequest, IndexedShard
-from ramengpt.data.batches.indexed_split import SplitShards
+from ramengpt.data.batches.batcher import BatchRequest
+from ramengpt.data.batches.indexed_split import IndexedShard, SplitShards
 from ramengpt.data.batches.loader import validation_batches
 from ramengpt.data.batches.validation_stream import ValidationStream
 from ramengpt.data.index.bos_index import check_index

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ramengpt.data.batches.batcher import IndexedShard
+from ramengpt.data.batches.indexed_split import IndexedShard
 from ramengpt.data.batches.loader import ValidationBatch
 from ramengpt.data.shards.format import BOS_TOKEN, VOCABULARY_SIZE, open_shard
 from ramengpt.data.text.tokenizer import encode_document, gpt2_encoding

@@ -17,7 +17,7 @@ from ramengpt.files import write_bytes
 from ramengpt.inference.weights import export_weights
 from ramengpt.progress import say
 from ramengpt.training.loop import fit
-from ramengpt.training.run_data import data_files, epochs_line, open_data
+from ramengpt.training.run_data import data_files, epochs_line, open_data, reading_order
 from ramengpt.training.schedule.plan_table import write_plan
 from ramengpt.training.session.checkpoint import CheckpointFolder
 from ramengpt.training.session.fingerprint import run_fingerprint
@@ -50,7 +50,7 @@ def train(config: Config, options: RunOptions, folders: RunFolders) -> None:
     fingerprint = run_fingerprint(settings, data_files())
     checkpoints = CheckpointFolder(folders.checkpoints / fingerprint, config.train.checkpoints_kept)
     with run_lock(checkpoints.folder), stop_on_signals() as stop, full_disk_in_one_line():
-        say(epochs_line(data.train, plans))
+        say(epochs_line(data.train, reading_order(config), plans))
         say(f"the log grows in {checkpoints.log}")
         write_plan(plans, checkpoints.log / "plan.csv")
         total_tokens = plans[-1].tokens_before + plans[-1].tokens

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramengpt.config import Config
-from ramengpt.data.batches.batcher import IndexedShard, epoch_tokens
-from ramengpt.data.batches.indexed_split import SplitShards
+from ramengpt.data.batches.batcher import epoch_tokens
+from ramengpt.data.batches.indexed_split import IndexedShard, SplitShards
+from ramengpt.data.batches.reading_order import ReadingOrder
 from ramengpt.data.batches.validation_stream import ValidationStream
 from ramengpt.data.index.bos_index import INDEX_FILE, INDEX_FOLDER, check_index
 from ramengpt.data.shards.format import VOCABULARY_SIZE
@@ -68,12 +69,20 @@ def open_data(config: Config) -> Data:
     return Data(train, ValidationStream(val, config.validation.tokens), store.data_path)
 
 
-def epochs_line(train: Sequence[IndexedShard], plans: Sequence[StepPlan]) -> str:
-    """Say how much of the text can be read, and how often a run reads it.
+def reading_order(config: Config) -> ReadingOrder:
+    """How a run reads its training split."""
+    return ReadingOrder(
+        shuffled=config.reading.order == "shuffled",
+        split=config.reading.long_documents == "split",
+        seed=config.seed,
+        piece_tokens=max(config.schedule.sequence.tokens),
+    )
 
-    A document contributes no more than a sequence, so that an epoch may be far shorter than the
-    text; a run of several is one that may learn by heart.
-    """
+
+def epochs_line(
+    train: Sequence[IndexedShard], order: ReadingOrder, plans: Sequence[StepPlan]
+) -> str:
+    """Say how much of the text training reads, and how often: several epochs may memorise it."""
     tokens_of = Counter[int]()
     for plan in plans:
         tokens_of[plan.sequence_tokens] += plan.tokens
@@ -81,11 +90,17 @@ def epochs_line(train: Sequence[IndexedShard], plans: Sequence[StepPlan]) -> str
     text_tokens = 0
     for shard in train:  # once: every shard is mapped when it is reached
         text_tokens += shard.tokens.size
-        available.update({sequence: epoch_tokens([shard], sequence) for sequence in tokens_of})
+        for sequence in tokens_of:
+            available[sequence] += epoch_tokens(shard, order, sequence)
     epochs = sum(tokens / available[sequence] for sequence, tokens in tokens_of.items())
     longest = max(available)
     share = available[longest] / text_tokens
+    what = (
+        f"all of every document, in pieces of at most {longest}"
+        if order.split
+        else f"the first {longest} of every document"
+    )
     return (
-        f"data: {scaled(available[longest], 'tokens')} an epoch, the first {longest} of every "
-        f"document, {share:.0%} of the text; this run reads {epochs:.3g} epochs"
+        f"data: {scaled(available[longest], 'tokens')} an epoch, {what}, {share:.0%} of the text; "
+        f"this run reads {epochs:.3g} epochs"
     )

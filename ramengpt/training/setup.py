@@ -18,7 +18,7 @@ from ramengpt.optimizers import OptimizerSet
 from ramengpt.progress import say
 from ramengpt.training.loop import Rows, TrainingRun, Validation, restore
 from ramengpt.training.network import build_model, build_run_optimizers, compiled_loss
-from ramengpt.training.run_data import Data
+from ramengpt.training.run_data import Data, reading_order
 from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.session.checkpoint import CheckpointFolder
 from ramengpt.training.tracking import Tracker
@@ -68,7 +68,11 @@ def prepared_run(
     with (
         closing(tracker),
         TrainingBatches(
-            data.train, Cursor.from_json(state["cursor"]), _requests(remaining), device
+            data.train,
+            reading_order(config),
+            Cursor.from_json(state["cursor"]),
+            _requests(remaining),
+            device,
         ) as batches,
     ):
         yield TrainingRun(

@@ -45,6 +45,8 @@ def test_the_fixed_entries_are_there() -> None:
     [
         ("optimizer=adamz", "optimizer: 'adamz' is not in optimizers; did you mean 'adam'?"),
         ("dataset=fineweb", "did you mean 'fineweb10B'?"),
+        ("reading.text.order=random", "reading.text.order: expected 'sequential' or 'shuffled'"),
+        ("reading.text.long_documents=cut", "long_documents: expected 'dropped' or 'split'"),
         ("seed=-1", "seed: expected greater than or equal to 0, found -1"),
         ("seed=1.5", "seed: expected integer, found 1.5"),
         ("seed=true", "seed: expected integer, found True"),
@@ -126,3 +128,11 @@ def test_no_value_lives_in_code() -> None:
             assert field.is_required() or field.default is None, (
                 f"{section.__name__}.{name} has a default"
             )
+
+
+def test_every_dataset_says_how_it_is_read(tmp_path: Path) -> None:
+    params = YAML(typ="safe").load(PARAMS.read_text())
+    assert set(params["reading"]) == set(params["datasets"])
+    path = edited(tmp_path, "reading:\n  docstrings:\n", "reading:\n  docstring:\n")
+    with pytest.raises(ConfigError, match="'docstrings' is not in reading; did you mean"):
+        load_config(path=path)

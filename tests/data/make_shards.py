@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ramengpt.data.batches.batcher import IndexedShard
+from ramengpt.data.batches.indexed_split import IndexedShard
 from ramengpt.data.shards.format import Split
 from ramengpt.data.shards.manifest import Manifest, Receipt, ReceiptShard
 from ramengpt.data.shards.verification import verify_shards

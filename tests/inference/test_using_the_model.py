@@ -9,7 +9,8 @@ import torch
 import ramengpt.inference.evaluate
 import ramengpt.inference.generate
 from ramengpt.cli import run_main
-from ramengpt.data.batches.batcher import BatchRequest, IndexedShard
+from ramengpt.data.batches.batcher import BatchRequest
+from ramengpt.data.batches.indexed_split import IndexedShard
 from ramengpt.data.batches.loader import validation_batches
 from ramengpt.data.batches.validation_stream import ValidationStream
 from ramengpt.data.shards.format import ShardWriter

@@ -75,6 +75,7 @@ class Project:
         params["dataset"] = dataset
         entries = {**ENTRIES, dataset: {**ENTRIES[dataset], **values}}
         params["datasets"] = {**params["datasets"], **entries}
+        params["reading"] |= {name: params["reading"]["text"] for name in ENTRIES}
         params["download"] |= {"attempts": 3, "backoff_seconds": 0.05, "processes": 2}
         with (self.folder / "params.yaml").open("w") as file:
             yaml.dump(params, file)

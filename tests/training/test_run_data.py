@@ -1,6 +1,8 @@
 """What a run says of its data before it starts."""
 
-from ramengpt.training.run_data import epochs_line
+from ramengpt.config import load_config
+from ramengpt.data.batches.reading_order import ReadingOrder
+from ramengpt.training.run_data import epochs_line, reading_order
 from ramengpt.training.schedule.plan import plan_run
 from tests.data.make_shards import BOS, indexed
 from tests.training.schedule.test_plan import MOMENTUM, schedule
@@ -15,7 +17,32 @@ def test_epochs_count_what_documents_contribute_at_each_sequence_length() -> Non
     }
     assert tokens == {128: 10 * 256 + 2 * 512, 256: 8 * 512 + 10 * 1024 + 20 * 2048}
     epochs = tokens[128] / (128 + 99) + tokens[256] / (256 + 99)
-    assert epochs_line([shard], plans) == (
+    dropped = ReadingOrder(shuffled=False, split=False, seed=0, piece_tokens=256)
+    assert epochs_line([shard], dropped, plans) == (
         "data: 355 tokens an epoch, the first 256 of every document, 89% of the text; "
         f"this run reads {epochs:.3g} epochs"
     )
+
+
+def test_a_split_text_is_read_whole() -> None:
+    shard = indexed([BOS, *[1] * 299, BOS, *[2] * 99])
+    plans = plan_run(schedule(), MOMENTUM, 1)
+    epochs = sum(plan.tokens for plan in plans) / 399
+    split = ReadingOrder(shuffled=True, split=True, seed=0, piece_tokens=256)
+    assert epochs_line([shard], split, plans) == (
+        "data: 399 tokens an epoch, all of every document, in pieces of at most 256, 100% of the "
+        f"text; this run reads {epochs:.3g} epochs"
+    )
+
+
+def test_the_order_follows_from_the_parameters() -> None:
+    changes = ("dataset=text", "schedule=small", "seed=5")
+    config = load_config(
+        [*changes, "reading.text.order=shuffled", "reading.text.long_documents=split"]
+    )
+    longest = max(config.schedule.sequence.tokens)
+    assert reading_order(config) == ReadingOrder(True, True, 5, longest)
+    config = load_config(
+        [*changes, "reading.text.order=sequential", "reading.text.long_documents=dropped"]
+    )
+    assert reading_order(config) == ReadingOrder(False, False, 5, longest)

@@ -1,34 +1,34 @@
 """Training batches: whole-document starts, packed until a micro-batch is full.
 
-Take documents in index order. Each contributes at most `sequence_tokens` tokens from its start; the
-last one of a micro-batch is cut so that exactly T are filled, and is done with that. The target of
-every position is the token that follows it in the shard, so a document cut short is never taught
-that the next one begins; the very last token of a shard, whose successor is unknown, is no input.
-After the last document of a shard comes the next shard, after the last shard the first again, one
-epoch later.
+Take documents in reading order. With long documents dropped, each contributes at most
+`sequence_tokens` tokens from its start, and the last one of a micro-batch is truncated to fill
+exactly T tokens; its remainder is dropped. With long documents split, every token is read: each
+stretch of at most `sequence_tokens` is a piece, the remainder at a micro-batch's end is the next
+one, and BOS stands in for the first token of every piece.
 
-What comes next depends on the index and a cursor alone. T: tokens of a micro-batch.
+The target of every position is the token that follows it in the shard, so a document cut short is
+never taught that the next one begins; the very last token of a shard, whose successor is unknown,
+is no input. After the last document of a shard comes the next shard, after the last shard the next
+epoch.
+
+What comes next depends on the index, the reading order and a cursor alone. T: tokens of a
+micro-batch.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ramengpt.data.batches.indexed_split import IndexedShard
+from ramengpt.data.batches.reading_order import ReadingOrder, ShardPieces, cut
 from ramengpt.data.index.bos_index import Offsets
-from ramengpt.data.shards.format import Fault, ShardError, Tokens
+from ramengpt.data.shards.format import BOS_TOKEN, Fault, ShardError, Tokens
 
 BLOCK_TOKENS = 2**15  # assembled at once, so that what it takes stays in a core's cache
 Int32 = NDArray[np.int32]
-
-
-class IndexedShard(NamedTuple):
-    """A shard's tokens, uint16 [n], and where its documents start, int64 [documents]."""
-
-    tokens: Tokens
-    offsets: Offsets
 
 
 class BatchRequest(NamedTuple):
@@ -40,17 +40,20 @@ class BatchRequest(NamedTuple):
 
 @dataclass(frozen=True)
 class Cursor:
-    """The document that comes next.
+    """The piece that comes next.
 
     Attributes:
-        epoch: how often all shards were gone through.
-        shard: number of the shard in the split, from 0.
-        document: number of the document in the shard, from 0.
+        epoch: number of passes over all shards so far.
+        shard: place of the shard in the epoch's order, from 0.
+        piece: place of the piece in the shard's order, from 0. Pieces are documents, unless long
+            ones are split.
+        piece_tokens_read: how much of that piece was read.
     """
 
     epoch: int
     shard: int
-    document: int
+    piece: int
+    piece_tokens_read: int
 
     def to_json(self) -> dict[str, int]:
         """As a checkpoint stores it."""
@@ -70,7 +73,7 @@ class Cursor:
         return cls(**content)
 
 
-START = Cursor(epoch=0, shard=0, document=0)
+START = Cursor(epoch=0, shard=0, piece=0, piece_tokens_read=0)
 
 
 def check_documents(shards: Sequence[IndexedShard]) -> None:
@@ -86,86 +89,129 @@ def check_documents(shards: Sequence[IndexedShard]) -> None:
     raise ShardError(Fault("train split", "documents", "one of two tokens", found, "add text"))
 
 
-def epoch_tokens(shards: Sequence[IndexedShard], sequence_tokens: int) -> int:
-    """Tokens that all documents contribute, but for those at which batches happen to end."""
-    return sum(
-        int(_contributions(shard, 0, shard.offsets.size, sequence_tokens)[1].sum())
-        for shard in shards
-    )
+def epoch_tokens(shard: IndexedShard, order: ReadingOrder, sequence_tokens: int) -> int:
+    """Training tokens of a shard in one epoch, ignoring truncation at the ends of batches."""
+    lengths = np.diff(shard.offsets, append=shard.tokens.size - 1)
+    return int((lengths if order.split else np.minimum(lengths, sequence_tokens)).sum())
 
 
-def fill_batch(
-    shards: Sequence[IndexedShard], cursor: Cursor, sequence_tokens: int, batch_3T: Int32
-) -> Cursor:
-    """Assemble the next micro-batch.
+class Batcher:
+    """Assembles micro-batches. What it keeps between calls only saves time.
 
     Args:
-        shards: the train split; passes :func:`check_documents`. Only the shards that the batch
-            comes from are touched.
-        cursor: the first document that may contribute.
-        sequence_tokens: most tokens of one document.
-        batch_3T: C-contiguous; receives tokens, targets, and each token's offset in its document.
-
-    Returns:
-        The cursor of the batch after this one.
-
-    Raises:
-        ValueError: the cursor points outside of the shards.
+        shards: the train split; passes :func:`check_documents`. Only the shards that a batch comes
+            from are touched.
+        order: how they are read.
     """
-    _check_cursor(shards, cursor)
-    filled, num_tokens = 0, batch_3T.shape[1]
-    while filled < num_tokens:
-        shard = shards[cursor.shard]
-        part_3T = batch_3T[:, filled:]
-        documents, contributed = _fill_from_shard(shard, cursor.document, sequence_tokens, part_3T)
-        filled += contributed
-        cursor = replace(cursor, document=cursor.document + documents)
-        if cursor.document == shard.offsets.size:
-            wraps = cursor.shard + 1 == len(shards)
-            cursor = Cursor(cursor.epoch + wraps, 0 if wraps else cursor.shard + 1, 0)
-    return cursor
+
+    def __init__(self, shards: Sequence[IndexedShard], order: ReadingOrder) -> None:
+        self._shards = shards
+        self._order = order
+        self._entered: tuple[tuple[int, int], int, ShardPieces] | None = None
+
+    def fill(self, cursor: Cursor, sequence_tokens: int, batch_3T: Int32) -> Cursor:
+        """Assemble the next micro-batch.
+
+        Args:
+            cursor: the first piece that may contribute.
+            sequence_tokens: most tokens of one document, or of one piece of it.
+            batch_3T: C-contiguous; receives tokens, targets, and each token's offset in its piece.
+
+        Returns:
+            The cursor of the batch after this one.
+
+        Raises:
+            ValueError: the cursor points outside of the shards.
+        """
+        if not 0 <= cursor.shard < len(self._shards):
+            found = f"found {cursor.shard}"
+            raise ValueError(f"data cursor: shard: expected below {len(self._shards)}, {found}")
+        filled, num_tokens = 0, batch_3T.shape[1]
+        while filled < num_tokens:
+            shard, pieces = self._enter(cursor)
+            _check_piece(cursor, pieces)
+            packing = _Packing(shard.tokens, pieces, self._order.split, cursor)
+            filled += packing.fill(sequence_tokens, batch_3T[:, filled:])
+            cursor = Cursor(cursor.epoch, cursor.shard, packing.piece, packing.read)
+            if packing.piece == len(pieces):
+                wraps = cursor.shard + 1 == len(self._shards)
+                cursor = Cursor(cursor.epoch + wraps, 0 if wraps else cursor.shard + 1, 0, 0)
+        return cursor
+
+    def _enter(self, cursor: Cursor) -> tuple[IndexedShard, ShardPieces]:
+        """The cursor's shard and its pieces, which are found once."""
+        place = cursor.epoch, cursor.shard
+        if self._entered is None or self._entered[0] != place:
+            self._entered = None
+            number = self._order.shard(*place, len(self._shards))
+            pieces = self._order.pieces(self._shards[number], cursor.epoch, number)
+            self._entered = place, number, pieces
+        _, number, pieces = self._entered
+        return self._shards[number], pieces
 
 
-def _check_cursor(shards: Sequence[IndexedShard], cursor: Cursor) -> None:
-    if not 0 <= cursor.shard < len(shards):
-        raise ValueError(f"data cursor: shard: expected below {len(shards)}, found {cursor.shard}")
-    documents = shards[cursor.shard].offsets.size
-    if not 0 <= cursor.document <= documents:
-        found = f"{cursor.document} in shard {cursor.shard}"
-        raise ValueError(f"data cursor: document: expected at most {documents}, found {found}")
+def _check_piece(cursor: Cursor, pieces: ShardPieces) -> None:
+    if cursor.piece > len(pieces):
+        found = f"{cursor.piece} in shard {cursor.shard}"
+        raise ValueError(f"data cursor: piece: expected at most {len(pieces)}, found {found}")
+    if cursor.piece_tokens_read:
+        starts, ends = pieces.bounds(cursor.piece, 1)
+        most = int((ends - starts).sum()) - 1
+        if cursor.piece_tokens_read > most:
+            expected = f"expected at most {most}, found {cursor.piece_tokens_read}"
+            raise ValueError(f"data cursor: piece_tokens_read: {expected}")
 
 
-def _fill_from_shard(
-    shard: IndexedShard, first: int, sequence_tokens: int, part_3T: Int32
-) -> tuple[int, int]:
-    """Pack documents of one shard from number `first` on; returns how many documents and tokens."""
-    num_tokens = part_3T.shape[1]
-    filled = done = 0
-    window = BLOCK_TOKENS // sequence_tokens + 1
-    while filled < num_tokens and first + done < shard.offsets.size:
-        starts, lengths = _contributions(shard, first + done, window, sequence_tokens)
-        ends = np.cumsum(lengths)
-        used = int(np.searchsorted(ends, num_tokens - filled)) + 1
-        if used <= ends.size:  # this window fills the batch: cut its last document
-            starts, lengths, ends = starts[:used], lengths[:used], ends[:used]
-            lengths[-1] -= ends[-1] - (num_tokens - filled)
-        contributed = int(lengths.sum())
-        _copy(shard.tokens, starts, lengths, part_3T[:, filled : filled + contributed])
-        filled += contributed
-        done += starts.size
-        if 2 * contributed < BLOCK_TOKENS:  # short documents
-            window *= 2
-    return done, filled
+class _Packing:
+    """Packs the pieces of one shard from a cursor on, and says where it stopped.
 
+    Attributes:
+        piece: place of the next piece.
+        read: tokens of it that were read.
+    """
 
-def _contributions(
-    shard: IndexedShard, first: int, count: int, sequence_tokens: int
-) -> tuple[Offsets, Offsets]:
-    """Starts and lengths of what `count` documents contribute (fewer at the shard's end)."""
-    starts = np.asarray(shard.offsets[first : first + count + 1])
-    if starts.size <= count:
-        starts = np.append(starts, shard.tokens.size - 1)  # the last token is no input
-    return starts[:-1], np.minimum(np.diff(starts), sequence_tokens)
+    def __init__(self, tokens: Tokens, pieces: ShardPieces, split: bool, cursor: Cursor) -> None:
+        self._tokens = tokens
+        self._pieces = pieces
+        self._split = split
+        self.piece = cursor.piece
+        self.read = cursor.piece_tokens_read
+
+    def fill(self, sequence_tokens: int, part_3T: Int32) -> int:
+        """Fill a part of a micro-batch, or as much of it as the shard has tokens for."""
+        num_tokens = part_3T.shape[1]
+        filled = 0
+        window = BLOCK_TOKENS // sequence_tokens + 1
+        while filled < num_tokens and self.piece < len(self._pieces):
+            starts, lengths = self._take(window, sequence_tokens, num_tokens - filled)
+            contributed = int(lengths.sum())
+            _copy(self._tokens, starts, lengths, part_3T[:, filled : filled + contributed])
+            if self._split:
+                part_3T[0, filled + np.cumsum(lengths) - lengths] = BOS_TOKEN
+            filled += contributed
+            if 2 * contributed < BLOCK_TOKENS:  # short documents
+                window *= 2
+        return filled
+
+    def _take(self, count: int, sequence_tokens: int, most: int) -> tuple[Offsets, Offsets]:
+        """Starts and lengths of what the next `count` pieces contribute, `most` tokens in all."""
+        starts, ends = self._pieces.bounds(self.piece, count)
+        starts[0] += self.read
+        lengths = ends - starts if self._split else np.minimum(ends - starts, sequence_tokens)
+        totals = np.cumsum(lengths)
+        used = int(np.searchsorted(totals, most)) + 1
+        excess = 0
+        if used <= totals.size:  # the batch is full: truncate its last piece
+            excess = int(totals[used - 1]) - most
+            starts, lengths = starts[:used], lengths[:used]
+            lengths[-1] -= excess
+        if self._split and excess:
+            self.read = int(lengths[-1]) + (self.read if used == 1 else 0)
+            self.piece += used - 1
+        else:
+            self.read = 0
+            self.piece += starts.size
+        return cut(starts, lengths, sequence_tokens) if self._split else (starts, lengths)
 
 
 def _copy(tokens: Tokens, starts: Offsets, lengths: Offsets, part_3T: Int32) -> None:

@@ -1,13 +1,19 @@
-"""One split's shards, each mapped into memory when it is reached and let go when it is left."""
+"""One split's shards, lazily memory-mapped, one at a time."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
-from ramengpt.data.batches.batcher import IndexedShard
-from ramengpt.data.index.bos_index import INDEX_FOLDER, index_path, open_offsets
-from ramengpt.data.shards.format import Split, open_shard
+from ramengpt.data.index.bos_index import INDEX_FOLDER, Offsets, index_path, open_offsets
+from ramengpt.data.shards.format import Split, Tokens, open_shard
 from ramengpt.data.shards.manifest import Manifest
+
+
+class IndexedShard(NamedTuple):
+    """A shard's tokens, uint16 [n], and where its documents start, int64 [documents]."""
+
+    tokens: Tokens
+    offsets: Offsets
 
 
 class SplitShards(Sequence[IndexedShard]):
@@ -56,5 +62,5 @@ class SplitShards(Sequence[IndexedShard]):
         return self._mapped[1]
 
     def close(self) -> None:
-        """Let go of the mapped shard and its file; it is mapped again when asked for."""
+        """Unmap the shard; it is mapped again when asked for."""
         self._mapped = None

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from ramengpt.data.batches.batcher import (
+    Batcher,
     BatchRequest,
     Cursor,
-    IndexedShard,
     Int32,
     check_documents,
-    fill_batch,
 )
+from ramengpt.data.batches.indexed_split import IndexedShard
 from ramengpt.data.batches.preloader import Fill, Preloader
+from ramengpt.data.batches.reading_order import ReadingOrder
 from ramengpt.data.batches.validation_stream import ValidationStream
 
 
@@ -43,6 +44,7 @@ class TrainingBatches:
 
     Args:
         shards: the train split.
+        order: how it is read.
         cursor: where the first batch starts.
         requests: every batch of the run, in order; lengths may change from one to the next.
         device: where batches are used.
@@ -54,6 +56,7 @@ class TrainingBatches:
     def __init__(
         self,
         shards: Sequence[IndexedShard],
+        order: ReadingOrder,
         cursor: Cursor,
         requests: Sequence[BatchRequest],
         device: torch.device,
@@ -61,7 +64,7 @@ class TrainingBatches:
         check_documents(shards)
         self._consumed = cursor
         capacity_tokens = max((request.num_tokens for request in requests), default=1)
-        jobs = _training_jobs(shards, cursor, requests)
+        jobs = _training_jobs(Batcher(shards, order), cursor, requests)
         self._preloader = Preloader(jobs, capacity_tokens, device)
 
     def __iter__(self) -> Self:
@@ -96,13 +99,13 @@ class TrainingBatches:
 
 
 def _training_jobs(
-    shards: Sequence[IndexedShard], cursor: Cursor, requests: Sequence[BatchRequest]
+    batcher: Batcher, cursor: Cursor, requests: Sequence[BatchRequest]
 ) -> Iterator[tuple[int, Fill[Cursor]]]:
     for num_tokens, sequence_tokens in requests:
 
         def fill(batch_3T: Int32, sequence_tokens: int = sequence_tokens) -> Cursor:
             nonlocal cursor
-            cursor = fill_batch(shards, cursor, sequence_tokens, batch_3T)
+            cursor = batcher.fill(cursor, sequence_tokens, batch_3T)
             return cursor
 
         yield num_tokens, fill

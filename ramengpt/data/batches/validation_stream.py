@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ramengpt.data.batches.batcher import IndexedShard, Int32
+from ramengpt.data.batches.batcher import Int32
+from ramengpt.data.batches.indexed_split import IndexedShard
 from ramengpt.data.shards.format import BOS_TOKEN, Fault, ShardError, Tokens
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ramengpt.data.batches.batcher import START, fill_batch
+from ramengpt.data.batches.batcher import START, Batcher
 from ramengpt.data.batches.indexed_split import SplitShards
+from ramengpt.data.batches.reading_order import ReadingOrder
 from ramengpt.data.index.bos_index import build_index, index_path
 from ramengpt.data.shards.format import MAGIC, VERSION, ShardError, ShardHeader
 from ramengpt.data.shards.manifest import Manifest, ManifestShard
@@ -49,11 +50,13 @@ def resident_megabytes() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def write_sparse_shards(folder: Path) -> Manifest:
+@pytest.fixture(scope="module")
+def sparse_shards(tmp_path_factory) -> tuple[Manifest, Path]:
     """20 GB of shards that take little disk: long documents of zeros, their starts real."""
     offsets = np.arange(DOCUMENTS, dtype=np.int64) * (SHARD_TOKENS // DOCUMENTS)
     header = ShardHeader(MAGIC, VERSION, SHARD_TOKENS)
     shards = []
+    folder = tmp_path_factory.mktemp("sparse")
     (folder / "index").mkdir()
     for number in range(SHARDS):
         file = f"x_train_{number:06d}.bin"
@@ -66,22 +69,24 @@ def write_sparse_shards(folder: Path) -> Manifest:
         np.save(index_path(file, folder / "index"), offsets)
         facts = (SHARD_TOKENS, DOCUMENTS, header.file_bytes, "0" * 64, MAGIC, VERSION)
         shards.append(ManifestShard(file, "train", *facts))
-    return Manifest("sparse", tuple(shards))
+    return Manifest("sparse", tuple(shards)), folder
 
 
-def test_20_gigabytes_in_little_memory(tmp_path):
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_20_gigabytes_in_little_memory(sparse_shards, shuffled):
     """An epoch maps about 0.6 MB of each of 100 shards; they must not add up."""
-    manifest = write_sparse_shards(tmp_path)
+    manifest, folder = sparse_shards
     assert sum(shard.bytes for shard in manifest.shards) > 20e9
-    shards = SplitShards(manifest, "train", tmp_path, tmp_path / "index")
+    shards = SplitShards(manifest, "train", folder, folder / "index")
     sequence_tokens = 1000
+    batcher = Batcher(shards, ReadingOrder(shuffled, False, 0, sequence_tokens))
     batch_3T = np.zeros((3, DOCUMENTS * sequence_tokens // 10), dtype=np.int32)
     files = open_files()
     cursor, start_megabytes, most_megabytes, seen = START, resident_megabytes(), 0.0, []
     while cursor.epoch == 0:
-        cursor = fill_batch(shards, cursor, sequence_tokens, batch_3T)
+        cursor = batcher.fill(cursor, sequence_tokens, batch_3T)
         seen.append(int(batch_3T[0, 1]))
         most_megabytes = max(most_megabytes, resident_megabytes() - start_megabytes)
         assert open_files() <= files + 2
-    assert seen == sorted(seen) and set(seen) == set(range(1, SHARDS + 1))
+    assert set(seen) == set(range(1, SHARDS + 1)) and (seen == sorted(seen)) is not shuffled
     assert most_megabytes < 15
