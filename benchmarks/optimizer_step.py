@@ -110,6 +110,7 @@ def build(preset: str, optimizer: str, device: torch.device) -> tuple[GPT, Optim
         embedding_adam=config.embedding_adam,
         scalar_adam=config.scalar_adam,
         gradient_clipping=config.gradient_clipping,
+        hooks=config.hooks,
         embedding_tied=False,
         compile=device.type == "cuda",
     )

@@ -20,6 +20,7 @@ from ruamel.yaml.error import YAMLError
 
 from ramengpt.config.base import ConfigError, Section
 from ramengpt.config.dataset import DatasetConfig, DownloadConfig, ReadingConfig
+from ramengpt.config.hooks import HooksConfig
 from ramengpt.config.model import (
     ArchitectureConfig,
     ModelConfig,
@@ -70,6 +71,7 @@ class ParamsFile(Section):
     embedding_adam: AdamConfig
     scalar_adam: AdamConfig
     gradient_clipping: GradientClippingConfig
+    hooks: HooksConfig
     schedules: dict[str, ScheduleConfig]
     train: TrainConfig
     validation: ValidationConfig
@@ -94,6 +96,7 @@ class Config:
     embedding_adam: AdamConfig
     scalar_adam: AdamConfig
     gradient_clipping: GradientClippingConfig
+    hooks: HooksConfig
     schedule_name: str
     schedule: ScheduleConfig
     seed: int

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import torch
 
+from ramengpt.config.hooks import HooksConfig
 from ramengpt.config.optimizer import AdamConfig, GradientClippingConfig, OptimizerConfig
 from ramengpt.optimizers.adam import Adam
 from ramengpt.optimizers.groups import LabelledParameter, labelled_parameters
@@ -20,6 +21,7 @@ def build_optimizers(
     embedding_adam: AdamConfig,
     scalar_adam: AdamConfig,
     gradient_clipping: GradientClippingConfig,
+    hooks: HooksConfig,
     embedding_tied: bool,
     compile: bool,
 ) -> OptimizerSet:
@@ -31,6 +33,7 @@ def build_optimizers(
         embedding_adam: Adam of embeddings and head.
         scalar_adam: Adam of scalars and gates.
         gradient_clipping: the groups' largest gradient norms.
+        hooks: what acts on all weights.
         embedding_tied: whether the first step's plan ties embedding and head; then the head's
             weight is copied into the embedding now.
         compile: whether updates go through torch.compile.
@@ -97,6 +100,7 @@ def build_optimizers(
             "hidden": gradient_clipping.hidden_norm,
             "scalar": gradient_clipping.scalar_norm,
         },
+        hooks,
         embedding_tied=embedding_tied,
     )
 

@@ -64,8 +64,8 @@ class Hook:
 class OuterStep(Hook):
     """Lookahead (arXiv 1907.08610), or with momentum Snoo (arXiv 2510.15830).
 
-    After `every_steps` steps from s to t: u <- momentum u + learning_rate (s - t), and both s and t
-    become s - momentum u - learning_rate (s - t). Steps after the last whole cycle stay as they are.
+    After `every_steps` steps from s to t: u <- momentum u + learning_rate (s - t), and both become
+    s - momentum u - learning_rate (s - t). Steps after the last whole cycle stay as they are.
     """
 
     name: ClassVar[str] = "outer_step"

@@ -1,12 +1,15 @@
 """All optimizers of a run behind one step: groups, the tied embedding, clipping, state."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ramengpt.config.hooks import HooksConfig
 from ramengpt.optimizers.groups import GROUPS, Group, LabelledParameter
+from ramengpt.optimizers.hooks import make_hooks
 from ramengpt.optimizers.param_group import EmbeddingPair, ParamGroup, StepSettings
 from ramengpt.optimizers.stacks import gradient_of
 
@@ -24,6 +27,7 @@ class OptimizerSet:
         param_groups: Sequence[ParamGroup],
         pair: EmbeddingPair | None,
         largest_norms: dict[Group, float],
+        hooks: HooksConfig,
         *,
         embedding_tied: bool,
     ) -> None:
@@ -37,6 +41,21 @@ class OptimizerSet:
         self._embedding_tied = embedding_tied
         if pair and embedding_tied:
             pair.copy_weight()
+        self._hooks = make_hooks(hooks, [entry.parameter.detach() for entry in parameters])
+
+    @torch.no_grad()
+    def before_forward(self, settings: StepSettings) -> None:
+        """Let the hooks move the weights to where the step's gradient is taken."""
+        for hook in self._hooks:
+            hook.before_forward(settings)
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """Have the weights that are evaluated in the parameters, for the time of the block."""
+        with ExitStack() as stack:
+            for hook in self._hooks:
+                stack.enter_context(hook.evaluation_weights())
+            yield
 
     @torch.no_grad()
     def clip_gradients(self, settings: StepSettings) -> dict[str, Tensor]:
@@ -81,6 +100,8 @@ class OptimizerSet:
                 param_group.step(settings)
         if tied_pair:
             tied_pair.copy_weight()
+        for hook in self._hooks:
+            hook.after_step(settings)
 
     def _tied_pair(self) -> EmbeddingPair:
         """The pair that a plan says is tied."""
@@ -131,6 +152,7 @@ class OptimizerSet:
                 }
                 for param_group in self.param_groups
             },
+            "hooks": {hook.name: hook.state for hook in self._hooks},
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -148,6 +170,14 @@ class OptimizerSet:
             param_groups.keys() - {param_group.name for param_group in self.param_groups}
         ):
             raise ValueError(f"saved optimizer state has unknown parts: {', '.join(unknown)}")
+        if saved["hooks"].keys() != {hook.name for hook in self._hooks}:
+            raise ValueError(
+                f"saved hooks: expected {[hook.name for hook in self._hooks]}, found "
+                f"{list(saved['hooks'])}"
+            )
+        for hook in self._hooks:
+            for name, tensors in hook.state.items():
+                torch._foreach_copy_(tensors, saved["hooks"][hook.name][name])
         for param_group in self.param_groups:
             param_group.updates = param_groups[param_group.name]["updates"]
             for name, tensor in param_group.state.items():

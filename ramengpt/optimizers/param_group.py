@@ -6,16 +6,13 @@ from typing import Protocol
 from torch import Tensor
 
 from ramengpt.optimizers.groups import Group, LabelledParameter
+from ramengpt.optimizers.hooks import HookSettings
 from ramengpt.optimizers.rule import StepScalars, UpdateRule
 from ramengpt.optimizers.stacks import Stack, gradient_of
 
 
-class StepSettings(Protocol):
+class StepSettings(HookSettings, Protocol):
     """What a step's plan says to the optimizers."""
-
-    @property
-    def learning_rate_multiplier(self) -> float:
-        """Multiplies every group's learning rate."""
 
     @property
     def momentum(self) -> float:
@@ -66,6 +63,7 @@ class ParamGroup:
             learning_rate=self.learning_rate * settings.learning_rate_multiplier,
             weight_decay=self.weight_decay,
             momentum=settings.momentum,
+            progress=settings.step / settings.run_steps,
             lr_mul=self.stack.lr_mul,
             wd_mul=self.stack.wd_mul,
         )

@@ -35,6 +35,7 @@ class StepScalars:
         learning_rate: with the schedule's multiplier, without the parameters' own.
         weight_decay: of the group.
         momentum: of this step.
+        progress: share of all the run's steps that lies before this one.
         lr_mul: the parameters' own multipliers, broadcast against the stack.
         wd_mul: the same of weight decay.
     """
@@ -43,6 +44,7 @@ class StepScalars:
     learning_rate: float
     weight_decay: float
     momentum: float
+    progress: float
     lr_mul: Tensor
     wd_mul: Tensor
 

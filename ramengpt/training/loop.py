@@ -147,7 +147,8 @@ def _save(run: TrainingRun, steps_done: int) -> None:
 
 def _validate(run: TrainingRun, plan: StepPlan) -> None:
     _take_in(run, run.tracker.flush())
-    with run.model.temporary_window(run.validation.window_tokens):
+    window_tokens = run.validation.window_tokens
+    with run.optimizers.evaluation_weights(), run.model.temporary_window(window_tokens):
         loss = validation_loss(run.model, run.validation.batches())
     row = run.measurements.of_validation(plan) | {"loss": loss}
     _take_in(run, run.tracker.log(plan.step + 1, row, table="validation"))

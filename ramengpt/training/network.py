@@ -86,6 +86,7 @@ def build_run_optimizers(config: Config, model: GPT, plans: Sequence[StepPlan]) 
         embedding_adam=config.embedding_adam,
         scalar_adam=config.scalar_adam,
         gradient_clipping=config.gradient_clipping,
+        hooks=config.hooks,
         embedding_tied=plans[0].embedding_tied,
         compile=compile_wanted(config, model.head.weight.device),
     )

@@ -67,13 +67,14 @@ def train(config: Config, options: RunOptions, folders: RunFolders) -> None:
             ) as run,
         ):
             fit(run, stop)
-        export_weights(
-            run.model,
-            folders.models,
-            window_tokens=config.schedule.window.validation_tokens,
-            micro_batch_tokens=config.schedule.micro_batch_tokens,
-            run=record,
-        )
+        with run.optimizers.evaluation_weights():
+            export_weights(
+                run.model,
+                folders.models,
+                window_tokens=config.schedule.window.validation_tokens,
+                micro_batch_tokens=config.schedule.micro_batch_tokens,
+                run=record,
+            )
         for file in checkpoints.log.iterdir():
             write_bytes(folders.results / file.name, file.read_bytes())
         checkpoints.remove()

@@ -54,6 +54,7 @@ def train_step(
         `loss`, `gradient_norm_<group>`, and what the optimizers count since the start of the run,
         summed over their stacks; scalars still on the device.
     """
+    optimizers.before_forward(plan)
     loss = accumulate_gradients(loss_function, batches, plan.micro_batches)
     norms = optimizers.clip_gradients(plan)
     optimizers.step(plan)

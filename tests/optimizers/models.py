@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 from torch import Tensor
 
+from ramengpt.config.hooks import HooksConfig
 from ramengpt.config.load import with_shared_blocks
 from ramengpt.config.optimizer import AdamConfig, GradientClippingConfig, OptimizerConfig
 from ramengpt.optimizers import OptimizerSet, build_optimizers
@@ -22,6 +23,8 @@ WIDTH, VOCABULARY, LAYERS = 16, 40, 2
 class Settings:
     """What a plan says to the optimizers."""
 
+    step: int = 0
+    run_steps: int = 10
     learning_rate_multiplier: float = 1.0
     momentum: float = 0.9
     embedding_tied: bool = False
@@ -84,6 +87,7 @@ def optimizers_of(
     embedding_tied: bool = False,
     clipping: tuple[float, float, float] = (0.0, 0.0, 0.0),
     compile: bool = False,
+    hooks: HooksConfig | None = None,
 ) -> OptimizerSet:
     """The optimizers of params.yaml."""
     embedding_norm, hidden_norm, scalar_norm = clipping
@@ -95,6 +99,7 @@ def optimizers_of(
         gradient_clipping=GradientClippingConfig(
             embedding_norm=embedding_norm, hidden_norm=hidden_norm, scalar_norm=scalar_norm
         ),
+        hooks=hooks or HooksConfig.model_validate(PARAMS["hooks"]),
         embedding_tied=embedding_tied,
         compile=compile,
     )
@@ -124,6 +129,7 @@ def scalars(
     *,
     weight_decay: float = 0.0,
     momentum: float = 0.9,
+    progress: float = 0.0,
     lr_mul: float = 1.0,
     wd_mul: float = 1.0,
     dtype: torch.dtype = torch.float64,
@@ -134,6 +140,7 @@ def scalars(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         momentum=momentum,
+        progress=progress,
         lr_mul=torch.tensor(lr_mul, dtype=dtype),
         wd_mul=torch.tensor(wd_mul, dtype=dtype),
     )

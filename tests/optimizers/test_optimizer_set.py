@@ -41,7 +41,7 @@ def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -
 def every_transition() -> list[Settings]:
     """Ten steps: warm-up, a freeze, the split, another freeze, cooldown."""
     plans = [
-        Settings(learning_rate_multiplier=0.2 + 0.08 * step, momentum=0.85 + 0.01 * step)
+        Settings(step=step, learning_rate_multiplier=0.2 + 0.08 * step, momentum=0.85 + 0.01 * step)
         for step in range(10)
     ]
     plans = [replace(plan, embedding_tied=step < 5) for step, plan in enumerate(plans)]

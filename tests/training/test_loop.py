@@ -1,6 +1,7 @@
 """The loop with values that become known late, as they do on a GPU."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -83,7 +84,7 @@ def a_run(shown: list[Any]) -> Any:
     return SimpleNamespace(
         model=NoWindow(),
         loss_function=None,
-        optimizers=SimpleNamespace(state_dict=dict),
+        optimizers=SimpleNamespace(state_dict=dict, evaluation_weights=nullcontext),
         plans=[SimpleNamespace(step=step, window_tokens=128 * (step + 1)) for step in range(STEPS)],
         batches=SimpleNamespace(cursor={}),
         validation=SimpleNamespace(batches=list, window_tokens=128, every_steps=4),

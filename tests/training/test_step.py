@@ -30,6 +30,7 @@ def one_batch() -> list[Batch]:
 def plan(micro_batches: int, *, embedding_tied: bool) -> StepPlan:
     return StepPlan(
         step=0,
+        run_steps=100,
         micro_batches=micro_batches,
         micro_batch_tokens=384 // micro_batches,
         sequence_tokens=128,
@@ -52,6 +53,7 @@ def optimizers_of(model: GPT, *overrides: str, embedding_tied: bool) -> Optimize
         embedding_adam=config.embedding_adam,
         scalar_adam=config.scalar_adam,
         gradient_clipping=config.gradient_clipping,
+        hooks=config.hooks,
         embedding_tied=embedding_tied,
         compile=False,
     )

@@ -25,6 +25,7 @@ class StepPlan:
 
     Attributes:
         step: number of the step, from 0.
+        run_steps: of the whole run.
         micro_batches: accumulated in this step.
         micro_batch_tokens: tokens of each of them.
         sequence_tokens: longest piece of a document.
@@ -38,6 +39,7 @@ class StepPlan:
     """
 
     step: int
+    run_steps: int
     micro_batches: int
     micro_batch_tokens: int
     sequence_tokens: int
@@ -77,6 +79,7 @@ def plan_run(
         plans.append(
             StepPlan(
                 step=step,
+                run_steps=total_steps,
                 micro_batches=micro_batches,
                 micro_batch_tokens=schedule.micro_batch_tokens,
                 sequence_tokens=stage_value(

@@ -14,6 +14,7 @@ from ramengpt.training.tracking.measurements import (
 
 PLAN = StepPlan(
     step=4,
+    run_steps=100,
     micro_batches=3,
     micro_batch_tokens=100,
     sequence_tokens=50,
