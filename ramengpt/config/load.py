@@ -8,7 +8,7 @@ import difflib
 import functools
 import io
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ramengpt.config.base import ConfigError, Section
+from ramengpt.config.base import ConfigError, Section, nearest
 from ramengpt.config.dataset import DatasetConfig, DownloadConfig, ReadingConfig
 from ramengpt.config.hooks import HooksConfig
 from ramengpt.config.model import (
@@ -28,7 +28,6 @@ from ramengpt.config.model import (
     ParametersConfig,
 )
 from ramengpt.config.optimizer import (
-    SHARED_BLOCKS,
     AdamConfig,
     GradientClippingConfig,
     MomentumConfig,
@@ -38,6 +37,7 @@ from ramengpt.config.optimizer import (
 from ramengpt.config.run import TrainConfig, ValidationConfig
 from ramengpt.config.sample import SampleConfig
 from ramengpt.config.schedule import ScheduleConfig
+from ramengpt.config.shared_blocks import is_in_shared_block, with_shared_blocks
 from ramengpt.config.tracking import TrackingConfig
 
 PARAMS_FILE = Path("params.yaml")
@@ -139,7 +139,7 @@ def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Conf
         lines = [
             _describe(location, list(details))
             for location, details in by_key
-            if not _is_in_shared_block(location, raw)
+            if not is_in_shared_block(location, raw)
         ]
         raise ConfigError(f"\n{' ' * 7}".join(f"{path}: {line}" for line in lines)) from None
     return _select(params, path)
@@ -161,43 +161,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def with_shared_blocks(raw: Mapping[str, Any], path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """Copy a params file's values, with the blocks that optimizers name in place of their names.
-
-    Raises:
-        ConfigError: the table of such blocks has no entry of that name.
-    """
-    optimizers = raw.get("optimizers")
-    if not isinstance(optimizers, Mapping):
-        return dict(raw)
-    filled = dict(optimizers)
-    for name, entry in optimizers.items():
-        for block, table_name in SHARED_BLOCKS.items():
-            table = raw.get(table_name)
-            if _is_name(entry, block) and isinstance(table, Mapping):
-                if entry[block] not in table:
-                    raise ConfigError(
-                        f"{path}: optimizers.{name}.{block}: {entry[block]!r} is not in "
-                        f"{table_name}{_nearest('', entry[block], table)}"
-                    )
-                filled[name] = dict(filled[name]) | {block: table[entry[block]]}
-    return dict(raw) | {"optimizers": filled}
-
-
-def _is_name(entry: Any, block: str) -> bool:
-    """Whether an optimizer names a shared block (rather than holding one of its own)."""
-    return isinstance(entry, Mapping) and isinstance(entry.get(block), str)
-
-
-def _is_in_shared_block(location: Sequence[int | str], raw: Mapping[str, Any]) -> bool:
-    """Whether an error lies in a block that an optimizer names; it is reported in its table."""
-    match location:
-        case ["optimizers", name, str(block), *_] if block in SHARED_BLOCKS:
-            return _is_name(raw["optimizers"][name], block)
-        case _:
-            return False
-
-
 def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
@@ -209,7 +172,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         if not isinstance(section, Mapping) or (name not in section and not may_be_left_out):
             known = section if isinstance(section, Mapping) else ()
             prefix = "".join(f"{parent}." for parent in parents[:depth])
-            hint = _nearest(prefix, name, known)
+            hint = nearest(prefix, name, known)
             raise ConfigError(f"override {override!r}: no key {name!r}{hint}")
         if depth < len(parents):
             section = section[name]
@@ -242,7 +205,7 @@ def _entry(params: ParamsFile, selector: str, table_name: str, path: Path) -> Se
     name, table = getattr(params, selector), getattr(params, table_name)
     if name not in table:
         raise ConfigError(
-            f"{path}: {selector}: {name!r} is not in {table_name}{_nearest('', name, table)}"
+            f"{path}: {selector}: {name!r} is not in {table_name}{nearest('', name, table)}"
         )
     entry: Section = table[name]
     return entry
@@ -266,14 +229,6 @@ def _with_own_values(config: Config) -> Config:
     if own.scalar_learning_rate is not None:
         scalar = scalar.model_copy(update={"learning_rate": own.scalar_learning_rate})
     return replace(config, schedule=schedule, embedding_adam=embedding, scalar_adam=scalar)
-
-
-def _nearest(prefix: str, name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    if near:
-        return f"; did you mean {prefix + near[0]!r}?"
-    return f"; choose one of: {', '.join(names)}" if names else ""
 
 
 def _describe(location: Sequence[int | str], details: Sequence[ErrorDetails]) -> str:

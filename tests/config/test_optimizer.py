@@ -1,12 +1,8 @@
-"""What optimizers share, and what an entry may hold of its own."""
-
-from pathlib import Path
+"""What an optimizer's entry may hold in place of shared values."""
 
 import pytest
-from ruamel.yaml import YAML
 
 from ramengpt.config import ConfigError, load_config
-from ramengpt.config.optimizer import SHARED_BLOCKS
 from tests.conftest import ROOT
 
 PARAMS = ROOT / "params.yaml"
@@ -14,72 +10,6 @@ PARAMS = ROOT / "params.yaml"
 
 def load(*overrides: str):
     return load_config(overrides, PARAMS)
-
-
-def test_rules_share_the_blocks_that_they_name() -> None:
-    changes = ["momentum_schedules.ramped.peak=0.9", "polynomials.polar_express.steps=7"]
-    for name in ("muon", "normuon"):
-        shared = load(f"optimizer={name}", *changes).optimizer
-        assert (shared.momentum.peak, shared.polar.steps) == (0.9, 7)
-    assert load("optimizer=aro", *changes).optimizer.momentum.peak == 0.95
-    assert load("optimizer=adam", "optimizers.adam.beta1=0.7").optimizer.momentum.peak == 0.7
-    other = load("optimizer=muon", "optimizers.muon.polar=newton_schulz").optimizer
-    assert other.polar == load("optimizer=muon_jordan").optimizer.polar
-
-
-def test_an_entry_may_hold_a_block_of_its_own() -> None:
-    own = "{start: 0.5, peak: 0.5, end: 0.5, warmup_fraction: 0.0, cooldown_fraction: 0.0}"
-    optimizer = load("optimizer=muon", f"optimizers.muon.momentum={own}").optimizer
-    assert optimizer.momentum.peak == 0.5
-
-
-def test_blocks_that_are_equal_stand_once() -> None:
-    params = YAML(typ="safe").load(PARAMS.read_text())
-    for block, table in SHARED_BLOCKS.items():
-        blocks = [*params[table].values()]
-        blocks += [
-            entry[block]
-            for entry in params["optimizers"].values()
-            if isinstance(entry.get(block), dict)
-        ]
-        assert all(blocks.count(values) == 1 for values in blocks)
-
-
-@pytest.mark.parametrize(
-    ("override", "line"),
-    [
-        (
-            "momentum_schedules.ramped.peak=1.5",
-            "momentum_schedules.ramped.peak: expected less than 1, found 1.5",
-        ),
-        ("polynomials.polar_express.steps=0", "polynomials.polar_express.steps: expected greater"),
-        (
-            "optimizers.muon.momentum=rampd",
-            "optimizers.muon.momentum: 'rampd' is not in momentum_schedules; did you mean 'ramped'",
-        ),
-        ("optimizers.muon.momentum=0.9", "optimizers.muon.momentum: expected"),
-        ("optimizers.muon.rule=moun", "optimizers.muon: expected"),
-        ("optimizers.muon.warmup_steps=-1", "optimizers.muon.warmup_steps: expected greater than"),
-        ("optimizers.muon.beta2=0.9", "optimizers.muon.beta2: unknown key"),
-    ],
-)
-def test_a_mistake_in_a_shared_block_is_one_line(override: str, line: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        load(override)
-    assert line in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_missing_shared_block_is_one_line(tmp_path: Path) -> None:
-    params = YAML(typ="safe").load(PARAMS.read_text())
-    del params["momentum_schedules"]
-    file = tmp_path / "params.yaml"
-    with file.open("w") as stream:
-        YAML().dump(params, stream)
-    with pytest.raises(ConfigError) as caught:
-        load_config(path=file)
-    assert str(caught.value).endswith("momentum_schedules: missing")
-    assert "\n" not in str(caught.value)
 
 
 def test_an_optimizers_own_rates_and_warmup_take_the_place_of_the_shared_ones() -> None:

@@ -9,8 +9,8 @@ from ruamel.yaml import YAML
 from torch import Tensor
 
 from ramengpt.config.hooks import HooksConfig
-from ramengpt.config.load import with_shared_blocks
 from ramengpt.config.optimizer import AdamConfig, GradientClippingConfig, OptimizerConfig
+from ramengpt.config.shared_blocks import with_shared_blocks
 from ramengpt.optimizers import OptimizerSet, build_optimizers
 from ramengpt.optimizers.rule import StepScalars
 
@@ -33,7 +33,7 @@ class Settings:
 
 def optimizer_config(name: str, **changes) -> OptimizerConfig:
     """An entry of params.yaml, with changes."""
-    values = with_shared_blocks(PARAMS)["optimizers"][name] | changes
+    values = with_shared_blocks(PARAMS, Path("params.yaml"))["optimizers"][name] | changes
     return TypeAdapter(OptimizerConfig).validate_python(values)
 
 
