@@ -28,7 +28,7 @@ def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: in
         softcapped_cross_entropy,
         softcapped_cross_entropy_reference,
     )
-    from ramengpt.kernels.tiles import copies_blocks
+    from ramengpt.kernels.tiles import supports_tma
 
     report.title(f"head and loss, {preset}: {tokens} x {width} x {PADDED}")
     x = random_matrix(tokens, width).requires_grad_()
@@ -58,7 +58,7 @@ def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: in
     variants: dict[str, Callable[[], object]] = {
         f"ours, chunks of {chunk}": partial(ours_with_chunks, chunk) for chunk in CHUNKS_TOKENS
     }
-    if copies_blocks(x, weight):
+    if supports_tma(x, weight):
         rivals["ours in float8"] = variants["ours in float8"] = in_float8
     theirs = step(compiled)
     for name, rival in rivals.items():
@@ -94,7 +94,7 @@ def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, wi
     """One chunk of the head, kernel by kernel; times are scaled to all tokens."""
     from ramengpt.kernels.head import cuda
     from ramengpt.kernels.head.persistent import persistent_exponentials
-    from ramengpt.kernels.tiles import add_product, copies_blocks
+    from ramengpt.kernels.tiles import add_product, supports_tma
 
     chunk = cuda.GPU_CHUNK_TOKENS
     report.title(f"pieces of the head, {preset}: chunks of {chunk}, ms for all {tokens} tokens")
@@ -116,7 +116,7 @@ def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, wi
         "sums, exact": lambda: cuda.exponentials(x, weight, nothing, VOCABULARY, softcap, False),
         "u and sums": lambda: cuda.exponentials(x, weight, u, VOCABULARY, softcap, True),
     }
-    if copies_blocks(x, weight):
+    if supports_tma(x, weight):
         pieces["u and sums, persistent"] = lambda: persistent_exponentials(
             x, weight, u, VOCABULARY, softcap, True
         )

@@ -34,7 +34,7 @@ def measure(report: Report) -> None:
             torch.cuda.empty_cache()
     for preset, sizes in HEADS.items():
         for whole in (False, True):
-            part = partial(attention_inputs, report, ceilings, preset, sizes, whole=whole)
+            part = partial(qkv_prologue, report, ceilings, preset, sizes, whole=whole)
             report.attempt(f"attention's inputs, {preset}", part)
     for shape in ((24, 256, 256), (12, 256, 1024), (24, 768, 3072), (48, 1024, 1024)):
         report.attempt(f"symmetric, {shape}", partial(symmetric, report, ceilings, *shape))
@@ -44,7 +44,7 @@ def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int
     """The MLP with relu squared."""
     from ramengpt.kernels import relu_squared_mlp as fused
     from ramengpt.kernels.relu_squared_mlp_persistent import launch_persistent_product
-    from ramengpt.kernels.tiles import copies_blocks
+    from ramengpt.kernels.tiles import supports_tma
 
     report.title(f"relu squared MLP, {preset}: {tokens} x {width} x {4 * width}")
     x, grad = random_matrix(tokens, width).requires_grad_(), random_matrix(tokens, width)
@@ -89,7 +89,7 @@ def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int
         "backward product": lambda: fused.launch_product(narrow, wide, h),
         "product by cuBLAS": lambda: narrow @ wide.T,
     }
-    if copies_blocks(narrow, wide):
+    if supports_tma(narrow, wide):
         pieces |= {
             "forward product, persistent": lambda: launch_persistent_product(narrow, wide, None),
             "backward product, persistent": lambda: launch_persistent_product(narrow, wide, h),
@@ -98,7 +98,7 @@ def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int
         report.add("mlp", f"{preset}: {name}", ms=median_milliseconds(piece, 0.1))
 
 
-def attention_inputs(
+def qkv_prologue(
     report: Report,
     ceilings: Ceilings,
     preset: str,
@@ -127,12 +127,12 @@ def attention_inputs(
         return torch.where(starts, still, torch.roll(still, 1, 0))
 
     def ours() -> tuple[Tensor, ...]:
-        found = fused.attention_inputs(
+        found = fused.qkv_prologue(
             qkv, rotation, positions if whole else None, value, gate, EPSILON
         )
         return torch.autograd.grad(found, leaves, upstream)
 
-    compiled = torch.compile(fused.attention_inputs_reference)
+    compiled = torch.compile(fused.qkv_prologue_reference)
 
     def theirs() -> tuple[Tensor, ...]:
         found = compiled(qkv, rotation, before if whole else None, value, gate, EPSILON)
@@ -143,7 +143,7 @@ def attention_inputs(
     floor = ceilings.floor_milliseconds(0, 2.0 * planes * tokens * num_heads * head_dim)
     for variant, function in (("ours", ours), ("compiled reference", theirs)):
         report.add(
-            "attention_inputs",
+            "qkv_prologue",
             f"{name}: {variant}, forward and backward",
             ms=median_milliseconds(function, 0.2),
             floor_ms=floor,

@@ -59,11 +59,11 @@ def synthetic_positions(tokens: int, sequence_tokens: int, generator: torch.Gene
 
 def measure(report: Report) -> None:
     """`base` and `small` with normuon, cold and warm; then with SDPA, and with a float8 head."""
-    from ramengpt.kernels.tiles import BLOCK_COPY_MAJORS
+    from ramengpt.kernels.tiles import TMA_MAJORS
 
     compare(report, ["base", "small"], ["flex"], ["normuon"])
     compare(report, ["base"], ["sdpa"], ["normuon"], states=("cold",))
-    if torch.cuda.get_device_capability()[0] in BLOCK_COPY_MAJORS:
+    if torch.cuda.get_device_capability()[0] in TMA_MAJORS:
         float8 = ("train.float8_head=true",)
         compare(report, ["base", "small"], ["flex"], ["normuon"], float8, states=("cold",))
 

@@ -40,7 +40,7 @@ def plain_operations(*, float32: bool) -> Iterator[None]:
         for module, name, plain in (
             (head, "softcapped_cross_entropy", _cross_entropy_reference),
             (mlp, "linear_relu_squared_mlp", linear_relu_squared_mlp_reference),
-            (attention, "takes_kernel", _takes_no_kernel),
+            (attention, "kernel_supports", _takes_no_kernel),
             (polar_express, "_symmetric_products", _symmetric_products_reference),
         ):
             stack.enter_context(patch.object(module, name, plain))

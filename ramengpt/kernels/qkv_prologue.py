@@ -1,11 +1,11 @@
 # ruff: noqa: PLR0917
-"""Queries, keys and values as attention reads them, from the product that makes them, in one pass.
+"""QK norm, rotary embedding, key offset and value embedding, fused: from the qkv GEMM to attention.
 
     q = scale turn(norm(q))    k = turn(norm(k)), of which quarters may come from the token before
     v = v + gate value
 
 On a GPU that is one kernel forward and one backward, which read and write every element once;
-PyTorch's compiler makes several of it. Kept for backward is what came in.
+PyTorch's compiler emits several kernels. Backward keeps only the inputs.
 
 Shapes: T packed tokens, H heads, K head_dim, F = K / 4 frequencies.
 
@@ -55,14 +55,14 @@ class Rotation:
         )
 
 
-def takes_kernel(qkv_T3HK: Tensor) -> bool:
-    """Whether :func:`attention_inputs` can do it; its reference can everywhere."""
+def kernel_supports(qkv_T3HK: Tensor) -> bool:
+    """Whether :func:`qkv_prologue` supports this tensor; its reference supports every one."""
     head_dim = qkv_T3HK.shape[-1]
     is_power_of_two = head_dim & (head_dim - 1) == 0
     return qkv_T3HK.is_cuda and qkv_T3HK.dtype != torch.float64 and is_power_of_two
 
 
-def attention_inputs(
+def qkv_prologue(
     qkv_T3HK: Tensor,
     rotation: Rotation,
     positions_T: Tensor | None,
@@ -70,7 +70,7 @@ def attention_inputs(
     gate_TH: Tensor | None,
     epsilon: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values, on a GPU.
+    """Queries, keys and values as attention reads them, on a GPU.
 
     Args:
         qkv_T3HK: as the product gave them, [T, 3, H, K], K a power of two.
@@ -92,7 +92,7 @@ def attention_inputs(
     )
 
 
-def attention_inputs_reference(
+def qkv_prologue_reference(
     qkv_T3HK: Tensor,
     rotation: Rotation,
     before: Callable[[Tensor], Tensor] | None,
@@ -116,7 +116,7 @@ def attention_inputs_reference(
     return q.to(v.dtype), k.to(v.dtype), v
 
 
-@torch.library.custom_op("ramengpt::attention_inputs", mutates_args=(), device_types="cuda")
+@torch.library.custom_op("ramengpt::qkv_prologue", mutates_args=(), device_types="cuda")
 def _forward_operator(
     qkv_T3HK: Tensor,
     cos_TF: Tensor,
@@ -137,9 +137,7 @@ def _forward_shapes(*operands: Any) -> tuple[Tensor, Tensor, Tensor]:
     return empty_inputs(Operands(*operands))
 
 
-@torch.library.custom_op(
-    "ramengpt::attention_inputs_gradient", mutates_args=(), device_types="cuda"
-)
+@torch.library.custom_op("ramengpt::qkv_prologue_gradient", mutates_args=(), device_types="cuda")
 def _backward_operator(
     dq_THK: Tensor,
     dk_THK: Tensor,

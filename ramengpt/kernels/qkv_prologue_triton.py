@@ -204,7 +204,7 @@ def gradients_kernel(
 
 
 class Operands(NamedTuple):
-    """What both kernels read; see `attention_inputs`."""
+    """What both kernels read; see `qkv_prologue`."""
 
     qkv_T3HK: Tensor
     cos_TF: Tensor

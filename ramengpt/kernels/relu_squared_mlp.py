@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ramengpt.kernels.relu_squared_mlp_persistent import launch_persistent_product
 from ramengpt.kernels.tiles import (
-    copies_blocks,
     dot_precision,
     grouped_tile,
     product,
     product_of_rows,
     product_tile,
+    supports_tma,
 )
 
 
@@ -121,7 +121,7 @@ def launch_product(
 def _fastest_product(a_TD: Tensor, b_FD: Tensor, h_TF: Tensor | None) -> Tensor:
     """The same by the fastest kernel for the operands."""
     a_TD, b_FD = a_TD.contiguous(), b_FD.contiguous()
-    if a_TD.dtype != torch.float32 and copies_blocks(a_TD, b_FD):
+    if a_TD.dtype != torch.float32 and supports_tma(a_TD, b_FD):
         return launch_persistent_product(a_TD, b_FD, h_TF)
     return launch_product(a_TD, b_FD, h_TF)
 

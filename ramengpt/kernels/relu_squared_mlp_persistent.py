@@ -2,8 +2,8 @@
 # mypy: disallow-untyped-defs=False
 """The products of the squared-ReLU MLP on Hopper and data centre Blackwell, in 16 bits.
 
-As the head's first product: one program a multiprocessor walks over many tiles, and the copy engine
-moves whole blocks (TMA). On an H200 that is as fast as cuBLAS's product without the epilogue.
+Like the head's logits GEMM: one program per multiprocessor walks over many tiles, and TMA moves
+whole blocks. On an H200 that is as fast as cuBLAS's product without the epilogue.
 
 Shapes: T packed tokens, D width, F hidden units.
 """

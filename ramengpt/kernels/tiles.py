@@ -9,12 +9,12 @@ import torch
 import triton
 import triton.language as tl
 
-BLOCK_COPY_MAJORS = (9, 10)
-"""Compute capabilities of GPUs with a copy engine and shared memory for large tiles.
+TMA_MAJORS = (9, 10)
+"""Compute capabilities of GPUs with TMA and enough shared memory for large tiles.
 
-Hopper and data centre Blackwell; consumer Blackwell (12) has the engine alone.
+Hopper and data centre Blackwell; consumer Blackwell (12) has TMA, but too little shared memory.
 """
-_ALIGNMENT_BYTES = 16  # of a row that the copy engine can move
+_ALIGNMENT_BYTES = 16  # of a row that TMA can move
 
 
 @triton.jit
@@ -71,7 +71,7 @@ def product_of_blocks(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """A tile of A B^T in float32, by the copy engine. Rows past the end are zero."""
+    """A tile of A B^T in float32, loaded by TMA. Rows past the end are zero."""
     accumulator = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for inner in range(0, width, BLOCK_K):
         a = a_blocks.load([first_row, inner])
@@ -91,13 +91,13 @@ def product_tile(dtype: torch.dtype) -> dict[str, int]:
     return {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3}
 
 
-def copies_blocks(a_MK: torch.Tensor, b_NK: torch.Tensor) -> bool:
-    """Whether the GPU has a copy engine and the shared memory for A, B and A B^T, and rows fit."""
+def supports_tma(a_MK: torch.Tensor, b_NK: torch.Tensor) -> bool:
+    """Whether the GPU has TMA and the shared memory for A, B and A B^T, and rows are aligned."""
     row_lengths = (a_MK.shape[1], len(b_NK))
     aligned = all(length * a_MK.itemsize % _ALIGNMENT_BYTES == 0 for length in row_lengths)
     if not (a_MK.is_cuda and aligned):
         return False
-    return torch.cuda.get_device_capability(a_MK.device)[0] in BLOCK_COPY_MAJORS
+    return torch.cuda.get_device_capability(a_MK.device)[0] in TMA_MAJORS
 
 
 def programs_at_once(x: torch.Tensor, num_warps: int) -> int:

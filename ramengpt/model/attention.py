@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from ramengpt.config.model import NetworkConfig
 from ramengpt.kernels.qkv_prologue import (
     Rotation,
-    attention_inputs,
-    attention_inputs_reference,
-    takes_kernel,
+    kernel_supports,
+    qkv_prologue,
+    qkv_prologue_reference,
 )
 from ramengpt.model.attention_backend import Context
 from ramengpt.model.norm import EPSILON
@@ -93,17 +93,15 @@ class Attention(nn.Module):
         Of every key the quarters that never rotate may come from the token before: so a query can
         find the token after the one that it matches, in one layer.
         """
-        if context.whole_documents and takes_kernel(qkv_T3HK):
+        if context.whole_documents and kernel_supports(qkv_T3HK):
             positions_T = context.positions_T if self.offsets_keys else None
-            return attention_inputs(qkv_T3HK, rotation, positions_T, value_THK, gate_TH, EPSILON)
+            return qkv_prologue(qkv_T3HK, rotation, positions_T, value_THK, gate_TH, EPSILON)
 
         def before(still: Tensor) -> Tensor:
             return context.look_back(f"keys of layer {self.layer}", still, at_start=still)
 
         look_back = before if self.offsets_keys else None
-        return attention_inputs_reference(
-            qkv_T3HK, rotation, look_back, value_THK, gate_TH, EPSILON
-        )
+        return qkv_prologue_reference(qkv_T3HK, rotation, look_back, value_THK, gate_TH, EPSILON)
 
     @staticmethod
     def _open(gate_HG: Tensor, inputs_TG: Tensor) -> Tensor:

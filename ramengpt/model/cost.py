@@ -8,7 +8,7 @@ import functools
 import torch
 
 from ramengpt.config.model import NetworkConfig
-from ramengpt.kernels.head.softcapped_cross_entropy import GPU_CHUNK_TOKENS
+from ramengpt.kernels.head.cuda import GPU_CHUNK_TOKENS
 from ramengpt.model.gpt import GPT
 from ramengpt.model.masks import short_window
 

@@ -10,7 +10,7 @@ from ramengpt.config.model import NetworkConfig
 from ramengpt.device import Profile, choose_dtype, flex_kernel_options, profile
 from ramengpt.errors import UserError
 from ramengpt.kernels.head.softcapped_cross_entropy import check_float8_sizes
-from ramengpt.kernels.tiles import BLOCK_COPY_MAJORS
+from ramengpt.kernels.tiles import TMA_MAJORS
 from ramengpt.model.attention_backend import resolve_backend
 from ramengpt.model.gpt import GPT
 from ramengpt.model.parameters import set_multipliers
@@ -52,7 +52,7 @@ def check_float8_head(device_profile: Profile, dtype: torch.dtype, model: Networ
         ValueError: the device is no H100, H200 or data centre Blackwell, the rest of the network is
             not in bfloat16, or a size is not one of whole blocks.
     """
-    if device_profile.capability[0] not in BLOCK_COPY_MAJORS or dtype != torch.bfloat16:
+    if device_profile.capability[0] not in TMA_MAJORS or dtype != torch.bfloat16:
         raise ValueError(
             f"float8_head: needs an H100, H200, B200 or B300 and bfloat16, found "
             f"{device_profile.name} and {dtype}; set train.float8_head to false"

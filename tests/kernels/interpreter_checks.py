@@ -10,7 +10,7 @@ import torch
 from ramengpt.kernels import qkv_prologue_triton, relu_squared_mlp, symmetric_matmul
 from ramengpt.kernels.head import cuda, float8, persistent
 from ramengpt.kernels.head.softcapped_cross_entropy import softcapped_cross_entropy_reference
-from ramengpt.kernels.qkv_prologue import attention_inputs_reference
+from ramengpt.kernels.qkv_prologue import qkv_prologue_reference
 from ramengpt.kernels.relu_squared_mlp_persistent import launch_persistent_product
 from tests.kernels.numbers import (
     EPSILON,
@@ -132,7 +132,7 @@ def test_persistent_mlp_products(dtype):
 
 @pytest.mark.parametrize("offsets_keys", [False, True])
 @pytest.mark.parametrize("with_values", [False, True])
-def test_attention_inputs(offsets_keys, with_values):
+def test_qkv_prologue(offsets_keys, with_values):
     inputs, rotation = attention_numbers([9, 1, 20, 7], 3, 16, torch.float32)
     qkv, positions, value, gate = inputs
     value, gate = (value, gate) if with_values else (None, None)
@@ -144,7 +144,7 @@ def test_attention_inputs(offsets_keys, with_values):
     leaves = [t.double().requires_grad_() for t in (qkv, value, gate) if t is not None]
     added = leaves[1:] if with_values else (None, None)
     before = before_in(positions) if offsets_keys else None
-    expected = attention_inputs_reference(leaves[0], double(rotation), before, *added, EPSILON)
+    expected = qkv_prologue_reference(leaves[0], double(rotation), before, *added, EPSILON)
     for ours, exact in zip(found, expected, strict=True):
         assert relative_error(ours, exact.detach()) < 1e-6
 

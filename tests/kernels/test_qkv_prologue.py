@@ -8,23 +8,23 @@ import torch
 
 from ramengpt.kernels import qkv_prologue as module
 from ramengpt.kernels.qkv_prologue import (
-    attention_inputs,
-    attention_inputs_reference,
-    takes_kernel,
+    kernel_supports,
+    qkv_prologue,
+    qkv_prologue_reference,
 )
 from tests.kernels.numbers import EPSILON, attention_numbers, before_in, double, relative_error
 
 
 def test_the_reference_is_for_what_the_kernel_does_not_take():
-    assert not takes_kernel(torch.empty(4, 3, 2, 16))
-    assert not takes_kernel(torch.empty(4, 3, 2, 24))
+    assert not kernel_supports(torch.empty(4, 3, 2, 16))
+    assert not kernel_supports(torch.empty(4, 3, 2, 24))
 
 
 @pytest.mark.gpu
 def test_a_head_of_any_size_and_float64_are_left_to_the_reference():
-    assert takes_kernel(torch.empty(4, 3, 2, 16, device="cuda"))
-    assert not takes_kernel(torch.empty(4, 3, 2, 24, device="cuda"))
-    assert not takes_kernel(torch.empty(4, 3, 2, 16, device="cuda", dtype=torch.float64))
+    assert kernel_supports(torch.empty(4, 3, 2, 16, device="cuda"))
+    assert not kernel_supports(torch.empty(4, 3, 2, 24, device="cuda"))
+    assert not kernel_supports(torch.empty(4, 3, 2, 16, device="cuda", dtype=torch.float64))
 
 
 @pytest.mark.gpu
@@ -38,14 +38,14 @@ def test_on_gpu(dtype, tolerance, num_heads, head_dim, whole):
     qkv, positions, value, gate = inputs
     leaves = [t.requires_grad_() for t in ((qkv, value, gate) if whole else (qkv,))]
     added = leaves[1:] if whole else (None, None)
-    found = attention_inputs(qkv, rotation, positions if whole else None, *added, EPSILON)
+    found = qkv_prologue(qkv, rotation, positions if whole else None, *added, EPSILON)
     upstream = [torch.randn_like(t) for t in found]
     found_gradients = torch.autograd.grad(found, leaves, upstream)
 
     exact = [t.detach().double().requires_grad_() for t in leaves]
     added = exact[1:] if whole else (None, None)
     before = before_in(positions) if whole else None
-    expected = attention_inputs_reference(exact[0], double(rotation), before, *added, EPSILON)
+    expected = qkv_prologue_reference(exact[0], double(rotation), before, *added, EPSILON)
     gradients = torch.autograd.grad(expected, exact, [t.double() for t in upstream])
     pairs = zip((*found, *found_gradients), (*expected, *gradients), strict=True)
     errors = [relative_error(ours.detach(), theirs.detach()) for ours, theirs in pairs]
@@ -64,9 +64,7 @@ def test_on_gpu_is_registered_and_compiles_into_one_graph(whole):
     torch.library.opcheck(module._forward_operator, flat)
 
     def loss(qkv, *rest):
-        return sum(
-            (x * (n + 1)).square().sum() for n, x in enumerate(attention_inputs(qkv * 2, *rest))
-        )
+        return sum((x * (n + 1)).square().sum() for n, x in enumerate(qkv_prologue(qkv * 2, *rest)))
 
     leaves = [t for t in (qkv, *added) if t is not None]
     found = torch.autograd.grad(torch.compile(loss, fullgraph=True)(*arguments), leaves)

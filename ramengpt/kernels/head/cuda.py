@@ -9,8 +9,8 @@
    dW += u^T (r x), by cuBLAS: r multiplies D columns and never V, and the sum over chunks is in
    W's dtype (float32).
 
-Without gradients nothing is stored, and the sigmoids are exact instead of approximate. Where blocks
-can be copied, `persistent_exponentials` takes the place of the first kernel.
+Without gradients nothing is stored, and the sigmoids are exact instead of approximate. On GPUs
+with TMA, `persistent_exponentials` replaces the first kernel.
 
 Shapes: T packed tokens, C tokens of a chunk, D width, V rows of the head, N column tiles.
 """
@@ -20,9 +20,10 @@ import triton
 from torch import Tensor
 
 from ramengpt.kernels.head.persistent import persistent_exponentials
-from ramengpt.kernels.head.softcapped_cross_entropy import GPU_CHUNK_TOKENS
 from ramengpt.kernels.head.triton_kernels import exponentials_kernel, targets_kernel
-from ramengpt.kernels.tiles import add_product, copies_blocks, dot_precision, product_tile
+from ramengpt.kernels.tiles import add_product, dot_precision, product_tile, supports_tma
+
+GPU_CHUNK_TOKENS = 8192  # as fast as longer chunks, in less memory
 
 
 def chunked_on_cuda(
@@ -46,7 +47,7 @@ def chunked_on_cuda(
     x_TD, targets_T, weights_T = x_TD.contiguous(), targets_T.contiguous(), weights_T.contiguous()
     weight = weight_VD.to(x_TD.dtype).contiguous()
     approximate = with_gradients and x_TD.is_cuda and x_TD.dtype != torch.float32
-    persistent = approximate and copies_blocks(x_TD, weight)
+    persistent = approximate and supports_tma(x_TD, weight)
     losses_T, factors_T = (weights_T.new_empty(num_tokens) for _ in range(2))
     grad_x_TD = torch.empty_like(x_TD) if with_gradients else x_TD.new_empty(0)
     grad_weight_VD = torch.zeros_like(weight_VD) if with_gradients else weight_VD.new_empty(0)
@@ -128,7 +129,7 @@ def finish_targets(
     softcap: tuple[float, float, float],
     approximate: bool,
     *,
-    apart: bool = False,
+    exclude_targets: bool = False,
 ) -> None:
     """Fill `losses_C`; if `u` has elements, correct it and fill `factors_C` and `scaled_x_CD`.
 
@@ -144,7 +145,8 @@ def finish_targets(
         scaled_x_CD: [C, D], written: r x.
         softcap: as for :func:`exponentials`.
         approximate: as for :func:`exponentials`.
-        apart: the sums lack the targets' e, and `u` is float32 [C], written: the targets' u alone.
+        exclude_targets: the sums lack the targets' e, and `u` is float32 [C], written: only the
+            targets' elements.
     """
     num_rows, width = x_CD.shape
     block_rows = 16
@@ -153,7 +155,7 @@ def finish_targets(
         *(num_rows, len(weight_VD), len(sums_NC), width),
         *softcap,
         WITH_GRADIENTS=u.numel() > 0,
-        APART=apart,
+        EXCLUDE_TARGETS=exclude_targets,
         APPROXIMATE=approximate,
         BLOCK_ROWS=block_rows,
         BLOCK_TILES=64,

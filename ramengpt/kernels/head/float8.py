@@ -1,7 +1,7 @@
 # ruff: noqa: PLR0917
-"""The softcapped head and loss with float8 products, for training on GPUs that copy blocks.
+"""The softcapped head and loss with float8 products, for training on GPUs with TMA.
 
-As softcapped_cross_entropy_cuda.py, but for what passes through the tensor cores:
+As `ramengpt.kernels.head.cuda`, with other operands for the tensor cores:
 
     x, W, r x   e4m3, each times one factor that brings its largest element to the end of the range
     u           e5m2, whose range holds that of e, in two layouts, since float8 products want both
@@ -20,9 +20,8 @@ import math
 import torch
 from torch import Tensor
 
-from ramengpt.kernels.head.cuda import finish_targets, halves
+from ramengpt.kernels.head.cuda import GPU_CHUNK_TOKENS, finish_targets, halves
 from ramengpt.kernels.head.persistent import persistent_exponentials
-from ramengpt.kernels.head.softcapped_cross_entropy import GPU_CHUNK_TOKENS
 
 _E4M3, _E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
 
@@ -37,8 +36,8 @@ def to_float8(x: Tensor) -> tuple[Tensor, Tensor]:
         e4m3, contiguous, and the float32 scalar that it must be multiplied by.
     """
     largest = torch.linalg.vector_norm(x, math.inf, dtype=torch.float32)
-    unit = (largest / torch.finfo(_E4M3).max).clamp(min=torch.finfo(torch.float32).tiny)
-    return (x / unit).to(_E4M3).contiguous(), unit
+    scale = (largest / torch.finfo(_E4M3).max).clamp(min=torch.finfo(torch.float32).tiny)
+    return (x / scale).to(_E4M3).contiguous(), scale
 
 
 def largest_power_for_u(half_scale: float) -> float:
@@ -70,11 +69,11 @@ def chunked_in_float8(
     softcap = halves(scale, shift, divisor)
     x_TD, targets_T, weights_T = x_TD.contiguous(), targets_T.contiguous(), weights_T.contiguous()
     weight = weight_VD.to(x_TD.dtype).contiguous()
-    x8_TD, x_unit = to_float8(x_TD)
-    weight8_VD, weight_unit = to_float8(weight)
+    x8_TD, x_scale = to_float8(x_TD)
+    weight8_VD, weight_scale = to_float8(weight)
     weight8_DV = weight8_VD.T.contiguous()
     power = largest_power_for_u(scale / 2)
-    u_unit = torch.full((), 1 / power, device=x_TD.device)
+    u_scale = torch.full((), 1 / power, device=x_TD.device)
     losses_T, factors_T, target_u_T = (weights_T.new_empty(num_tokens) for _ in range(3))
     grad_x_TD, grad_weight_VD = torch.empty_like(x_TD), torch.zeros_like(weight_VD)
     chunk_tokens = min(GPU_CHUNK_TOKENS, num_tokens)
@@ -86,17 +85,19 @@ def chunked_in_float8(
         u_CV, u_VC = (buffer[: len(x) * rows] for buffer in buffers)
         u_CV, u_VC = u_CV.view(len(x), rows), u_VC.view(rows, len(x))
         scaled_x = scaled_x_CD[: len(x)]
-        float8 = (u_VC, targets_T[chunk], x_unit * weight_unit, power)
+        float8 = (u_VC, targets_T[chunk], x_scale * weight_scale, power)
         sums_NC = persistent_exponentials(
             x8_TD[chunk], weight8_VD, u_CV, vocabulary, softcap, x_TD.is_cuda, float8=float8
         )
         per_token = (targets_T[chunk], weights_T[chunk], sums_NC, losses_T[chunk])
         gradients = (target_u_T[chunk], factors_T[chunk], scaled_x)
-        finish_targets(x, weight, *per_token, *gradients, softcap, approximate=False, apart=True)
-        grad_x_TD[chunk] = _product(u_CV, weight8_DV.T, u_unit, weight_unit, x.dtype)
-        scaled_x8_DC, scaled_x_unit = to_float8(scaled_x.T)
+        finish_targets(
+            x, weight, *per_token, *gradients, softcap, approximate=False, exclude_targets=True
+        )
+        grad_x_TD[chunk] = _product(u_CV, weight8_DV.T, u_scale, weight_scale, x.dtype)
+        scaled_x8_DC, scaled_x_scale = to_float8(scaled_x.T)
         grad_weight_VD += _product(
-            u_VC, scaled_x8_DC.T, u_unit, scaled_x_unit, grad_weight_VD.dtype
+            u_VC, scaled_x8_DC.T, u_scale, scaled_x_scale, grad_weight_VD.dtype
         )
     grad_x_TD.mul_(factors_T[:, None])
     target_z_T1 = (factors_T * target_u_T)[:, None]
@@ -106,7 +107,7 @@ def chunked_in_float8(
 
 
 def _product(
-    left: Tensor, right: Tensor, left_unit: Tensor, right_unit: Tensor, dtype: torch.dtype
+    left: Tensor, right: Tensor, left_scale: Tensor, right_scale: Tensor, dtype: torch.dtype
 ) -> Tensor:
     """left @ right in float8, summed in float32; `right` is a transposed contiguous matrix."""
-    return torch._scaled_mm(left, right, left_unit, right_unit, out_dtype=dtype)
+    return torch._scaled_mm(left, right, left_scale, right_scale, out_dtype=dtype)

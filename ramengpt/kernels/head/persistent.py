@@ -1,11 +1,12 @@
 # ruff: noqa: PLR0917
 # mypy: disallow-untyped-defs=False
-"""The head's first product on Hopper and data centre Blackwell, in bfloat16 or float8.
+"""The logits GEMM on Hopper and data centre Blackwell, in bfloat16 or float8.
 
-One program a multiprocessor walks over many tiles, and the copy engine moves whole blocks (TMA), so
-that a tile's loads and stores go on while its neighbours are multiplied. With bfloat16 it does what
-`exponentials_kernel` does. With float8, z = unit x W^T, and of the target's element nothing is
-left: it is far larger than any other, and its gradient is worth more digits than float8 has.
+A persistent kernel: one program per multiprocessor walks over many tiles, and TMA moves whole
+blocks, so that a tile's loads and stores overlap with the products of its neighbours. In bfloat16
+it computes what `exponentials_kernel` does. In float8, z = product_scale x W^T, and the target's
+element is excluded (set to 0): it dwarfs the others and needs more precision than float8 offers; it
+is added back in bfloat16.
 
 Shapes: C tokens of a chunk, D width, V rows of the head, N column tiles.
 """
@@ -40,7 +41,7 @@ def persistent_exponentials_kernel(
     transposed_u_blocks,  # descriptor of [V, C], written if FLOAT8
     sums_ptr,  # float32 [N, C], written
     targets_ptr,  # [C], read if FLOAT8
-    unit_ptr,  # float32 [1], read if FLOAT8
+    product_scale_ptr,  # float32 [1], read if FLOAT8
     num_rows,
     num_columns,
     vocabulary,
@@ -60,7 +61,7 @@ def persistent_exponentials_kernel(
     """Tiles of e's sums and of u_factor u."""
     tiles = tl.cdiv(num_rows, BLOCK_M) * tl.cdiv(num_columns, BLOCK_N)
     if FLOAT8:
-        half_slope *= tl.load(unit_ptr)
+        half_slope *= tl.load(product_scale_ptr)
     # One pipeline over tiles and width: a tile's first loads do not wait for the tile before.
     for tile in tl.range(tl.program_id(0), tiles, PROGRAMS, flatten=True):
         row_tile, column_tile = grouped_tile(tile, num_rows, num_columns, BLOCK_M, BLOCK_N)
@@ -100,7 +101,7 @@ def persistent_exponentials(
     tile: dict[str, int] | None = None,
     float8: tuple[Tensor, Tensor, Tensor, float] | None = None,
 ) -> Tensor:
-    """Fill `u_CV` and return the sums, as `softcapped_cross_entropy_cuda.exponentials` does.
+    """Fill `u_CV` and return the sums, as `ramengpt.kernels.head.cuda.exponentials` does.
 
     Args:
         x_CD: [C, D], contiguous, rows of a multiple of 16 bytes.
@@ -122,16 +123,16 @@ def persistent_exponentials(
     column_tiles = triton.cdiv(len(weight_VD), columns)
     sums_NC = x_CD.new_empty(column_tiles, num_rows, dtype=torch.float32)
     u_blocks = TensorDescriptor.from_tensor(u_CV, [rows, columns])
-    transposed_blocks, targets_C, unit, u_factor = u_blocks, sums_NC, sums_NC, 1.0
+    transposed_blocks, targets_C, product_scale, u_factor = u_blocks, sums_NC, sums_NC, 1.0
     if float8 is not None:
-        transposed_u_VC, targets_C, unit, u_factor = float8
+        transposed_u_VC, targets_C, product_scale, u_factor = float8
         transposed_blocks = TensorDescriptor.from_tensor(transposed_u_VC, [columns, rows])
     tiles = triton.cdiv(num_rows, rows) * column_tiles
     programs = min(programs_at_once(x_CD, tile["num_warps"]), tiles)
     persistent_exponentials_kernel[(programs,)](
         TensorDescriptor.from_tensor(x_CD, [rows, inner]),
         TensorDescriptor.from_tensor(weight_VD, [columns, inner]),
-        *(u_blocks, transposed_blocks, sums_NC, targets_C, unit),
+        *(u_blocks, transposed_blocks, sums_NC, targets_C, product_scale),
         *(num_rows, len(weight_VD), vocabulary, width, *softcap, u_factor),
         FLOAT8=float8 is not None,
         APPROXIMATE=approximate,

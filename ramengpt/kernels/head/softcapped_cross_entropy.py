@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from ramengpt.kernels.head.cpu import chunked_on_cpu
+from ramengpt.kernels.head.cuda import chunked_on_cuda
+from ramengpt.kernels.head.float8 import chunked_in_float8
 
-GPU_CHUNK_TOKENS = 8192  # as fast as longer chunks, in less memory
 _LARGEST_SCALE = 80.0  # exp(80) is finite in float32
 _FLOAT8_MULTIPLE = 16  # float8 products want inner dims of whole blocks of 16 bytes
 
@@ -56,7 +57,7 @@ def softcapped_cross_entropy(
         scale: upper bound of the logits, in (0, 80].
         shift: added before the division.
         divisor: width of the softcap, positive.
-        float8: compute gradients by float8 products, on a GPU of `tiles.BLOCK_COPY_MAJORS`; without
+        float8: compute gradients by float8 products, on a GPU of `tiles.TMA_MAJORS`; without
             gradients it changes nothing.
 
     Returns:
@@ -156,17 +157,12 @@ def _operator(
     float8: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Loss, token losses, and the gradients of x and W (empty unless asked for)."""
-    if x_TD.is_cuda:
-        from ramengpt.kernels.head.cuda import chunked_on_cuda as chunked
-    else:
-        chunked = chunked_on_cpu
+    chunked = chunked_on_cuda if x_TD.is_cuda else chunked_on_cpu
     weighted_T = torch.full_like(targets_T, 1 / len(targets_T), dtype=_wide(x_TD))
     if weights_T is not None:
         weighted_T = weights_T.to(weighted_T.dtype)
     arguments = (x_TD, weight_VD, targets_T, weighted_T, vocabulary, scale, shift, divisor)
     if float8 and with_gradients:
-        from ramengpt.kernels.head.float8 import chunked_in_float8
-
         losses_T, grad_x_TD, grad_weight_VD = chunked_in_float8(*arguments)
     else:
         losses_T, grad_x_TD, grad_weight_VD = chunked(*arguments, with_gradients)

@@ -1,6 +1,6 @@
 # ruff: noqa: PLR0917
 # mypy: disallow-untyped-defs=False
-"""Triton kernels of the softcapped head and loss; softcapped_cross_entropy_cuda.py launches them.
+"""Triton kernels of the softcapped head and loss; `ramengpt.kernels.head.cuda` launches them.
 
 With t = tanh((z + shift) / (2 divisor)), sigmoid is (1 + t) / 2, its derivative (1 - t^2) / 4,
 so with half_scale = scale / 2, half_slope = 1 / (2 divisor) and half_shift = shift / (2 divisor):
@@ -101,7 +101,7 @@ def targets_kernel(
     half_slope,
     half_shift,
     WITH_GRADIENTS: tl.constexpr,
-    APART: tl.constexpr,
+    EXCLUDE_TARGETS: tl.constexpr,
     APPROXIMATE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_TILES: tl.constexpr,
@@ -110,8 +110,9 @@ def targets_kernel(
     """Loss of BLOCK_ROWS tokens, and what makes u their gradient.
 
     The target's z is a dot product of two rows, exact in float32. Its gradient takes the same
-    approximate tanh as the sum, so that a certain token's gradient vanishes. With APART the sums
-    lack the target's e, u is a float32 [C] for the target's elements alone, and all is exact.
+    approximate tanh as the sum, so that a certain token's gradient vanishes. With
+    EXCLUDE_TARGETS the sums lack the target's e, u is float32 [C], only the targets' elements, and
+    everything is exact.
     """
     rows = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     inside = rows < num_rows
@@ -133,13 +134,13 @@ def targets_kernel(
         weight = tl.load(weight_ptrs, mask=mask, other=0.0).to(tl.float32)
         z += tl.sum(x * weight, axis=1)
     exact = half_tanh(z, half_slope, half_shift, False)
-    if APART:
+    if EXCLUDE_TARGETS:
         sums += exponential_of(exact, half_scale)
     tl.store(losses_ptr + rows, tl.log(sums) - half_scale * exact, mask=inside)
     if WITH_GRADIENTS:
         tanh = half_tanh(z, half_slope, half_shift, APPROXIMATE)
         u = (exponential_of(tanh, half_scale) - sums) * (1.0 - tanh * tanh)
-        u_ptrs = u_ptr + (rows if APART else rows.to(tl.int64) * num_columns + targets)
+        u_ptrs = u_ptr + (rows if EXCLUDE_TARGETS else rows.to(tl.int64) * num_columns + targets)
         tl.store(u_ptrs, u.to(u_ptr.dtype.element_ty), mask=inside)
         weights = tl.load(weights_ptr + rows, mask=inside, other=0.0)
         factors = weights * half_scale * half_slope / sums

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from ramengpt.kernels.head import cpu
 from ramengpt.kernels.head import softcapped_cross_entropy as module
+from ramengpt.kernels.head.cuda import GPU_CHUNK_TOKENS
 from ramengpt.kernels.head.softcapped_cross_entropy import (
-    GPU_CHUNK_TOKENS,
     softcapped_cross_entropy,
     softcapped_cross_entropy_reference,
 )
@@ -201,11 +201,11 @@ def test_on_gpu(dtype, weight_dtype, tolerance, weighted, rows, monkeypatch):
 @pytest.mark.usefixtures("poisoned")
 def test_in_float8_on_gpu(monkeypatch):
     from ramengpt.kernels.head import float8
-    from ramengpt.kernels.tiles import copies_blocks
+    from ramengpt.kernels.tiles import supports_tma
 
     monkeypatch.setattr(float8, "GPU_CHUNK_TOKENS", 384)
     x, weight, targets, weights = head_inputs(1008, 208, 1104, 1000, torch.bfloat16, "cuda")
-    if not copies_blocks(x, weight):
+    if not supports_tma(x, weight):
         pytest.skip("this GPU has no float8 head")
     x, weight = x.requires_grad_(), weight.float().requires_grad_()
     arguments = (x, weight, targets, weights, 1000, *SOFTCAP)
