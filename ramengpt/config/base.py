@@ -1,9 +1,12 @@
-"""What every section of params.yaml shares: strict, frozen, without defaults."""
+"""What the sections of params.yaml share: strict and frozen, without defaults; and their values.
 
-import difflib
-from collections.abc import Iterable
+Every number has bounds. The upper ones are the largest values that somebody could mean, so that a
+slip (an exponent, a missing point) is refused at once rather than after an hour or never.
+"""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from ramengpt.errors import UserError
 
@@ -15,13 +18,28 @@ class ConfigError(UserError):
 class Section(BaseModel):
     """A section of params.yaml: unknown keys, missing keys and wrong types are errors."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
-def nearest(prefix: str, name: str, known: Iterable[str]) -> str:
-    """The end of an error's line: the known name that was probably meant, or all of them."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    if near:
-        return f"; did you mean {prefix + near[0]!r}?"
-    return f"; choose one of: {', '.join(names)}" if names else ""
+LARGEST = 1e6  # of numbers without a narrower bound of their own
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+
+Count = Annotated[int, Field(gt=0, le=1000)]
+"""Of parts, passes or attempts."""
+Steps = Annotated[int, Field(gt=0, le=10**6)]
+StepsOrNone = Annotated[int, Field(ge=0, le=10**6)]
+Tokens = Annotated[int, Field(gt=0, le=2**24)]
+"""Of a sequence or a micro-batch."""
+CorpusTokens = Annotated[int, Field(gt=0, le=10**13)]
+"""Of a whole data set or split."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Text = Annotated[str, Field(min_length=1, max_length=10_000)]
+Name = Annotated[str, Field(min_length=1, max_length=255)]
+"""Of a column, a branch, a project: what file systems take too."""
+FilePath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]

@@ -4,13 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ramengpt.config.base import Section
+from ramengpt.config.base import CorpusTokens, Count, FilePath, Name, Seconds, Section
 
-ShardPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")]
+ShardPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,99}$")]
 """First part of every shard's file name; an underscore would hide where it ends."""
 
-RepositoryName = Annotated[str, Field(min_length=1)]
+RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")]
 """`owner/name` of a dataset on the Hugging Face Hub."""
+
+LocalFolder = Annotated[str, Field(max_length=4096, pattern=r"^(/|\./|\.\./|~/)[^\x00]+$")]
+"""A folder laid out like a repository, written so that it cannot be taken for one."""
 
 ShardTokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
 """Tokens in one shard; the header counts them in an int32."""
@@ -25,10 +28,10 @@ class DocstringsConfig(Section):
 
     kind: Literal["docstrings"]
     name: ShardPrefix
-    packages: list[str]
-    minimum_characters: int = Field(ge=1)
+    packages: list[Name] = Field(max_length=1000)
+    minimum_characters: int = Field(ge=1, le=10**6)
     val_tokens: ShardTokens
-    train_tokens: int = Field(ge=1)
+    train_tokens: CorpusTokens
     shard_tokens: ShardTokens
 
 
@@ -41,8 +44,8 @@ class TextConfig(Section):
 
     kind: Literal["text"]
     name: ShardPrefix
-    paths: list[str] = Field(min_length=1)
-    text_field: str = Field(min_length=1)
+    paths: list[FilePath] = Field(min_length=1, max_length=1000)
+    text_field: Name
     val_tokens: ShardTokens
     shard_tokens: ShardTokens
 
@@ -53,7 +56,7 @@ class HubShardsConfig(Section):
     kind: Literal["hub_shards"]
     name: ShardPrefix
     repository: RepositoryName
-    revision: str = Field(min_length=1)
+    revision: Name
     train_shards: int = Field(ge=1, le=999_999)
 
 
@@ -66,10 +69,10 @@ class HubTextConfig(Section):
 
     kind: Literal["hub_text"]
     name: ShardPrefix
-    repository: RepositoryName
-    subset: str = Field(min_length=1)
-    revision: str = Field(min_length=1)
-    text_field: str = Field(min_length=1)
+    repository: RepositoryName | LocalFolder
+    subset: Name
+    revision: Name
+    text_field: Name
     val_tokens: ShardTokens
     shard_tokens: ShardTokens
     train_shards: int = Field(ge=1, le=999_999)
@@ -91,10 +94,10 @@ class DownloadConfig(Section):
     """
 
     connections: int = Field(ge=1, le=64)
-    processes: int = Field(ge=0)
-    attempts: int = Field(ge=1)
-    backoff_seconds: float = Field(ge=0)
-    timeout_seconds: float = Field(gt=0)
+    processes: int = Field(ge=0, le=1024)
+    attempts: Count
+    backoff_seconds: Annotated[float, Field(ge=0, le=3600)]
+    timeout_seconds: Seconds
     engine: Literal["local", "ray"]
 
 

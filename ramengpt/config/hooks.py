@@ -4,11 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from ramengpt.config.base import Section
-
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
+from ramengpt.config.base import Decay, Fraction, NonNegative, Positive, Section, StepsOrNone
 
 
 class EmaNesterovConfig(Section):
@@ -45,8 +41,8 @@ class OuterStepConfig(Section):
         momentum: of the outer steps; 0 is Lookahead.
     """
 
-    every_steps: Annotated[int, Field(ge=0)]
-    learning_rate: Annotated[float, Field(gt=0)]
+    every_steps: StepsOrNone
+    learning_rate: Positive
     momentum: Decay
 
 

@@ -4,23 +4,19 @@ Everything is checked before any work, the entries that are not selected too, so
 costs a second rather than the outputs of the last run.
 """
 
-import difflib
 import functools
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
-from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import ValidationError
 
-from ramengpt.config.base import ConfigError, Section, nearest
+from ramengpt.config.base import ConfigError, Section, Seed
 from ramengpt.config.dataset import DatasetConfig, DownloadConfig, ReadingConfig
 from ramengpt.config.hooks import HooksConfig
+from ramengpt.config.messages import all_keys, describe, keys_in_file, nearest
 from ramengpt.config.model import (
     ArchitectureConfig,
     ModelConfig,
@@ -34,13 +30,17 @@ from ramengpt.config.optimizer import (
     OptimizerConfig,
     PolarConfig,
 )
+from ramengpt.config.parse import parse_yaml, read_yaml
 from ramengpt.config.run import TrainConfig, ValidationConfig
 from ramengpt.config.sample import SampleConfig
 from ramengpt.config.schedule import ScheduleConfig
 from ramengpt.config.shared_blocks import is_in_shared_block, with_shared_blocks
 from ramengpt.config.tracking import TrackingConfig
+from ramengpt.errors import shown
 
 PARAMS_FILE = Path("params.yaml")
+MOST_LINES = 10
+"""Of wrong keys that are reported at once."""
 SELECTORS = {
     "dataset": "datasets",
     "model": "models",
@@ -58,7 +58,7 @@ class ParamsFile(Section):
     architecture: str
     optimizer: str
     schedule: str
-    seed: int = Field(ge=0, lt=2**32)
+    seed: Seed
     datasets: dict[str, DatasetConfig]
     reading: dict[str, ReadingConfig]
     download: DownloadConfig
@@ -126,7 +126,7 @@ def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Conf
     Raises:
         ConfigError: with a line for every key that is wrong: what was expected, what was found.
     """
-    raw = _read_yaml(path)
+    raw = read_yaml(path)
     for override in overrides:
         _apply_override(raw, override)
     filled = with_shared_blocks(raw, path)
@@ -134,52 +134,34 @@ def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Conf
         params = ParamsFile.model_validate(filled)
     except ValidationError as error:
         by_key = itertools.groupby(
-            error.errors(), key=lambda detail: _keys_in_file(detail["loc"], filled)
+            error.errors(), key=lambda detail: keys_in_file(detail["loc"], filled)
         )
         lines = [
-            _describe(location, list(details))
+            f"{path}: {describe(location, list(details))}"
             for location, details in by_key
             if not is_in_shared_block(location, raw)
         ]
-        raise ConfigError(f"\n{' ' * 7}".join(f"{path}: {line}" for line in lines)) from None
+        more = [f"and {len(lines) - MOST_LINES:,} more"] if len(lines) > MOST_LINES else []
+        raise ConfigError(f"\n{' ' * 7}".join(lines[:MOST_LINES] + more)) from None
     return _select(params, path)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path}: not found in {Path.cwd()}; run this from the project's folder"
-        ) from None
-    try:
-        raw = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected keys and values, found {type(raw).__name__}")
-    return raw
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
-        raise ConfigError(f"override {override!r}: expected key=value")
+        raise ConfigError(f"override {shown(override)}: expected key=value")
     *parents, last = key.split(".")
     section: Any = raw
     for depth, name in enumerate([*parents, last]):
-        may_be_left_out = depth == len(parents) and name in _all_keys(Section)
+        may_be_left_out = depth == len(parents) and name in all_keys(Section)
         if not isinstance(section, Mapping) or (name not in section and not may_be_left_out):
             known = section if isinstance(section, Mapping) else ()
             prefix = "".join(f"{parent}." for parent in parents[:depth])
             hint = nearest(prefix, name, known)
-            raise ConfigError(f"override {override!r}: no key {name!r}{hint}")
+            raise ConfigError(f"override {shown(override)}: no key {shown(name)}{hint}")
         if depth < len(parents):
             section = section[name]
-    try:
-        section[last] = YAML(typ="safe", pure=True).load(io.StringIO(text))
-    except YAMLError:
-        raise ConfigError(f"override {override!r}: the value is not valid YAML") from None
+    section[last] = parse_yaml(text, f"override {shown(override)}")
 
 
 def _select(params: ParamsFile, path: Path) -> Config:
@@ -204,9 +186,8 @@ def _entry(params: ParamsFile, selector: str, table_name: str, path: Path) -> Se
     """The entry of a table that a selector names."""
     name, table = getattr(params, selector), getattr(params, table_name)
     if name not in table:
-        raise ConfigError(
-            f"{path}: {selector}: {name!r} is not in {table_name}{nearest('', name, table)}"
-        )
+        hint = nearest("", name, table)
+        raise ConfigError(f"{path}: {selector}: {shown(name)} is not in {table_name}{hint}")
     entry: Section = table[name]
     return entry
 
@@ -229,50 +210,3 @@ def _with_own_values(config: Config) -> Config:
     if own.scalar_learning_rate is not None:
         scalar = scalar.model_copy(update={"learning_rate": own.scalar_learning_rate})
     return replace(config, schedule=schedule, embedding_adam=embedding, scalar_adam=scalar)
-
-
-def _describe(location: Sequence[int | str], details: Sequence[ErrorDetails]) -> str:
-    """One line for pydantic's findings about a key: what is expected, what was found.
-
-    There are several where a value may be of several types and is of none.
-    """
-    key = ".".join(str(part) for part in location)
-    detail = details[0]
-    found = detail["input"]
-    match detail["type"]:
-        case "missing":
-            return f"{key}: missing"
-        case "extra_forbidden":
-            near = difflib.get_close_matches(str(location[-1]), _all_keys(Section), n=1)
-            return f"{key}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-        case "value_error":
-            return f"{key}: {detail['ctx']['error']}" if key else str(detail["ctx"]["error"])
-        case _:
-            hint = ""
-            if isinstance(found, str) and "valid string" not in detail["msg"]:
-                hint = " (a string; write numbers without quotes, small ones as 0.001)"
-            expected = " or ".join(
-                each["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-                for each in details
-            )
-            return f"{key}: expected {expected}, found {found!r}{hint}"
-
-
-def _keys_in_file(location: tuple[int | str, ...], raw: Any) -> list[int | str]:
-    """Drop from pydantic's location the tags of unions, which the file does not hold."""
-    keys: list[int | str] = []
-    for position, part in enumerate(location):
-        is_key = isinstance(raw, Mapping) and part in raw
-        if is_key or (isinstance(raw, list) and isinstance(part, int)):
-            raw = raw[part]
-        elif position < len(location) - 1 or not isinstance(raw, Mapping):
-            continue
-        keys.append(part)
-    return keys
-
-
-def _all_keys(section: type[Section]) -> set[str]:
-    keys = set(section.model_fields)
-    for subclass in section.__subclasses__():
-        keys |= _all_keys(subclass)
-    return keys

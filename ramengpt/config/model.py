@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ramengpt.config.base import Section
+from ramengpt.config.base import Finite, NonNegative, Positive, Section
 
 Activation = Literal[
     "relu_squared",
@@ -30,11 +30,18 @@ GATED_ACTIVATIONS = ("swiglu", "geglu")
 AUTO_FFN_MULTIPLE = 64
 """An automatic gated ffn_dim is rounded up to a multiple of this many units."""
 
-PositiveInt = Annotated[int, Field(gt=0)]
-Layer = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
-FfnDim = Annotated[int, Field(gt=0, multiple_of=8)]
+MOST_LAYERS = 256
+MOST_UNITS = 2**14
+"""Width of the residual stream; the largest published networks have as much."""
+
+Heads = Annotated[int, Field(gt=0, le=256)]
+HeadDim = Annotated[int, Field(gt=0, le=512, multiple_of=8)]
+Vocabulary = Annotated[int, Field(gt=0, le=2**16)]
+"""Tokens are uint16 in shards."""
+Layers = Annotated[int, Field(gt=0, le=MOST_LAYERS)]
+Layer = Annotated[int, Field(ge=0, lt=MOST_LAYERS)]
+FfnDim = Annotated[int, Field(gt=0, le=8 * MOST_UNITS, multiple_of=8)]
+GateInputs = Annotated[int, Field(gt=0, le=MOST_UNITS)]
 LongShortPattern = Annotated[str, Field(pattern=r"^[LS-]+$")]
 TablePattern = Annotated[str, Field(pattern=r"^[a-z-]+$")]
 
@@ -42,11 +49,11 @@ TablePattern = Annotated[str, Field(pattern=r"^[a-z-]+$")]
 class ModelConfig(Section):
     """An entry of `models`: sizes, and which layers the parts of an architecture apply to."""
 
-    num_layers: PositiveInt
-    num_heads: PositiveInt
-    head_dim: Annotated[int, Field(gt=0, multiple_of=8)]
-    vocabulary: PositiveInt
-    vocabulary_multiple: PositiveInt
+    num_layers: Layers
+    num_heads: Heads
+    head_dim: HeadDim
+    vocabulary: Vocabulary
+    vocabulary_multiple: Vocabulary
     """Embedding and head have the vocabulary rounded up to a multiple of this."""
     ffn_dim: Literal["auto"] | FfnDim
     """Inner size of the MLP; auto is 4 x width, or 8/3 x width rounded up for gated ones."""
@@ -60,6 +67,10 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _check_patterns(self) -> Self:
+        if self.width > MOST_UNITS:
+            raise ValueError(
+                f"num_heads x head_dim must be at most {MOST_UNITS}, found {self.width}"
+            )
         for key in ("attention_pattern", "value_embedding_pattern"):
             if len(getattr(self, key)) != self.num_layers:
                 raise ValueError(
@@ -111,28 +122,28 @@ class ArchitectureConfig(Section):
     attention_lambdas: bool
     skip_connection: bool
     backout: bool
-    gate_inputs: PositiveInt
+    gate_inputs: GateInputs
     """Every gate reads this many leading entries of its input."""
-    attention_scale_gain: PositiveFloat
-    rope_base: Annotated[float, Field(gt=1, allow_inf_nan=False)]
+    attention_scale_gain: Positive
+    rope_base: Annotated[float, Field(gt=1, le=1e9)]
     yarn: bool
-    yarn_low_rotations: PositiveFloat
-    yarn_high_rotations: PositiveFloat
-    yarn_scale_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    yarn_low_rotations: Positive
+    yarn_high_rotations: Positive
+    yarn_scale_gain: NonNegative
     logit_scale: Annotated[float, Field(gt=0, le=80)]
     """The largest logit; e^80 is still finite in float32."""
-    logit_shift: FiniteFloat
-    logit_divisor: PositiveFloat
-    attention_init_gain: PositiveFloat
-    mlp_init_gain: PositiveFloat
-    head_init_std: PositiveFloat
-    residual_lambda: FiniteFloat
-    embedding_lambda: FiniteFloat
-    attention_input_lambda: FiniteFloat
-    attention_output_lambda: FiniteFloat
-    smear_lambda: FiniteFloat
-    skip_lambda: FiniteFloat
-    backout_lambda: FiniteFloat
+    logit_shift: Finite
+    logit_divisor: Positive
+    attention_init_gain: Positive
+    mlp_init_gain: Positive
+    head_init_std: Positive
+    residual_lambda: Finite
+    embedding_lambda: Finite
+    attention_input_lambda: Finite
+    attention_output_lambda: Finite
+    smear_lambda: Finite
+    skip_lambda: Finite
+    backout_lambda: Finite
 
     @model_validator(mode="after")
     def _check_rotations(self) -> Self:
@@ -208,8 +219,8 @@ class NetworkConfig(ModelConfig, ArchitectureConfig):
 class Multipliers(Section):
     """Multipliers of one label's learning rate and weight decay."""
 
-    lr_mul: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    wd_mul: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    lr_mul: NonNegative
+    wd_mul: NonNegative
 
 
 class ParametersConfig(Section):

@@ -8,13 +8,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ramengpt.config.base import Section
-
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(gt=0)]
+from ramengpt.config.base import (
+    Count,
+    Decay,
+    Finite,
+    Fraction,
+    NonNegative,
+    Positive,
+    Section,
+    StepsOrNone,
+)
 
 
 class DecayConfig(Section):
@@ -75,7 +78,7 @@ class PolarExpressConfig(Section):
     steps: Count
     lower_bound: Annotated[float, Field(gt=0, lt=1)]
     cushion: Annotated[float, Field(ge=0, lt=1)]
-    safety: Annotated[float, Field(ge=1)]
+    safety: Annotated[float, Field(ge=1, le=10)]
 
 
 class NewtonSchulzConfig(Section):
@@ -83,7 +86,7 @@ class NewtonSchulzConfig(Section):
 
     kind: Literal["newton_schulz"]
     steps: Count
-    coefficients: Annotated[list[float], Field(min_length=3, max_length=3)]
+    coefficients: Annotated[list[Finite], Field(min_length=3, max_length=3)]
 
 
 PolarConfig = Annotated[PolarExpressConfig | NewtonSchulzConfig, Field(discriminator="kind")]
@@ -101,7 +104,7 @@ class RuleConfig(Section):
     """
 
     learning_rate: Positive
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    warmup_steps: StepsOrNone | None = None
     embedding_learning_rate: Positive | None = None
     head_learning_rate: Positive | None = None
     scalar_learning_rate: Positive | None = None

@@ -2,9 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
-
-from ramengpt.config.base import Section
+from ramengpt.config.base import CorpusTokens, Count, Section, Steps, StepsOrNone
 
 
 class TrainConfig(Section):
@@ -16,7 +14,7 @@ class TrainConfig(Section):
             float32. `auto` is bfloat16 on a GPU or CPU that multiplies it, else float32.
         float8_head: train the head with float8 products; needs an H100, H200 or B200.
         compile: torch.compile the model and the optimizers; `auto` does so on CUDA only.
-        checkpoint_every_steps: steps between two checkpoints to resume from.
+        checkpoint_every_steps: steps between two checkpoints to resume from; 0 writes none.
         checkpoints_kept: the newest this many stay on disk.
     """
 
@@ -24,8 +22,8 @@ class TrainConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"]
     float8_head: bool
     compile: Literal["auto", "yes", "no"]
-    checkpoint_every_steps: int = Field(gt=0)
-    checkpoints_kept: int = Field(gt=0)
+    checkpoint_every_steps: StepsOrNone
+    checkpoints_kept: Count
 
 
 class ValidationConfig(Section):
@@ -36,5 +34,5 @@ class ValidationConfig(Section):
         every_steps: steps between two measurements; the last step is always measured.
     """
 
-    tokens: int = Field(gt=0)
-    every_steps: int = Field(gt=0)
+    tokens: CorpusTokens
+    every_steps: Steps

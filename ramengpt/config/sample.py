@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator
 
-from ramengpt.config.base import Section
+from ramengpt.config.base import NonNegative, Section, Seed, Text, Tokens
 
 
 class SampleConfig(Section):
@@ -17,11 +17,11 @@ class SampleConfig(Section):
         seed: of the draws; sample i uses seed + i.
     """
 
-    prompts: list[str] = Field(min_length=1)
-    new_tokens: int = Field(gt=0)
-    temperature: float = Field(ge=0)
-    top_k: int = Field(ge=0)
-    seed: int = Field(ge=0)
+    prompts: list[Text] = Field(min_length=1, max_length=1000)
+    new_tokens: Tokens
+    temperature: NonNegative
+    top_k: int = Field(ge=0, le=2**16)
+    seed: Seed
 
     @field_validator("prompts")
     @classmethod

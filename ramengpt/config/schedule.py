@@ -9,13 +9,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ramengpt.config.base import Section
+from ramengpt.config.base import Fraction, Section, Steps, StepsOrNone, Tokens
 
 WINDOW_BLOCK_TOKENS = 128
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(gt=0)]
-NonNegativeCount = Annotated[int, Field(ge=0)]
+Stages = Annotated[list[Fraction], Field(max_length=1000)]
+MicroBatches = Annotated[int, Field(gt=0, le=10_000)]
 
 
 def check_stages(fractions: list[float], values: list[int], key: str) -> None:
@@ -47,8 +46,8 @@ class BatchSchedule(Section):
     """Micro-batches of a step, at each fraction; `shape` says how to go from one to the next."""
 
     shape: Literal["stepped", "linear", "cosine", "exponential"]
-    fractions: list[Fraction]
-    micro_batches: list[Count]
+    fractions: Stages
+    micro_batches: list[MicroBatches]
 
     @model_validator(mode="after")
     def _stages(self) -> Self:
@@ -59,9 +58,9 @@ class BatchSchedule(Section):
 class WindowSchedule(Section):
     """Attention window from each fraction on, and the one of validation."""
 
-    fractions: list[Fraction]
-    tokens: list[Count]
-    validation_tokens: Count
+    fractions: Stages
+    tokens: list[Tokens]
+    validation_tokens: Tokens
 
     @model_validator(mode="after")
     def _stages(self) -> Self:
@@ -74,8 +73,8 @@ class WindowSchedule(Section):
 class SequenceSchedule(Section):
     """Longest piece of a document from each fraction on."""
 
-    fractions: list[Fraction]
-    tokens: list[Count]
+    fractions: Stages
+    tokens: list[Tokens]
 
     @model_validator(mode="after")
     def _stages(self) -> Self:
@@ -86,11 +85,11 @@ class SequenceSchedule(Section):
 class LearningRateSchedule(Section):
     """Warm-up, plateau and cooldown; the top grows with (batch / first batch) ^ batch_exponent."""
 
-    warmup_steps: NonNegativeCount
+    warmup_steps: StepsOrNone
     cooldown_shape: Literal["linear", "cosine", "exponential"]
     cooldown_fraction: Fraction
     floor: Fraction
-    batch_exponent: Annotated[float, Field(ge=0, le=1)]
+    batch_exponent: Fraction
 
     @model_validator(mode="after")
     def _exponential_needs_a_floor(self) -> Self:
@@ -102,15 +101,15 @@ class LearningRateSchedule(Section):
 class ScheduleConfig(Section):
     """One entry of `schedules`."""
 
-    micro_batch_tokens: Count
-    scheduled_steps: Count
-    extension_steps: NonNegativeCount
+    micro_batch_tokens: Tokens
+    scheduled_steps: Steps
+    extension_steps: StepsOrNone
     batch: BatchSchedule
     window: WindowSchedule
     sequence: SequenceSchedule
     learning_rate: LearningRateSchedule
     embedding_split_fraction: Fraction
-    scalar_freeze_steps: NonNegativeCount
+    scalar_freeze_steps: StepsOrNone
 
     @model_validator(mode="after")
     def _micro_batch_holds_a_sequence(self) -> Self:

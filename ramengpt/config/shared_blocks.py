@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ramengpt.config.base import ConfigError, nearest
+from ramengpt.config.base import ConfigError
+from ramengpt.config.messages import nearest
 from ramengpt.config.optimizer import SHARED_BLOCKS
+from ramengpt.errors import shown
 
 
 def with_shared_blocks(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def with_shared_blocks(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
             if _is_name(entry, block) and isinstance(table, Mapping):
                 if entry[block] not in table:
                     raise ConfigError(
-                        f"{path}: optimizers.{name}.{block}: {entry[block]!r} is not in "
+                        f"{path}: optimizers.{name}.{block}: {shown(entry[block])} is not in "
                         f"{table_name}{nearest('', entry[block], table)}"
                     )
                 filled[name] = dict(filled[name]) | {block: table[entry[block]]}

@@ -2,9 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
-
-from ramengpt.config.base import Section
+from ramengpt.config.base import Name, Seconds, Section, Steps
 
 
 class TrackingConfig(Section):
@@ -22,6 +20,6 @@ class TrackingConfig(Section):
     """
 
     wandb: Literal["online", "offline", "disabled"]
-    wandb_project: str = Field(min_length=1)
-    log_every_steps: int = Field(gt=0)
-    write_every_seconds: float = Field(gt=0)
+    wandb_project: Name
+    log_every_steps: Steps
+    write_every_seconds: Seconds

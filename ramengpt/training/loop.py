@@ -64,7 +64,7 @@ class TrainingRun:
         tracker: takes every row.
         show: is told rows once their values are known, each with its table's name.
         checkpoints: of this run alone.
-        checkpoint_every_steps: between two of them.
+        checkpoint_every_steps: between two of them; 0 writes none.
     """
 
     model: GPT
@@ -89,7 +89,8 @@ def fit(run: TrainingRun, stop: StopRequest) -> None:
 
     Raises:
         DivergedError: a loss or gradient norm is not finite; no checkpoint holds it.
-        InterruptedRunError: ``stop`` was asked for; a checkpoint of the last step is written.
+        InterruptedRunError: ``stop`` was asked for; a checkpoint of the last step is written,
+            unless checkpoints are off.
         CheckpointError: a checkpoint could not be written.
     """
     last_step = run.plans[-1].step + 1
@@ -102,15 +103,23 @@ def fit(run: TrainingRun, stop: StopRequest) -> None:
         _take_in(run, run.tracker.log(steps_done, row))
         if steps_done == last_step or steps_done % run.validation.every_steps == 0:
             _validate(run, plan)
-        if steps_done < last_step and (stop or steps_done % run.checkpoint_every_steps == 0):
+        if steps_done < last_step and _checkpoint_is_due(run, steps_done, stop):
             _save(run, steps_done)
-            if stop:
-                raise InterruptedRunError(
-                    f"stopped after step {steps_done} of {last_step}, all saved in "
-                    f"{run.checkpoints.folder}; the same command goes on from there",
-                    stop.exit_status,
-                )
+        if steps_done < last_step and stop:
+            raise _interrupted(run, f"stopped after step {steps_done} of {last_step}", stop)
     _take_in(run, run.tracker.flush())
+
+
+def _checkpoint_is_due(run: TrainingRun, steps_done: int, stop: StopRequest) -> bool:
+    every = run.checkpoint_every_steps
+    return every > 0 and (bool(stop) or steps_done % every == 0)
+
+
+def _interrupted(run: TrainingRun, stopped: str, stop: StopRequest) -> InterruptedRunError:
+    saved = f"all saved in {run.checkpoints.folder}; the same command resumes from there"
+    if run.checkpoint_every_steps == 0:
+        saved = "nothing is saved, since train.checkpoint_every_steps is 0"
+    return InterruptedRunError(f"{stopped}, {saved}", stop.exit_status)
 
 
 def restore(model: GPT, optimizers: OptimizerSet, state: Mapping[str, Any]) -> None:

@@ -94,7 +94,7 @@ def edited(tmp_path: Path, old: str, new: str) -> Path:
         ("\nseed: 1337\n", "\n", "seed: missing"),
         ("\nseed: 1337\n", "\nsead: 1337\n", "sead: unknown key; did you mean 'seed'?"),
         ("\nseed: 1337\n", "\nseed: 1337\nseed: 1\n", "not valid YAML"),
-        ("    kind: docstrings\n", "    kind: docstringz\n", "datasets.docstrings: expected"),
+        ("    kind: docstrings\n", "    kind: docstringz\n", "datasets.docstrings.kind: expected"),
         ("  top_k: ", "  top_q: ", "sample.top_q: unknown key; did you mean 'top_k'?"),
     ],
 )

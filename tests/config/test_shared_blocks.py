@@ -58,7 +58,7 @@ def test_blocks_that_are_equal_stand_once() -> None:
             "optimizers.muon.momentum: 'rampd' is not in momentum_schedules; did you mean 'ramped'",
         ),
         ("optimizers.muon.momentum=0.9", "optimizers.muon.momentum: expected"),
-        ("optimizers.muon.rule=moun", "optimizers.muon: expected"),
+        ("optimizers.muon.rule=moun", "optimizers.muon.rule: expected"),
         ("optimizers.muon.warmup_steps=-1", "optimizers.muon.warmup_steps: expected greater than"),
         ("optimizers.muon.beta2=0.9", "optimizers.muon.beta2: unknown key"),
     ],

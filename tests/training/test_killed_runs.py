@@ -112,7 +112,7 @@ def test_a_polite_signal_saves_and_says_how_to_go_on(
     (step,) = saved_steps(project / "out")[-1:]
     said = printed(project)
     assert f"error: stopped after step {step} of {STEPS}, all saved in out/checkpoints/" in said
-    assert "the same command goes on from there" in said
+    assert "the same command resumes from there" in said
     assert "Traceback" not in said
     assert not (project / "out/models").exists()
     assert train(project) == 0

@@ -145,3 +145,15 @@ def test_a_stop_saves_at_once(losses: list[float]) -> None:
         fit(run, stop)
     assert interrupted.value.exit_status == 143
     assert run.checkpoints.saved == [1]
+
+
+def test_without_checkpoints_nothing_is_saved_and_a_stop_says_so(losses: list[float]) -> None:
+    run = a_run([])
+    run.checkpoint_every_steps = 0
+    fit(run, StopRequest())
+    assert run.checkpoints.saved == []
+    stop = StopRequest()
+    stop.signal = 15
+    with pytest.raises(InterruptedRunError, match="step 1 of 9, nothing is saved, since"):
+        fit(run, stop)
+    assert run.checkpoints.saved == []
