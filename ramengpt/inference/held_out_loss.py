@@ -19,12 +19,12 @@ class EvaluatedModel(Protocol):
 
 @torch.no_grad()
 def validation_loss(model: EvaluatedModel, batches: Iterable[ValidationBatch]) -> float:
-    """Mean loss in nats a token.
+    """Mean loss in nats/token.
 
-    Sums are float64, so that ten million float32 losses lose nothing on the way.
+    Sums are float64: adding ten million float32 losses in float32 would lose digits.
 
     Args:
-        model: in the state it is to be judged in.
+        model: as it is to be evaluated.
         batches: the validation split, each token once.
 
     Returns:

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from ramengpt.data.batches.batcher import BatchRequest
+from ramengpt.data.batches.loader import validation_batches
+from ramengpt.data.batches.validation_stream import ValidationStream
 from ramengpt.inference.held_out_loss import validation_loss
+from tests.data.make_shards import indexed, random_tokens
+from tests.inference.tiny_weights import tiny_model
 
 
 @dataclass
@@ -36,3 +41,19 @@ def test_ten_million_losses_keep_their_digits() -> None:
     losses = torch.full((1_000_000,), 3.2801)
     parts = [Part(losses, losses, losses, 1_000_000)] * 10
     assert validation_loss(TokensAreLosses(), parts) == pytest.approx(float(losses[0]), abs=1e-12)
+
+
+def test_the_loss_does_not_depend_on_the_size_of_micro_batches() -> None:
+    """To float64 accuracy; packing that cut documents at their ends would cost percents."""
+    model = tiny_model().double()
+    model.compute_dtype = torch.float64
+    shards = [indexed(random_tokens(seed, 700, mean_document_tokens=30)) for seed in range(2)]
+    stream = ValidationStream(shards, 1000)
+
+    def loss(num_tokens: int) -> float:
+        batches = validation_batches(stream, BatchRequest(num_tokens, 64), torch.device("cpu"))
+        return validation_loss(model, batches)
+
+    expected = loss(1024)
+    for num_tokens in (64, 65, 100, 128, 257, 999):
+        assert loss(num_tokens) == pytest.approx(expected, rel=1e-12)

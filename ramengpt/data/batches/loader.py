@@ -118,11 +118,11 @@ def validation_batches(
 
     Args:
         stream: its tokens; says how many there are.
-        request: tokens of a micro-batch, and after how many tokens positions start again.
+        request: tokens of a micro-batch, and longest piece of a document, which must fit into one.
         device: where batches are used.
 
     Yields:
-        Micro-batches of equal size; the last one may hold tokens that do not count.
+        Micro-batches of equal size, each of whole pieces and then padding that does not count.
     """
     with Preloader(_validation_jobs(stream, request), request.num_tokens, device) as preloader:
         for batch_3T, valid_tokens in preloader:
@@ -133,9 +133,13 @@ def validation_batches(
 def _validation_jobs(
     stream: ValidationStream, request: BatchRequest
 ) -> Iterator[tuple[int, Fill[int]]]:
-    for start in range(0, stream.num_tokens, request.num_tokens):
+    start = 0
 
-        def fill(batch_3T: Int32, start: int = start) -> int:
-            return stream.fill(start, request.sequence_tokens, batch_3T)
+    def fill(batch_3T: Int32) -> int:
+        nonlocal start
+        valid_tokens = stream.fill(start, request.sequence_tokens, batch_3T)
+        start += valid_tokens
+        return valid_tokens
 
+    while start < stream.num_tokens:  # a job is drawn when the one before it has been done
         yield request.num_tokens, fill

@@ -1,7 +1,9 @@
 """Validation batches: every one of the split's first tokens, exactly once, in order.
 
-The split is one stream, its shards end to end. Micro-batches are T tokens of it, one behind the
-other; the last one is filled up with BOS tokens, each a document of its own, which do not count.
+The split is one stream, its shards end to end. Documents, and the pieces of at most
+`sequence_tokens` that longer ones are cut into, are packed whole into micro-batches of T tokens, so
+that no token's context, and so no loss, depends on T. What is left of a micro-batch is padded with
+BOS tokens, each a document of its own, which do not count.
 """
 
 from collections.abc import Sequence
@@ -43,23 +45,34 @@ class ValidationStream:
         """Assemble one micro-batch.
 
         Args:
-            start: offset in the stream, below `num_tokens`.
-            sequence_tokens: a document's positions start again from 0 after this many tokens. They
-                also do at its BOS and at the start of the micro-batch.
+            start: offset of a piece in the stream, below `num_tokens`: 0, then that of what the
+                batch before did not hold.
+            sequence_tokens: longest piece, at most T. A document's positions start again from 0
+                after this many tokens.
             batch_3T: receives tokens, targets and positions.
 
         Returns:
             How many tokens count, from the start of the micro-batch on.
+
+        Raises:
+            ValueError: T is less than a piece.
         """
-        valid = min(batch_3T.shape[1], self.num_tokens - start)
-        tokens = self._read(start, valid + 1)
+        if batch_3T.shape[1] < sequence_tokens:
+            found = f"{batch_3T.shape[1]} tokens for pieces of {sequence_tokens}"
+            raise ValueError(f"validation batch: expected room for one piece, found {found}")
+        available = min(batch_3T.shape[1] + 1, self.num_tokens - start)
+        tokens = self._read(start, available + 1)
+        every = np.arange(available, dtype=np.int32)
+        opens = np.where(tokens[:-1] == BOS_TOKEN, every, 0)
+        positions = (every - np.maximum.accumulate(opens)) % sequence_tokens
+        valid = available
+        if available > batch_3T.shape[1]:  # the last piece may be longer: leave it to the next one
+            valid = int(np.flatnonzero(positions == 0)[-1])
         batch_3T[:2, valid:] = BOS_TOKEN
         batch_3T[2, valid:] = 0
-        batch_3T[0, :valid] = tokens[:-1]
-        batch_3T[1, :valid] = tokens[1:]
-        every = np.arange(valid, dtype=np.int32)
-        opens = np.where(tokens[:-1] == BOS_TOKEN, every, 0)
-        batch_3T[2, :valid] = (every - np.maximum.accumulate(opens)) % sequence_tokens
+        batch_3T[0, :valid] = tokens[:valid]
+        batch_3T[1, :valid] = tokens[1 : valid + 1]
+        batch_3T[2, :valid] = positions[:valid]
         return valid
 
     def _read(self, start: int, count: int) -> Tokens:
