@@ -3,7 +3,8 @@
     python -m pipeline.index
 
 Takes data/manifest.json and the shards. results/index/metrics.json holds documents, tokens and
-length quantiles of each split, results/index/document_lengths.csv the distribution of lengths.
+length quantiles of each split, and which share of its text lies within the first 256, 512, ...
+tokens of the documents; results/index/document_lengths.csv holds the distribution of lengths.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 from pathlib import Path
 
 from ramengpt.cli import run_main
+from ramengpt.config import Config, load_config
 from ramengpt.data.index.bos_index import INDEX_FOLDER, build_index, index_path, open_offsets
 from ramengpt.data.index.document_lengths import DocumentLengths, histogram_edges
 from ramengpt.data.shards.format import Split
@@ -18,15 +20,19 @@ from ramengpt.data.shards.manifest import Manifest, read_manifest
 from ramengpt.data.shards.store import locate_store
 from ramengpt.data.shards.verification import check_store
 from ramengpt.files import write_bytes
-from ramengpt.progress import Progress
+from ramengpt.progress import Progress, say
 
 METRICS_PATH = Path("results/index/metrics.json")
 PLOT_PATH = Path("results/index/document_lengths.csv")
 SPLITS: tuple[Split, ...] = ("train", "val")
+SEQUENCES_TOKENS = (256, 512, 1024, 2048, 4096, 8192)
 
 
-def index() -> None:
+def index() -> DocumentLengths:
     """Index the shards of the manifest.
+
+    Returns:
+        Lengths of the documents for training.
 
     Raises:
         ShardError: the manifest is missing, or the shards are not those of the manifest.
@@ -41,12 +47,27 @@ def index() -> None:
     lengths = {split: _measure(manifest, split) for split in SPLITS}
     _write_metrics(manifest, lengths)
     _write_plot(lengths)
+    return lengths["train"]
+
+
+def dropped_text_warning(lengths: DocumentLengths, config: Config) -> str:
+    """One line if training would drop most of the text, empty otherwise."""
+    longest = max(config.schedule.sequence.tokens)
+    share = lengths.share_within(longest)
+    if config.reading.long_documents == "split" or share >= 0.5:
+        return ""
+    return (
+        f"warning: training reads only {share:.1%} of this text, the first {longest} tokens of "
+        f"every document (schedules.{config.schedule_name}.sequence.tokens); to read all of it, "
+        f"set reading.{config.dataset_name}.long_documents to split"
+    )
 
 
 def _measure(manifest: Manifest, split: Split) -> DocumentLengths:
     lengths = DocumentLengths()
     for shard in manifest.split(split):
-        offsets = open_offsets(index_path(shard.file, INDEX_FOLDER), shard.documents)
+        path = index_path(shard.file, INDEX_FOLDER)
+        offsets = open_offsets(path, shard.documents, shard.tokens)
         lengths.add_shard(offsets, shard.tokens)
     lengths.finish()
     return lengths
@@ -59,6 +80,10 @@ def _write_metrics(manifest: Manifest, lengths: dict[Split, DocumentLengths]) ->
             "documents": lengths[split].documents,
             "tokens": sum(shard.tokens for shard in manifest.split(split)),
             "length_tokens": lengths[split].summary(),
+            "text_within_tokens": {
+                str(tokens): round(lengths[split].share_within(tokens), 4)
+                for tokens in SEQUENCES_TOKENS
+            },
         }
         for split in SPLITS
     }
@@ -79,8 +104,10 @@ def _write_plot(lengths: dict[Split, DocumentLengths]) -> None:
 def main() -> None:
     """Run the stage."""
     argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
-    index()
+    lengths = index()
     print(METRICS_PATH.read_text(encoding="utf-8"), end="")
+    if warning := dropped_text_warning(lengths, load_config()):
+        say(warning)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""Whole files or none: a reader never meets one that is half-written."""
+"""Files are written whole or not at all, and only regular files are read."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,3 +52,19 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a small file whole (see :func:`atomic_writer`)."""
     with atomic_writer(path) as file:
         file.write(content)
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading; never blocks, as opening a named pipe would.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, a pipe, a socket or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "Not a regular file", str(path))

@@ -1,6 +1,10 @@
+import os
+from pathlib import Path
+
 import pytest
 
-from ramengpt.files import atomic_writer, temporary_path, write_bytes
+from ramengpt.files import atomic_writer, open_regular, temporary_path, write_bytes
+from tests.data.make_shards import open_files
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
@@ -36,3 +40,23 @@ def test_a_link_is_replaced_and_its_target_left_alone(tmp_path):
     write_bytes(link, b"new")
     assert (target.read_bytes(), link.read_bytes()) == (b"precious", b"new")
     assert not link.is_symlink()
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    (tmp_path / "file").write_bytes(b"text")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        with open_regular(tmp_path / name) as file:
+            assert file.read() == b"text"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    before = open_files()
+    for path, reason in [
+        (tmp_path / "pipe", "Not a regular file"),
+        (tmp_path / "folder", "Is a directory"),
+        (Path("/dev/zero"), "Not a regular file"),
+        (tmp_path / "missing", "No such file"),
+    ]:
+        with pytest.raises(OSError, match=reason):
+            open_regular(path)
+    assert open_files() == before

@@ -49,7 +49,7 @@ def validation_shards() -> Sequence[IndexedShard]:
 def evaluate_shards(
     weights: Weights, shards: Sequence[IndexedShard], tokens: int, label: str
 ) -> Evaluation:
-    """Predict the first tokens of a stream of shards as training's validation does."""
+    """Predict the first tokens of some shards, as validation does during training."""
     device = next(weights.model.parameters()).device
     stream = ValidationStream(shards, tokens)
     request = BatchRequest(weights.config.micro_batch_tokens, weights.config.max_sequence_tokens)
@@ -69,7 +69,7 @@ def main() -> None:
         everything = 2**62 if arguments.files else load_config().validation.tokens
         result = evaluate_shards(weights, shards, arguments.tokens or everything, label)
         print(
-            f"{label}: loss {result.loss:.4f} nats a token, {result.bits_per_byte:.4f} bits a byte "
+            f"{label}: loss {result.loss:.4f} nats/token, {result.bits_per_byte:.4f} bits/byte "
             f"({result.tokens} tokens, {result.bytes} bytes)"
         )
 

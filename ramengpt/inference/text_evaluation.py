@@ -1,8 +1,8 @@
-"""How well a model predicts a text: nats a token, and bits a byte.
+"""How well a model predicts a text: loss in nats/token, and bits per byte.
 
-Loss a token depends on the tokenizer; bits a byte do not: the same text costs the same whatever it
-is cut into. A token counts for the bytes of text that it stands for. The token that opens a
-document stands for none, so predicting it is part of the loss and not of the bits.
+The loss depends on the tokenizer; bits per byte do not. A token counts for the bytes of text that
+it stands for. The token that opens a document stands for none: predicting it is part of the loss
+and not of the bits.
 
 Shapes: T packed tokens, V vocabulary.
 """
@@ -18,20 +18,32 @@ from torch import Tensor
 
 from ramengpt.data.batches.indexed_split import IndexedShard
 from ramengpt.data.batches.loader import ValidationBatch
-from ramengpt.data.shards.format import BOS_TOKEN, VOCABULARY_SIZE, open_shard
+from ramengpt.data.shards.format import (
+    BOS_TOKEN,
+    HEADER_BYTES,
+    TOKEN_BYTES,
+    VOCABULARY_SIZE,
+    Fault,
+    ShardError,
+    Tokens,
+    open_shard,
+)
 from ramengpt.data.text.tokenizer import encode_document, gpt2_encoding
-from ramengpt.errors import UserError
+from ramengpt.errors import UserError, shortened
+from ramengpt.files import open_regular
 from ramengpt.inference.held_out_loss import EvaluatedModel
 from ramengpt.progress import Progress
+
+CHUNK_TOKENS = 2**20
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model makes of a text.
+    """How well a model predicted a text.
 
     Attributes:
         tokens: number of tokens predicted.
-        loss: mean, nats a token.
+        loss: mean, in nats/token.
         bytes: of text that the tokens stand for.
         bits_per_byte: infinite if there is no text.
     """
@@ -56,7 +68,7 @@ def evaluate(
     """Predict a text, each token once. Sums are float64.
 
     Args:
-        model: in the state it is to be judged in.
+        model: as it is to be evaluated.
         batches: the text, packed.
         progress: told of every token.
     """
@@ -77,25 +89,42 @@ def evaluate(
 
 
 def read_tokens(path: Path) -> IndexedShard:
-    """A shard (.bin), or any UTF-8 text file as one document.
+    """A shard (.bin), or the bytes of any UTF-8 text file as one document.
 
     Raises:
         UserError: there is no such file, it is no text, or it holds nothing to predict.
-        ShardError: it ends in .bin and is no shard.
+        ShardError: it ends in .bin and is no shard of GPT-2 tokens.
     """
-    if path.suffix == ".bin":
-        tokens = open_shard(path)
-    else:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path}: byte {error.start} is not UTF-8; expected a text file, or a shard "
-                "whose name ends in .bin"
-            ) from None
-        tokens = encode_document(text)
+    tokens = _read_shard(path) if path.suffix.lower() == ".bin" else _read_text(path)
     if tokens.size < 2:
-        raise UserError(f"{path}: expected at least one token of text, found none")
+        raise UserError(f"{shortened(str(path))}: expected at least one token of text, found none")
     return IndexedShard(tokens, np.zeros(1, dtype=np.int64))
+
+
+def _read_shard(path: Path) -> Tokens:
+    tokens = open_shard(path)
+    for start in range(0, tokens.size, CHUNK_TOKENS):
+        chunk = tokens[start : start + CHUNK_TOKENS]
+        if chunk.max() >= VOCABULARY_SIZE:
+            place = int(np.argmax(chunk >= VOCABULARY_SIZE))
+            where = f"token at byte {HEADER_BYTES + TOKEN_BYTES * (start + place)}"
+            advice = "evaluate a shard of GPT-2 tokens"
+            fault = Fault(
+                str(path), where, f"below {VOCABULARY_SIZE}", str(int(chunk[place])), advice
+            )
+            raise ShardError(fault)
+    return tokens
+
+
+def _read_text(path: Path) -> Tokens:
+    try:
+        with open_regular(path) as file:
+            text = file.read().decode("utf-8")  # as bytes: line ends stay what they are
+    except OSError as error:
+        raise UserError(f"{shortened(str(path))}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{shortened(str(path))}: byte {error.start} is not UTF-8; expected a text file, or a "
+            "shard whose name ends in .bin"
+        ) from None
+    return encode_document(text)

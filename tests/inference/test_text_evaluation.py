@@ -1,5 +1,6 @@
 import io
 import math
+import os
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import torch
 from ramengpt.data.batches.batcher import BatchRequest
 from ramengpt.data.batches.loader import validation_batches
 from ramengpt.data.batches.validation_stream import ValidationStream
-from ramengpt.data.shards.format import BOS_TOKEN, ShardWriter
-from ramengpt.data.text.tokenizer import encode_document
+from ramengpt.data.shards.format import BOS_TOKEN, ShardError, ShardWriter
+from ramengpt.data.text.tokenizer import encode_document, gpt2_encoding
 from ramengpt.errors import UserError
+from ramengpt.inference import text_evaluation
 from ramengpt.inference.text_evaluation import Evaluation, evaluate, read_tokens, token_bytes
 from ramengpt.progress import Progress
+from tests.data.make_shards import shard_bytes
 
 CPU = torch.device("cpu")
 
@@ -60,6 +63,46 @@ def test_token_bytes_add_up_to_the_text():
     text = "bytes, not characters: ñ 你好"
     tokens = torch.from_numpy(encode_document(text).astype(np.int64))
     assert int(token_bytes()[tokens].sum()) == len(text.encode())
+
+
+@pytest.mark.parametrize("text", ["a\rb\rc", "a\r\nb\n\r", "\ufeffa\u2028b\x85c", "<|endoftext|>a"])
+def test_exactly_the_bytes_of_a_file_are_scored(tmp_path, text):
+    path = tmp_path / "a.txt"
+    path.write_bytes(text.encode())
+    encoding = gpt2_encoding()
+    tokens = read_tokens(path).tokens.tolist()
+    assert encoding.decode_bytes(tokens[1:]) == text.encode()
+    assert judge(path).bytes == len(text.encode())
+
+
+def test_a_shards_name_may_be_in_capitals(tmp_path):
+    path = tmp_path / "UP.BIN"
+    path.write_bytes(shard_bytes([BOS_TOKEN, 1, 2]))
+    assert read_tokens(path).tokens.tolist() == [BOS_TOKEN, 1, 2]
+
+
+def test_tokens_that_gpt2_does_not_have_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_evaluation, "CHUNK_TOKENS", 2)
+    path = tmp_path / "x.bin"
+    path.write_bytes(shard_bytes([BOS_TOKEN, 1, 2, 50257, 60000]))
+    with pytest.raises(
+        ShardError, match="at byte 1030: expected below 50257, found 50257"
+    ) as error:
+        read_tokens(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["file.txt", "file.bin"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "nothing"])
+def test_what_is_no_file_is_one_line(tmp_path, name, kind):
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    with pytest.raises(UserError, match=name) as error:
+        read_tokens(path)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

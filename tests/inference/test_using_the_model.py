@@ -52,7 +52,7 @@ def test_evaluate_agrees_with_training_on_shards_and_text(project, model, monkey
         with model.temporary_window(256):
             batches = validation_batches(stream, request, torch.device("cpu"))
             loss = validation_loss(model, batches)
-        assert f"loss {loss:.4f} nats a token" in line
+        assert f"loss {loss:.4f} nats/token" in line
         assert f"({len(expected) - 1} tokens" in line
     assert f"{len(documents[0])} bytes)" in lines[1]
     call(monkeypatch, ramengpt.inference.evaluate.main, "a.txt", "--tokens", "10")

@@ -57,7 +57,8 @@ class SplitShards(Sequence[IndexedShard]):
             self._mapped = None
             shard = self._shards[number]
             tokens = open_shard(self._store_folder / shard.file)
-            offsets = open_offsets(index_path(shard.file, self._index_folder), shard.documents)
+            path = index_path(shard.file, self._index_folder)
+            offsets = open_offsets(path, shard.documents, shard.tokens)
             self._mapped = number, IndexedShard(tokens, offsets)
         return self._mapped[1]
 

@@ -5,11 +5,13 @@ says by checksums which shard each was made from and what it contains. So an ind
 damaged or older than its shard is noticed before anything is read through it.
 """
 
+import io
 import json
+import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +19,13 @@ from numpy.typing import NDArray
 from ramengpt.data.shards.checksums import file_sha256
 from ramengpt.data.shards.format import BOS_TOKEN, Fault, ShardError, Tokens, open_shard
 from ramengpt.data.shards.manifest import Manifest, ManifestShard
-from ramengpt.files import atomic_writer, write_bytes
+from ramengpt.files import atomic_writer, open_regular, write_bytes
 
 INDEX_FOLDER = Path("data/index")
 INDEX_FILE = "index.json"
 CHUNK_TOKENS = 2**20  # large enough that calls cost nothing, small enough for a core's cache
 ROWS = 8
-MEND = "run `python -m pipeline.index`"
+ADVICE = "run `python -m pipeline.index`"
 
 Offsets = NDArray[np.int64]
 
@@ -91,20 +93,21 @@ def index_shard(shard_path: Path, path: Path) -> int:
     tokens = open_shard(shard_path)
     documents = 0
     with atomic_writer(path) as file:
-        header_bytes = _write_npy_header(file, documents)
+        file.write(_npy_header(documents))
         for offsets in scan_documents(tokens):
             file.write(offsets.astype("<i8", copy=False).data)
             documents += offsets.size
         file.seek(0)
-        assert _write_npy_header(file, documents) == header_bytes, "numpy pads for any count"
+        file.write(_npy_header(documents))  # numpy pads it to one size for any count
     return documents
 
 
-def _write_npy_header(file: BinaryIO, count: int) -> int:
+def _npy_header(count: int) -> bytes:
+    header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
-        file, {"descr": "<i8", "fortran_order": False, "shape": (count,)}
+        header, {"descr": "<i8", "fortran_order": False, "shape": (count,)}
     )
-    return file.tell()
+    return header.getvalue()
 
 
 def build_index(
@@ -142,23 +145,38 @@ def build_index(
     )
 
 
-def open_offsets(path: Path, documents: int) -> Offsets:
+def open_offsets(path: Path, documents: int, num_tokens: int) -> Offsets:
     """Map a shard's offsets into memory, read-only.
 
     Args:
         path: the .npy file.
         documents: how many there must be.
+        num_tokens: length of the shard, which every offset must be below.
 
     Raises:
-        ShardError: it cannot be read, or is no int64 array of that length.
+        ShardError: it cannot be read, or is no ascending int64 array of that length.
     """
+    header = _npy_header(documents)
     try:
-        offsets = np.load(path, mmap_mode="r" if documents else None, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ShardError(Fault(str(path), "file", "a readable .npy", str(error), MEND)) from error
-    if offsets.dtype != np.dtype("<i8") or offsets.shape != (documents,):
-        found = f"{offsets.dtype} {list(offsets.shape)}"
-        raise ShardError(Fault(str(path), "array", f"int64 [{documents}]", found, MEND))
+        with open_regular(path) as file:
+            found_header = file.read(len(header))
+            found_bytes = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        found = str(error.strerror)
+        raise ShardError(Fault(str(path), "file", "a readable .npy", found, ADVICE)) from error
+    expected_bytes = len(header) + 8 * documents
+    if found_header != header or found_bytes != expected_bytes:
+        expected = f"int64 [{documents}], {expected_bytes} bytes with its header"
+        found = f"{found_bytes} bytes" + (", another header" if found_header != header else "")
+        raise ShardError(Fault(str(path), "array", expected, found, ADVICE))
+    if not documents:
+        return np.zeros(0, dtype=np.int64)
+    offsets = np.memmap(path, "<i8", mode="r", offset=len(header), shape=(documents,))
+    first, last = int(offsets[0]), int(offsets[-1])
+    if first < 0 or last >= num_tokens or not (offsets[1:] > offsets[:-1]).all():
+        expected = f"ascending, from 0 to below {num_tokens}"
+        found = f"others, from {first} to {last}"
+        raise ShardError(Fault(str(path), "offsets", expected, found, ADVICE))
     return offsets
 
 
@@ -178,31 +196,43 @@ def check_index(manifest: Manifest, folder: Path = INDEX_FOLDER) -> None:
 
 def _read_entries(path: Path) -> dict[str, IndexEntry]:
     try:
-        content: Any = json.loads(path.read_bytes())
-        entries = [IndexEntry(**entry) for entry in content["shards"]]
+        with open_regular(path) as file:
+            content: Any = json.loads(file.read())
     except OSError as error:
         found = str(error.strerror)
-        raise ShardError(Fault(str(path), "file", "a readable index", found, MEND)) from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise ShardError(Fault(str(path), "file", "an index", repr(error), MEND)) from error
-    return {entry.shard: entry for entry in entries}
+        raise ShardError(Fault(str(path), "file", "a readable index", found, ADVICE)) from error
+    except (ValueError, RecursionError) as error:
+        raise ShardError(Fault(str(path), "file", "JSON", str(error), ADVICE)) from error
+    entries = content.get("shards") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+        raise ShardError(Fault(str(path), "file", "an index", "other JSON", ADVICE))
+    return {entry["shard"]: IndexEntry(**entry) for entry in entries}
+
+
+def _is_entry(value: Any) -> bool:
+    kinds = {field.name: field.type for field in fields(IndexEntry)}
+    return (
+        isinstance(value, dict)
+        and value.keys() == kinds.keys()
+        and all(type(value[key]) is kind for key, kind in kinds.items())
+    )
 
 
 def _entry_faults(shard: ManifestShard, entry: IndexEntry | None, path: Path) -> list[Fault]:
     if entry is None:
         expected = f"an entry for {shard.file}"
-        return [Fault(str(path.parent / INDEX_FILE), "shards", expected, "none", MEND)]
+        return [Fault(str(path.parent / INDEX_FILE), "shards", expected, "none", ADVICE)]
     if entry.shard_sha256 != shard.sha256:
         where = "the shard that it was made from (sha256)"
         expected = f"{shard.sha256} (data/manifest.json)"
-        return [Fault(str(path), where, expected, f"{entry.shard_sha256} (stale)", MEND)]
+        return [Fault(str(path), where, expected, f"{entry.shard_sha256} (stale)", ADVICE)]
     if entry.documents != shard.documents:
         where, expected = "number of documents", f"{shard.documents} (data/manifest.json)"
-        return [Fault(str(path), where, expected, str(entry.documents), MEND)]
+        return [Fault(str(path), where, expected, str(entry.documents), ADVICE)]
     try:
         found = file_sha256(path)
     except OSError as error:
-        return [Fault(str(path), "file", "a readable .npy", str(error.strerror), MEND)]
+        return [Fault(str(path), "file", "a readable .npy", str(error.strerror), ADVICE)]
     if found != entry.sha256:
-        return [Fault(str(path), "sha256", f"{entry.sha256} (index.json)", found, MEND)]
+        return [Fault(str(path), "sha256", f"{entry.sha256} (index.json)", found, ADVICE)]
     return []

@@ -13,8 +13,8 @@ BINS_PER_DOUBLING = 2
 class DocumentLengths:
     """Lengths in tokens, BOS included, of the documents of one split.
 
-    A document that goes on in the next shard counts once, in full; tokens before the first BOS of
-    the split belong to none. Memory grows with the number of different lengths only.
+    A document that continues in the next shard counts once, in full; tokens before the first BOS
+    of the split belong to none. Memory grows with the number of different lengths only.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class DocumentLengths:
         self._is_open = False
 
     def add_shard(self, offsets: Offsets, num_tokens: int) -> None:
-        """Take in the next shard.
+        """Count the documents of the next shard.
 
         Args:
             offsets: int64 [documents], where they start.
@@ -59,8 +59,13 @@ class DocumentLengths:
         """Number of documents counted."""
         return int(self._counts.sum())
 
+    def share_within(self, tokens: int) -> float:
+        """Share of the text that lies within the first tokens of the documents; 1 without any."""
+        total = int(self._lengths @ self._counts)
+        return int(np.minimum(self._lengths, tokens) @ self._counts) / total if total else 1.0
+
     def summary(self) -> dict[str, float]:
-        """Mean, maximum and quantiles in tokens: `p50` is the least length that half do not pass.
+        """Mean, maximum and quantiles in tokens: half of the documents are no longer than `p50`.
 
         Empty if there are no documents.
         """

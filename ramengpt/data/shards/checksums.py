@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from ramengpt.files import write_bytes
+from ramengpt.files import open_regular, write_bytes
 
 CACHE_NAME = ".checksums.json"
 CHUNK_BYTES = 2**22
@@ -29,7 +29,7 @@ def file_sha256(path: Path) -> str:
     """
     digest = hashlib.sha256()
     buffer = bytearray(CHUNK_BYTES)
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         while count := file.readinto(buffer):
             digest.update(memoryview(buffer)[:count])
     return digest.hexdigest()
@@ -38,8 +38,8 @@ def file_sha256(path: Path) -> str:
 class Checksums:
     """Checksums of the files in one folder; safe to use from several threads.
 
-    A cache that cannot be read counts as empty, one that cannot be written is left: both only cost
-    time.
+    A cache that cannot be read counts as empty, and one that cannot be written is not kept: the
+    files are hashed again.
 
     Args:
         folder: the store's folder.
@@ -96,12 +96,13 @@ class Checksums:
 
     def _load(self) -> dict[str, tuple[Stamp, str]]:
         try:
-            content = json.loads(self._path.read_bytes())
+            with open_regular(self._path) as file:
+                content = json.loads(file.read())
             return {
                 str(file): ([int(number) for number in stamp], str(checksum))
                 for file, (stamp, checksum) in content.items()
             }
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return {}
 
 

@@ -18,8 +18,8 @@ from typing import Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ramengpt.errors import UserError
-from ramengpt.files import atomic_writer
+from ramengpt.errors import UserError, shortened
+from ramengpt.files import atomic_writer, open_regular
 
 MAGIC = 20240520
 VERSION = 1
@@ -29,6 +29,7 @@ TOKEN_BYTES = 2
 BOS_TOKEN = 50256
 VOCABULARY_SIZE = 50257
 MAX_TOKENS = 2**31 - 1
+MOST_CHARACTERS = 500  # of each part of a message
 
 Split = Literal["val", "train"]
 Tokens = NDArray[np.uint16]
@@ -43,23 +44,25 @@ class Fault:
         where: the field, or the offset in bytes.
         expected: what the format or the manifest asks for.
         found: what is there.
-        mend: what the user can do; empty for the advice that fits a shard.
+        advice: what the user can do; empty for the advice that fits a shard.
     """
 
     file: str
     where: str
     expected: str
     found: str
-    mend: str = ""
+    advice: str = ""
 
     def __str__(self) -> str:
         """One line for the user."""
         command = "python -m pipeline.download"
-        advice = self.mend or (
+        advice = self.advice or (
             f"run `{command} --redownload {Path(self.file).name}`, "
             f"or delete the file and run `{command}`"
         )
-        return f"{self.file}: {self.where}: expected {self.expected}, found {self.found}; {advice}"
+        parts = (self.file, self.where, self.expected, self.found, advice)
+        file, where, expected, found, advice = (shortened(part, MOST_CHARACTERS) for part in parts)
+        return f"{file}: {where}: expected {expected}, found {found}; {advice}"
 
 
 class ShardError(UserError):
@@ -111,11 +114,11 @@ def inspect_shard(path: Path) -> tuple[ShardHeader | None, list[Fault]]:
 
     Returns:
         The header (None if it is not one of version 1) and the faults, none if all is well.
-        What the operating system refuses (no file, no permission, a folder, a dangling or
-        circular link) is a fault too, never an exception.
+        What the operating system refuses (no file, no permission, a dangling or circular link) and
+        what is no file (a folder, a pipe) is a fault too, never an exception.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             raw = file.read(HEADER_BYTES)
             file_bytes = os.fstat(file.fileno()).st_size
     except OSError as error:

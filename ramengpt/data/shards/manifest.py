@@ -20,7 +20,8 @@ from ramengpt.data.shards.format import (
     ShardHeader,
     Split,
 )
-from ramengpt.files import write_bytes
+from ramengpt.errors import shown
+from ramengpt.files import open_regular, write_bytes
 
 RECEIPT_PATH = Path("data/download.json")
 MANIFEST_PATH = Path("data/manifest.json")
@@ -104,7 +105,7 @@ def read_receipt(path: Path = RECEIPT_PATH) -> Receipt:
     Raises:
         ShardError: no such file, or anything in it that is not a receipt: the line names the key.
     """
-    reader = _Reader(path, mend="run `python -m pipeline.download`")
+    reader = _Reader(path, advice="run `python -m pipeline.download`")
     dataset, entries = reader.read(ReceiptShard)
     return Receipt(dataset, tuple(ReceiptShard(**entry) for entry in entries))
 
@@ -115,7 +116,7 @@ def read_manifest(path: Path = MANIFEST_PATH) -> Manifest:
     Raises:
         ShardError: no such file, or anything in it that is not a manifest: the line names the key.
     """
-    reader = _Reader(path, mend="run `python -m pipeline.verify`")
+    reader = _Reader(path, advice="run `python -m pipeline.verify`")
     dataset, entries = reader.read(ManifestShard)
     return Manifest(dataset, tuple(ManifestShard(**entry) for entry in entries))
 
@@ -127,9 +128,9 @@ def _write(content: Receipt | Manifest, path: Path) -> None:
 class _Reader:
     """Takes a receipt or a manifest apart and names what does not belong."""
 
-    def __init__(self, path: Path, mend: str) -> None:
+    def __init__(self, path: Path, advice: str) -> None:
         self.path = path
-        self.mend = mend
+        self.advice = advice
 
     def read(self, kind: type[ReceiptShard | ManifestShard]) -> tuple[str, list[dict[str, Any]]]:
         """The dataset's name and the entries of `shards`, each fit to build a `kind`."""
@@ -159,10 +160,11 @@ class _Reader:
 
     def _load(self) -> Any:
         try:
-            return json.loads(self.path.read_bytes())
+            with open_regular(self.path) as file:
+                return json.loads(file.read())
         except OSError as error:
             raise self._error("file", "a readable file", str(error.strerror)) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._error("file", "JSON", f"a fault: {error}") from error
 
     def _require_keys(self, where: str, found: Any, names: set[str]) -> None:
@@ -171,10 +173,10 @@ class _Reader:
 
     def _require(self, where: str, fits: Any, expected: str, found: Any) -> None:
         if not fits:
-            raise self._error(where, expected, repr(found))
+            raise self._error(where, expected, shown(found))
 
     def _error(self, where: str, expected: str, found: str) -> ShardError:
-        return ShardError(Fault(str(self.path), where, expected, found, self.mend))
+        return ShardError(Fault(str(self.path), where, expected, found, self.advice))
 
 
 def _is_count(value: Any, least: int) -> bool:

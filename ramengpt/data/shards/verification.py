@@ -25,6 +25,7 @@ from ramengpt.data.shards.format import (
     inspect_shard,
 )
 from ramengpt.data.shards.manifest import Manifest, ManifestShard, Receipt, ReceiptShard
+from ramengpt.files import open_regular
 
 MAX_THREADS = 8
 
@@ -33,7 +34,7 @@ Shard = TypeVar("Shard", ReceiptShard, ManifestShard)
 
 @dataclass
 class _Content:
-    """What one pass over a shard's bytes brings to light."""
+    """What one pass over a shard's bytes finds."""
 
     sha256: str = ""
     documents: int = 0
@@ -64,7 +65,6 @@ def verify_shards(
     results = _in_threads(verifier.verify, receipt.shards)
     checksums.save()
     faults = [fault for _, shard_faults in results for fault in shard_faults]
-    faults += _repeated(receipt.shards, folder)
     if faults:
         return None, faults
     shards = tuple(shard for shard, _ in results if shard is not None)
@@ -112,7 +112,7 @@ Result = TypeVar("Result")
 
 
 def _in_threads(task: Callable[[Shard], Result], shards: Iterable[Shard]) -> list[Result]:
-    """Hashing and comparing let go of the interpreter lock, so threads are enough."""
+    """Hashing and comparing release the interpreter lock, so threads are enough."""
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         return list(pool.map(task, shards))
 
@@ -163,7 +163,7 @@ def _read_content(path: Path, advance: Callable[[int], None]) -> _Content:
     buffer = bytearray(CHUNK_BYTES)
     tokens = np.frombuffer(buffer, dtype="<u2")
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         digest.update(file.read(HEADER_BYTES))
         offset = HEADER_BYTES
         while count := file.readinto(buffer):
@@ -210,15 +210,3 @@ def _checksum_faults(
     other = files.get(found)
     whose = f" (the content of {other})" if other is not None else ""
     return [Fault(str(path), "sha256", f"{expected} ({source})", f"{found}{whose}")]
-
-
-def _repeated(shards: Iterable[ReceiptShard], folder: Path) -> list[Fault]:
-    """Shards that their source itself says are the same: training would see the text twice."""
-    first: dict[str, str] = {}
-    faults = []
-    for shard in shards:
-        other = first.setdefault(shard.sha256, shard.file)
-        if other != shard.file:
-            path = str(folder / shard.file)
-            faults.append(Fault(path, "content", "its own", f"the content of {other}"))
-    return faults

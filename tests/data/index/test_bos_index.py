@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ramengpt.data.index.bos_index import (
@@ -44,7 +44,7 @@ def test_the_file_is_a_plain_npy(tmp_path, tokens):
     assert documents == expected.size
     np.save(tmp_path / "expected.npy", expected)
     assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "expected.npy").read_bytes()
-    assert open_offsets(tmp_path / "x.npy", documents).tolist() == expected.tolist()
+    assert open_offsets(tmp_path / "x.npy", documents, len(tokens)).tolist() == expected.tolist()
 
 
 PEAK_MEMORY = """
@@ -66,7 +66,7 @@ def test_100_million_tokens_in_little_memory(tmp_path):
     command = [sys.executable, "-c", PEAK_MEMORY, str(tmp_path / "x.bin"), str(tmp_path / "x.npy")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     documents, peak_kilobytes = (int(line) for line in done.stdout.split())
-    assert documents == 1 and open_offsets(tmp_path / "x.npy", 1).tolist() == [99_999_999]
+    assert documents == 1 and open_offsets(tmp_path / "x.npy", 1, 10**8).tolist() == [99_999_999]
     assert peak_kilobytes * 1024 < 300e6
 
 
@@ -99,7 +99,7 @@ def rewrite_entry(folder, **values):
 FAULTS = {
     "no folder": (shutil.rmtree, "index.json: file: expected a readable index, found No such"),
     "no index.json": (lambda f: (f / INDEX_FILE).unlink(), "index.json: file: expected a readable"),
-    "no json": (lambda f: (f / INDEX_FILE).write_text("{"), "index.json: file: expected an index"),
+    "no json": (lambda f: (f / INDEX_FILE).write_text("{"), "index.json: file: expected JSON"),
     "other json": (lambda f: (f / INDEX_FILE).write_text("{}"), "index.json: file: expected an"),
     "unknown key": (lambda f: rewrite_entry(f, more=1), "index.json: file: expected an index"),
     "no entry": (lambda f: rewrite_entry(f, shard="y"), f"shards: expected an entry for {FIRST}"),
@@ -149,14 +149,104 @@ def test_a_shard_that_changed_since_the_manifest_is_not_indexed(index):
     assert not (folder / INDEX_FILE).exists()
 
 
-@pytest.mark.parametrize("array", [np.zeros(3, np.int32), np.zeros((3, 1), np.int64), np.zeros(4)])
+OFFSETS = {
+    "int32": np.zeros(3, np.int32),
+    "two-dimensional": np.zeros((3, 1), np.int64),
+    "float64": np.zeros(3),
+    "big-endian": np.arange(3, dtype=">i8"),
+    "shorter": np.arange(2),
+    "longer": np.arange(4),
+    "of Fortran": np.asfortranarray(np.zeros((3, 2), np.int64)),
+    "pickles": np.array([{}, {}, {}]),
+}
+VALUES = {"reversed": [2, 1, 0], "twice": [0, 1, 1], "negative": [-1, 0, 1], "beyond": [0, 1, 9]}
+
+
+@pytest.mark.parametrize("array", OFFSETS.values(), ids=list(OFFSETS))
 def test_offsets_of_another_kind_are_refused(tmp_path, array):
-    np.save(tmp_path / "x.npy", array)
-    with pytest.raises(ShardError, match=r"x\.npy: array: expected int64 \[3\]"):
-        open_offsets(tmp_path / "x.npy", 3)
+    np.save(tmp_path / "x.npy", array, allow_pickle=True)
+    with pytest.raises(ShardError, match=r"x\.npy: array: expected int64 \[3\], 152 bytes"):
+        open_offsets(tmp_path / "x.npy", 3, 9)
 
 
-def test_pickles_are_not_loaded(tmp_path):
-    np.save(tmp_path / "x.npy", np.array([{}]), allow_pickle=True)
-    with pytest.raises(ShardError, match=r"expected a readable \.npy"):
-        open_offsets(tmp_path / "x.npy", 1)
+@pytest.mark.parametrize("values", VALUES.values(), ids=list(VALUES))
+def test_offsets_that_no_shard_has_are_refused(tmp_path, values):
+    np.save(tmp_path / "x.npy", np.array(values))
+    with pytest.raises(ShardError, match=r"x\.npy: offsets: expected ascending, from 0 to below 9"):
+        open_offsets(tmp_path / "x.npy", 3, 9)
+
+
+HOSTILE = {
+    "a pipe": os.mkfifo,
+    "a folder": lambda path: path.mkdir(),
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a loop": lambda path: path.symlink_to(path),
+}
+
+
+@pytest.mark.parametrize("file", [INDEX_FILE, "x_train_000001.npy"])
+@pytest.mark.parametrize("make", HOSTILE.values(), ids=list(HOSTILE))
+def test_what_is_no_file_is_refused_in_one_line(index, file, make):
+    manifest, _, folder = index
+    (folder / file).unlink()
+    make(folder / file)
+    with pytest.raises(ShardError) as caught:
+        check_index(manifest, folder)
+    assert len(str(caught.value).splitlines()) == 1 and file in str(caught.value)
+    with pytest.raises(ShardError, match=r"file: expected a readable \.npy"):
+        open_offsets(folder / file, 3, 9)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+)
+
+
+@given(data=st.data())
+@settings(
+    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_index_json_is_read_or_refused(index, data):
+    """Random bytes, other JSON, and the right content with one value replaced."""
+    manifest, _, folder = index
+    good = (folder / INDEX_FILE).read_bytes()
+    content = json.loads(good)
+    entry = data.draw(st.sampled_from(content["shards"]))
+    key = data.draw(st.sampled_from([*entry, "more"]))
+    replaced = data.draw(json_values)
+    entry[key] = replaced
+    bad = data.draw(
+        st.just(json.dumps(content).encode())
+        | json_values.map(lambda value: json.dumps({"dataset": "tiny", "shards": value}).encode())
+        | st.binary(max_size=50)
+        | st.integers(1, 60_000).map(lambda depth: b"[" * depth)
+        | st.integers(0, len(good) - 2).map(lambda end: good[:end])
+    )
+    (folder / INDEX_FILE).write_bytes(bad)
+    try:
+        with pytest.raises(ShardError) as caught:
+            check_index(manifest, folder)
+    finally:
+        (folder / INDEX_FILE).write_bytes(good)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(caught.value.faults) and all(len(line) < 2000 for line in lines)
+
+
+@given(place=st.integers(0, 200), new=st.binary(min_size=1, max_size=40), cut=st.booleans())
+@settings(
+    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_npy_is_read_or_refused(tmp_path, place, new, cut):
+    """Any change of header, size or values that could mislead training."""
+    np.save(tmp_path / "good.npy", np.array([0, 5, 7]))
+    good = (tmp_path / "good.npy").read_bytes()
+    bad = good[:place] + new + (b"" if cut else good[place + len(new) :])
+    (tmp_path / "x.npy").write_bytes(bad)
+    try:
+        offsets = open_offsets(tmp_path / "x.npy", 3, 9).tolist()
+    except ShardError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert len(bad) == len(good) and bad[:128] == good[:128]
+        assert offsets == sorted(set(offsets)) and offsets[0] >= 0 and offsets[-1] < 9

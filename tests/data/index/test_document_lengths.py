@@ -64,3 +64,15 @@ def test_no_documents():
     found.add_shard(np.zeros(0, dtype=np.int64), 10)
     found.finish()
     assert found.histogram(histogram_edges(1)).sum() == 0
+
+
+@given(shards=shard_lists, tokens=st.integers(1, 70))
+@settings(deadline=None, max_examples=50)
+def test_share_within_the_first_tokens(shards, tokens):
+    found = DocumentLengths()
+    for shard in shards:
+        found.add_shard(indexed(shard).offsets, len(shard))
+    found.finish()
+    lengths = reference_lengths(shards)
+    share = sum(min(length, tokens) for length in lengths) / sum(lengths) if lengths else 1
+    assert found.share_within(tokens) == pytest.approx(share)

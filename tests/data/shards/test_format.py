@@ -1,5 +1,5 @@
+import os
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,7 +153,7 @@ def test_a_shard_that_may_not_be_read(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(
         ShardError, match=r"x.bin: file: expected a readable shard, found Permission"
     ):
