@@ -122,6 +122,8 @@ class ArchitectureConfig(Section):
     attention_lambdas: bool
     skip_connection: bool
     backout: bool
+    dense_connections: bool
+    dense_connection_units: GateInputs
     gate_inputs: GateInputs
     """Every gate reads this many leading entries of its input."""
     attention_scale_gain: Positive
@@ -242,3 +244,6 @@ class ParametersConfig(Section):
     smear_lambda: Multipliers
     skip_lambda: Multipliers
     backout_lambda: Multipliers
+    dense_connection_in: Multipliers
+    dense_connection_out: Multipliers
+    dense_connection_bias: Multipliers

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ramengpt.config.model import NetworkConfig
 from ramengpt.model.attention_backend import Backend, Context, KernelOptions, PackedSequence
 from ramengpt.model.block import Block
+from ramengpt.model.dense_connections import DenseConnection
 from ramengpt.model.gates import SkipConnection, Smear
 from ramengpt.model.head import Head
 from ramengpt.model.initialisation import initialise
@@ -90,6 +91,10 @@ class GPT(nn.Module):
             self.attention_lambda = make_parameter("attention_lambda", num_attentions, 2)
         self.skip = SkipConnection(config) if config.skip_connection else None
         self.backout_lambda = make_parameter("backout_lambda", 1) if config.backout else None
+        self.into_last = self.into_head = None
+        if config.dense_connections:
+            self.into_last = DenseConnection(config, num_sources=2)
+            self.into_head = DenseConnection(config, num_sources=4)
         self.head = Head(config, float8=float8_head)
         initialise(self, config)
 
@@ -159,10 +164,13 @@ class GPT(nn.Module):
         }
         rotation = self.rotary(context.positions_T)
         attention_lambdas = iter(() if self.attention_lambda is None else self.attention_lambda)
-        skipped_TD = backed_out_TD = x0_TD  # both are replaced on the way
+        skipped_TD = backed_out_TD = before_last_TD = x0_TD  # all are replaced on the way
         for layer, block in enumerate(self.blocks):
             if self.skip is not None and layer == config.skip_target_layer:
                 x_TD = x_TD + self.skip(x0_TD) * skipped_TD
+            if self.into_last is not None and block is self.blocks[-1]:
+                x_TD = self.into_last(x_TD, [x0_TD, backed_out_TD])
+                before_last_TD = x_TD
             if self.residual_lambda is not None and self.embedding_lambda is not None:
                 x_TD = self.residual_lambda[layer] * x_TD + self.embedding_lambda[layer] * x0_TD
             lambdas_2 = next(attention_lambdas, None) if block.attention is not None else None
@@ -174,4 +182,6 @@ class GPT(nn.Module):
                 backed_out_TD = x_TD
         if self.backout_lambda is not None:
             x_TD = x_TD - self.backout_lambda.to(x_TD.dtype) * backed_out_TD
+        if self.into_head is not None:
+            x_TD = self.into_head(x_TD, [x0_TD, backed_out_TD, before_last_TD, skipped_TD])
         return normalise(x_TD)

@@ -60,4 +60,7 @@ def _fillers(config: NetworkConfig) -> dict[str, Callable[[Tensor], object]]:
         "smear_lambda": constant(config.smear_lambda),
         "skip_lambda": constant(config.skip_lambda),
         "backout_lambda": constant(config.backout_lambda),
+        "dense_connection_in": uniform(1 / math.sqrt(3)),  # bound 1 / sqrt(width)
+        "dense_connection_out": nn.init.zeros_,
+        "dense_connection_bias": nn.init.zeros_,
     }

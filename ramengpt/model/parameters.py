@@ -41,6 +41,9 @@ LABELS = {
     "smear_lambda": Label("scalar"),
     "skip_lambda": Label("scalar"),
     "backout_lambda": Label("scalar"),
+    "dense_connection_in": Label("scalar"),
+    "dense_connection_out": Label("scalar"),
+    "dense_connection_bias": Label("scalar"),
 }
 
 

@@ -59,6 +59,16 @@ def attention(model: GPT, layer: int, x_TD: Tensor, tokens: Tensor, positions: T
     return y.reshape(-1, width) @ (lambdas[1] * w_o).T
 
 
+def dense(module: torch.nn.Module, x_TD: Tensor, sources: list[Tensor]) -> Tensor:
+    rows = []
+    for t, x in enumerate(norm(x_TD)):
+        hidden = module.weight_in @ x
+        hidden = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2
+        weights = 0.1 * (module.weight_out @ hidden + module.bias)
+        rows.append(sum(w * source[t] for w, source in zip(weights, sources, strict=True)))
+    return torch.stack(rows)
+
+
 @torch.no_grad()
 def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tensor:
     """Logits [T, vocabulary] of a float64 model with squared ReLU."""
@@ -78,6 +88,9 @@ def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tenso
             open_T1 = 2 * torch.sigmoid(x0[:, : config.gate_inputs] @ model.skip.gate.T)
             gated = outputs[config.skip_source_layer] * open_T1
             x = x + gated / (1 + math.e**-model.skip.skip_lambda)
+        if config.dense_connections and layer == config.num_layers - 1:
+            x = x + dense(model.into_last, x, [x0, outputs[config.backout_layer]])
+            before_last = x
         if config.embedding_mix:
             x = model.residual_lambda[layer] * x + model.embedding_lambda[layer] * x0
         if config.attention_pattern[layer] != "-":
@@ -86,5 +99,8 @@ def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tenso
         outputs.append(x)
     if config.backout:
         x = x - model.backout_lambda * outputs[config.backout_layer]
+    if config.dense_connections:
+        middle, skipped = outputs[config.backout_layer], outputs[config.skip_source_layer]
+        x = x + dense(model.into_head, x, [x0, middle, before_last, skipped])
     z = norm(x) @ model.head.weight[: config.vocabulary].T
     return config.logit_scale / (1 + torch.exp(-(z + config.logit_shift) / config.logit_divisor))

@@ -13,6 +13,7 @@ OFF = {
     "smear": False,
     "skip_connection": False,
     "backout": False,
+    "dense_connections": False,
     "value_embeddings": False,
     "embedding_mix": False,
     "attention_lambdas": False,

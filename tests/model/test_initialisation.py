@@ -5,7 +5,16 @@ from ramengpt.config import load_config
 from ramengpt.model.gpt import GPT
 from tests.model.tiny import packed, tiny_config
 
-ZERO = {"value_embedding", "mlp_out", "attention_gate", "value_gate", "smear_gate", "skip_gate"}
+ZERO = {
+    "dense_connection_bias",
+    "dense_connection_out",
+    "value_embedding",
+    "mlp_out",
+    "attention_gate",
+    "value_gate",
+    "smear_gate",
+    "skip_gate",
+}
 
 
 def fresh(**changes: object) -> GPT:

@@ -28,6 +28,8 @@ TINY = {
     "skip_target_layer": 2,
     "backout": True,
     "backout_layer": 2,
+    "dense_connections": True,
+    "dense_connection_units": 8,
     "gate_inputs": 12,
     "attention_scale_gain": 1.2,
     "rope_base": 1024.0,

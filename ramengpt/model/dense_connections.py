@@ -1,0 +1,60 @@
+"""Dense connections: each token decides how much of earlier layers' outputs it adds.
+
+    c = scale (W_out gelu(W_in norm(x)) + b)        one coefficient per source and token
+    x <- x + sum over the sources i of c_i h_i
+
+One stands before the last layer and one before the head, the two places where the speedrun kept
+them. W_out and b start at zero, so that the network starts as it is without them.
+
+Shapes: T packed tokens, D width, F hidden units, N sources.
+
+Source: MUDDFormer (2502.12170), trimmed as in modded-nanogpt.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ramengpt.config.model import NetworkConfig
+from ramengpt.model.norm import normalise
+from ramengpt.model.parameters import make_parameter
+
+COEFFICIENT_SCALE = 0.1
+"""Slows the coefficients down: Adam moves their parameters by the learning rate whatever it is."""
+
+
+class DenseConnection(nn.Module):
+    """Add to the residual stream what a token wants of earlier layers."""
+
+    def __init__(self, config: NetworkConfig, num_sources: int) -> None:
+        """Make the parameters.
+
+        Args:
+            config: the network.
+            num_sources: N.
+        """
+        super().__init__()
+        units = config.dense_connection_units
+        self.weight_in = make_parameter("dense_connection_in", units, config.width)
+        self.weight_out = make_parameter("dense_connection_out", num_sources, units)
+        self.bias = make_parameter("dense_connection_bias", num_sources)
+
+    def forward(self, x_TD: Tensor, sources: Sequence[Tensor]) -> Tensor:
+        """Mix.
+
+        Args:
+            x_TD: [T, D], the residual stream.
+            sources: N outputs of earlier layers, [T, D] each.
+
+        Returns:
+            [T, D].
+        """
+        dtype = x_TD.dtype
+        hidden_TF = F.gelu(F.linear(normalise(x_TD), self.weight_in.to(dtype)))
+        coefficients_TN = F.linear(hidden_TF, self.weight_out.to(dtype), self.bias.to(dtype))
+        coefficients_TN = COEFFICIENT_SCALE * coefficients_TN
+        for coefficient_T, source_TD in zip(coefficients_TN.unbind(1), sources, strict=True):
+            x_TD = torch.addcmul(x_TD, coefficient_T[:, None], source_TD)
+        return x_TD
