@@ -18,7 +18,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 repro: setup
 	$(RUN) dvc repro
 
-# Two processes of one thread each, a file of tests to either: some share a clone, in order.
+# Two processes of one thread each. A file's tests stay together and in order: some share a clone.
 test: setup
 	$(RUN) OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -27,8 +27,7 @@ check: setup
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 
-# These two use whatever Python is active where there is no $(VENV): a machine with a GPU often
-# brings its own torch.
+# Without $(VENV) these two use the active Python: a machine with a GPU often brings its own torch.
 test-gpu:
 	$(RUN) python -m pytest -m gpu
 

@@ -1,1 +1,1 @@
-"""What measures speed. `python -m benchmarks` runs all parts; each is also a module of its own."""
+"""Benchmarks. `python -m benchmarks` runs all parts; each can also be run as a module."""

@@ -1,4 +1,4 @@
-"""The two rates that bound everything else on this GPU, measured in the same run."""
+"""Peak FLOP/s and memory bandwidth of this GPU, measured in the same run: the roofline."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from benchmarks.report import Report, median_milliseconds
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The best this card does on large, simple work."""
+    """The best this GPU achieves on large, simple operations."""
 
     matmul_flops_per_second: float
     bytes_per_second: float
 
     def floor_milliseconds(self, flops: float, num_bytes: float) -> float:
-        """The least time for work that must do so many operations and move so many bytes."""
+        """The roofline bound for this many operations and bytes."""
         return 1e3 * max(flops / self.matmul_flops_per_second, num_bytes / self.bytes_per_second)
 
 

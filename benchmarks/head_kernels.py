@@ -48,7 +48,7 @@ def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: in
             return softcapped_cross_entropy(x, weight, targets, None, VOCABULARY, *SOFTCAP)[0]
 
     flops = 2.0 * tokens * width * PADDED
-    # The least that must move once the logits do not fit the cache: dz written, and read twice.
+    # Minimum traffic once the logits exceed the cache: dz is written once and read twice.
     floor = ceilings.floor_milliseconds(3 * flops, 3 * 2.0 * tokens * PADDED)
     compiled = torch.compile(softcapped_cross_entropy_reference)
     in_float8 = partial(step, softcapped_cross_entropy, float8=True)

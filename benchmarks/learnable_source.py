@@ -1,8 +1,8 @@
-"""Batches that a language model can learn from, made on the fly: the same ones for every run.
+"""Synthetic batches that a language model can learn from, the same for every run.
 
-Tokens have Zipf's frequencies. Each is one of the few fixed followers of the token before it, or
-one of the last tokens again, or neither: what embedding and head learn, what attention learns, and
-noise. Both are learned little by little, as nothing is whose moment of success would be chance.
+Token frequencies follow Zipf's law. Each token is one of a few fixed followers of the token before
+it, or a copy of a recent token, or neither: what embedding and head learn, what attention learns,
+and noise. Both are learned gradually, so no seed gets lucky with a sudden jump.
 
 Shapes: T packed tokens, V vocabulary, K followers, S streams side by side.
 """
@@ -16,8 +16,8 @@ from ramengpt.data.batches.loader import Batch
 FOLLOWERS = 4
 FOLLOWING_SHARE = 0.5
 REPEATED_SHARE = 0.25
-REPEATED_FROM_TOKENS = 32  # how far back at most
-STREAM_TOKENS = 2048  # streams are drawn at the same time, and laid one after the other
+REPEATED_FROM_TOKENS = 32  # maximum distance of a copy
+STREAM_TOKENS = 2048  # streams are generated in parallel, then concatenated
 
 
 def learnable_batches(
@@ -29,7 +29,7 @@ def learnable_batches(
     seed: int,
     device: torch.device,
 ) -> list[Batch]:
-    """One micro-batch a step, in documents of log-normal length cut at `sequence_tokens`."""
+    """One micro-batch per step, in documents of log-normal length cut at `sequence_tokens`."""
     generator = torch.Generator().manual_seed(seed)
     text = learnable_tokens(steps * tokens + 1, vocabulary, generator).to(device, torch.int32)
     batches = []
@@ -38,7 +38,7 @@ def learnable_batches(
         batches.append(
             Batch(
                 text[first : first + tokens],
-                text[first + 1 : first + tokens + 1].clone(),  # kernels like aligned addresses
+                text[first + 1 : first + tokens + 1].clone(),  # aligned: kernels specialise on that
                 positions_T.to(device, torch.int32),
             )
         )

@@ -4,8 +4,8 @@
 
 Each run is a scratch run of `python -m pipeline.train` in a folder of its own, with everything but
 optimizer, learning rate and seed as in params.yaml or `--set`. Finished runs are kept in
-`sweep.json`, so a sweep that was stopped goes on where it was, and may be widened later; what
-failed is tried again. benchmarks/run_pool.py says what else is left of a run.
+`sweep.json`, so a stopped sweep resumes and can be widened later; failed runs are retried. See
+benchmarks/run_pool.py for the files that a run leaves.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def sweep(
     """Run what `sweep.json` in the folder does not hold yet.
 
     Returns:
-        All losses that it then holds, the points' first; None where a run failed.
+        All losses in it, the points' first; None where a run failed.
 
     Raises:
         UserError: the folder's runs had other settings.

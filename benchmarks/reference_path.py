@@ -2,20 +2,19 @@
 
     python -m benchmarks --only reference_path
 
-fast: as a run on this device does it: compiled, FlexAttention, our kernels, bfloat16. The kernels
-    for symmetric products, which `base` is too small for, are used at any size here.
-reference: eager PyTorch with SDPA and no kernel of ours, which the first step makes sure of; once
-    in bfloat16 and once in float32 (no TF32, and Polar Express in float32 too).
-other seeds: fast, from other weights. How far those stray from each other is what chance alone
-    does to a curve.
+fast: as in a real run on this device: compiled, FlexAttention, our kernels, bfloat16. The kernels
+    for symmetric GEMMs, for which `base` is too small, are used at any size here.
+reference: eager PyTorch with SDPA and none of our kernels (the first step checks that); once in
+    bfloat16 and once in float32 (no TF32, Polar Express in float32 too).
+other seeds: fast, from other initial weights. Their spread is the noise of a curve.
 
-From equal weights the fast path must be near the float32 reference; the plain bfloat16 path is
-farther from it, since its logits are rounded. The curve must be as near to the plain bfloat16 one's
-as those of some two seeds are to each other. All follow the preset's own schedule, shortened, with
-its changes of the window and the split of the embedding. The batch stays at one that the reference
-can hold all logits of. Gradients are compared before the first step, and at the fast run's last
-weights, where none of them is zero.
-Float32 is affordable at this size: its products are a tenth as fast, but they are not most of it.
+From equal weights the fast path must stay close to the float32 reference (the plain bfloat16 path
+is further away, since its logits are rounded), and its curve as close to the plain bfloat16 curve
+as two seeds are to each other. All follow a shortened version of the preset's schedule, with its
+window changes and the split of the embedding. The batch is small enough for the reference to hold
+all logits. Gradients are compared before the first step, and at the fast run's final weights, where
+none is zero. Float32 is affordable at this size: its GEMMs are a tenth as fast, but take little of
+the time.
 """
 
 import time
@@ -90,7 +89,7 @@ class Gradients:
 
 @dataclass(frozen=True)
 class Run:
-    """What is left of a run."""
+    """The results of a run."""
 
     losses: list[float]
     first: Gradients
@@ -101,7 +100,7 @@ class Run:
 
 
 def measure(report: Report) -> None:
-    """All runs on the GPU, and what they differ in."""
+    """Train by every path on the GPU and compare."""
     compare(report, SETTINGS)
 
 
@@ -113,10 +112,10 @@ def compare(
     Args:
         report: gets the rows.
         settings: overrides of params.yaml.
-        smoothing_steps: curves are averaged over this many.
+        smoothing_steps: width of the moving average over curves.
 
     Raises:
-        ValueError: the fast path is farther from the reference than it may be.
+        ValueError: the fast path is too far from the reference.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     configure(device)
@@ -146,7 +145,7 @@ def compare(
 
 
 def path_config(path: Path, settings: tuple[str, ...]) -> Config:
-    """What a path trains by: overrides of params.yaml, its own after the common ones."""
+    """A path's overrides of params.yaml, after the common ones."""
     config = load_config([*settings, *path.overrides])
     return replace(config, seed=config.seed + path.seeds_on)
 
@@ -159,8 +158,8 @@ def train(
     Args:
         name: printed.
         config: how to train.
-        batches: one a step.
-        common_weights: to take the later gradients at, in place of the run's own last weights.
+        batches: one per step.
+        common_weights: where to take the later gradients; the run's own final weights if None.
     """
     device = batches[0].tokens_T.device
     plans = plan_run(config.schedule, config.optimizer.momentum, 1)
@@ -197,10 +196,10 @@ def gradients(model: GPT, loss_function: LossFunction, batch: Batch) -> Gradient
 
 
 def compare_runs(report: Report, runs: dict[str, Run], smoothing_steps: int) -> None:
-    """Report what the runs differ in.
+    """Report how the runs differ.
 
     Raises:
-        ValueError: the fast path is farther from the reference than it may be.
+        ValueError: the fast path is too far from the reference.
     """
     faults = [
         f"{name} used {', '.join(sorted(runs[name].own_operators))}"
@@ -253,5 +252,5 @@ def smoothed(losses: list[float], steps: int) -> Tensor:
 
 
 def curve_difference(one: list[float], other: list[float], steps: int) -> float:
-    """Largest distance of two curves, smoothed over some steps; NaN if a loss is."""
+    """Largest distance between two smoothed curves; NaN if any loss is."""
     return float((smoothed(one, steps) - smoothed(other, steps)).abs().max())

@@ -1,4 +1,4 @@
-"""What all benchmarks share: timing on the GPU, a table that grows line by line, and JSON."""
+"""What all benchmarks share: timing on the GPU, a table printed as it grows, and JSON."""
 
 import json
 import os
@@ -15,20 +15,20 @@ import torch
 
 
 class Report:
-    """Rows of figures, printed as they come and written as JSON at the end."""
+    """Rows of measurements, printed as they come and written as JSON at the end."""
 
     def __init__(self, limit_seconds: float) -> None:
         """Start the clock.
 
         Args:
-            limit_seconds: nothing new begins after this long.
+            limit_seconds: no measurement starts after this time.
         """
         self.rows: list[dict[str, Any]] = []
         self.failures = 0
         self.deadline = time.monotonic() + limit_seconds
 
     def time_left(self) -> bool:
-        """Whether another measurement may begin."""
+        """Whether another measurement may start."""
         return time.monotonic() < self.deadline
 
     def title(self, text: str) -> None:
@@ -42,19 +42,19 @@ class Report:
         print(f"{name:<48} " + "   ".join(cells), flush=True)
 
     def attempt(self, part: str, measurement: Callable[[], None]) -> None:
-        """Run a measurement if there is time; if it fails, say so and let the others go on."""
+        """Run a measurement if there is time; if it fails, report that and continue."""
         if not self.time_left():
             print(f"{part}: left out, no time", flush=True)
             return
         try:
             measurement()
-        except Exception as error:  # whatever a card or a compiler comes up with
+        except Exception as error:  # any error of the GPU or a compiler
             traceback.print_exc()
             self.failures += 1
             self.add(part, "failed", error=f"{type(error).__name__}: {error}"[:300])
 
     def write(self, path: Path) -> None:
-        """Write everything, with the machine and the versions, by way of a temporary file."""
+        """Write everything, with the machine and the versions, atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".tmp")
         with temporary.open("w") as file:
@@ -70,7 +70,7 @@ def _short(value: float | str) -> str:
 
 
 def machine() -> dict[str, str]:
-    """Names and versions that a figure depends on."""
+    """Names and versions that the measurements depend on."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
     found["cpu_cores"] = str(os.cpu_count())
     if torch.cuda.is_available():
@@ -87,12 +87,12 @@ def machine() -> dict[str, str]:
 def random_matrix(
     *shape: int, scale: float = 1.0, dtype: torch.dtype = torch.bfloat16
 ) -> torch.Tensor:
-    """Normal numbers on the GPU: products of zeros are faster than those of a training run."""
+    """Normal numbers on the GPU: GEMMs of zeros draw less power and run faster than real ones."""
     return (torch.randn(*shape, device="cuda") * scale).to(dtype)
 
 
 def peak_gib(function: Callable[[], object]) -> float:
-    """Memory that a call needs beside what is held before it."""
+    """Peak memory of a call beyond what is allocated before it."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -105,8 +105,8 @@ def median_milliseconds(function: Callable[[], object], budget_seconds: float = 
     """Median time of a call on the GPU, by events, after three calls to warm up.
 
     Args:
-        function: takes new inputs itself if they would stay in the cache.
-        budget_seconds: about how long to repeat; at least 5 and at most 200 times.
+        function: brings its own fresh inputs if they would stay in the cache.
+        budget_seconds: approximate time to repeat for; 5 to 200 repetitions.
     """
     for _ in range(3):
         function()
@@ -126,7 +126,7 @@ def median_milliseconds(function: Callable[[], object], budget_seconds: float = 
 
 
 def graph_milliseconds(function: Callable[[], object], calls: int = 20) -> float:
-    """Median time of a call without what Python needs to launch it: many in one CUDA graph."""
+    """Median time of a call without launch overhead: many calls in one CUDA graph."""
     for _ in range(3):
         function()
     torch.cuda.synchronize()

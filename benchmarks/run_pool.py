@@ -1,10 +1,10 @@
-"""Many scratch runs at once: over all GPUs, several on each; what has finished is not run again.
+"""Run many scratch runs in parallel, several on each GPU; finished runs are not repeated.
 
-Every run is a process of its own, `python -m pipeline.train --out FOLDER/NAME`, and sees one GPU.
-What it prints goes to FOLDER/NAME/output.txt, its results stay in FOLDER/NAME/results, and of its
-weights only their config is kept: a hundred runs would fill a disk. Where seconds matter a run has
-a GPU to itself. One that fails or takes too long is recorded so and costs the others nothing; the
-next call tries it once more.
+Each run is a process of its own, `python -m pipeline.train --out FOLDER/NAME`, and sees one GPU.
+Its output goes to FOLDER/NAME/output.txt and its results to FOLDER/NAME/results; weights are
+deleted except for their config, since a hundred runs would fill a disk. A run that is timed has a
+GPU to itself. A run that fails or times out is recorded as failed without affecting the others, and
+retried by the next call.
 """
 
 import os
@@ -28,7 +28,7 @@ from ramengpt.training.session.interruption import StopRequest, stop_on_signals
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 15.0
-"""For a run that was asked to stop to save a checkpoint, from which it goes on the next time."""
+"""For a run that was asked to stop to save a checkpoint, from which it resumes next time."""
 OUTPUT_FILE = "output.txt"
 
 
@@ -38,11 +38,10 @@ class PoolOptions:
 
     Attributes:
         folder: parent of the runs' folders.
-        settings: `key=value` each, of all runs.
-        processes_each: runs at the same time on one GPU that none has to itself, or in all where
-            there is none.
+        settings: `key=value` each, for all runs.
+        processes_each: concurrent runs per shared GPU, or in total where there is no GPU.
         timeout_seconds: of one run.
-        deadline: no run begins after this time of `time.monotonic`.
+        deadline: no run starts after this time of `time.monotonic`.
 
     Raises:
         UserError: no process could run.
@@ -61,7 +60,7 @@ class PoolOptions:
 
 @dataclass(frozen=True)
 class Child:
-    """A run that is going on."""
+    """A running process."""
 
     run: Run
     gpu: str
@@ -75,18 +74,18 @@ class Child:
 
 
 def run_all(plan: Plan, record: RunRecord, options: PoolOptions) -> bool:
-    """Run what is planned and not in the record yet; the record has every run that ended.
+    """Run everything that is planned and not in the record yet.
 
     Args:
-        plan: asked again whenever a run has ended, so that results may lead to more runs.
-        record: grows.
+        plan: called again whenever a run has ended, so that results can lead to more runs.
+        record: gains every run that ends.
         options: how.
 
     Returns:
-        Whether everything planned has been run; False if the deadline came first.
+        Whether everything planned has been run; False if the deadline passed first.
 
     Raises:
-        InterruptedRunError: Ctrl-C or SIGTERM came; what was going on is ended, not recorded.
+        InterruptedRunError: Ctrl-C or SIGTERM came; running processes are stopped, not recorded.
     """
     record.forget_what_failed(plan)
     gpus = visible_gpus()
@@ -113,10 +112,10 @@ def run_all(plan: Plan, record: RunRecord, options: PoolOptions) -> bool:
 def places(
     due: list[Run], running: list[Child], gpus: list[str], processes_each: int
 ) -> list[tuple[Run, str]]:
-    """Which runs can begin now, and where: on the GPU with the fewest.
+    """Which runs can start now, and where: on the GPU with the fewest.
 
-    Those that want a GPU to themselves wait until all others have ended: a process that compiles
-    takes time from one on another GPU too.
+    Runs that need a GPU to themselves wait until all others have ended: a process that compiles
+    slows down one on another GPU too.
     """
     loads = {gpu: [child.run for child in running if child.gpu == gpu] for gpu in gpus}
     shared = [run for run in due if not run.alone]
@@ -148,11 +147,11 @@ def _due(plan: Plan, record: RunRecord, running: list[Child]) -> list[Run]:
 def _wait_for_an_end(
     running: list[Child], timeout_seconds: float, stop: StopRequest
 ) -> list[Child]:
-    """Runs that have ended or have had their time."""
+    """Runs that have ended or timed out."""
     while True:
         if stop:
             raise InterruptedRunError(
-                f"stopped, with {len(running)} runs going on; the same command goes on from here",
+                f"stopped, with {len(running)} runs unfinished; the same command resumes",
                 stop.exit_status,
             )
         ended = [
@@ -166,7 +165,7 @@ def _wait_for_an_end(
 
 
 def visible_gpus() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES, one a GPU; one empty name where there is none."""
+    """Names for CUDA_VISIBLE_DEVICES, one per GPU; one empty name without a GPU."""
     import torch
 
     count = torch.cuda.device_count()
@@ -185,7 +184,7 @@ def command_of(run: Run, options: PoolOptions) -> list[str]:
 
 
 def start(run: Run, gpu: str, workers: int, options: PoolOptions) -> Child:
-    """Begin a run on a GPU, with its share of the cores."""
+    """Start a run on a GPU, with its share of the cores."""
     folder = options.folder / run.name
     folder.mkdir(parents=True, exist_ok=True)
     threads = str(max(1, (os.cpu_count() or 1) // workers))
@@ -204,7 +203,7 @@ def start(run: Run, gpu: str, workers: int, options: PoolOptions) -> Child:
 
 
 def finish(child: Child, options: PoolOptions) -> Entry:
-    """What is recorded of a run that has ended, or whose time is over."""
+    """The record of a run that has ended or timed out."""
     folder = options.folder / child.run.name
     entry = child.run.entry() | {
         "wall_seconds": round(child.seconds, 1),
@@ -249,7 +248,7 @@ def end(children: list[Child]) -> None:
 
 @contextmanager
 def all_ended(running: list[Child]) -> Iterator[None]:
-    """Leave no process behind, however the block ends."""
+    """Stop all processes, however the block ends."""
     try:
         yield
     finally:
@@ -262,5 +261,5 @@ def _tell(entry: Entry, going: int, due: int) -> None:
         result = f"{entry['validation_loss']:.4f}, {speed}"
     else:
         result = f"failed: {entry['error']}"
-    left = f"{going} going on, {due} to come"
+    left = f"{going} running, {due} waiting"
     print(f"{entry['name']}: {result}, {entry['wall_seconds']:.0f} s ({left})", flush=True)

@@ -1,4 +1,4 @@
-"""What a study runs and what came of it: a JSON file that gains a line with every finished run."""
+"""The runs of a study and their results: a JSON file that gains a line with every finished run."""
 
 import json
 import statistics
@@ -17,7 +17,7 @@ Entries = Mapping[str, Entry]
 DONE = "done"
 FAILED = "failed"
 SLOW_STEP_RATIO = 5.0
-"""To the median: a step this much slower has waited for a compiler."""
+"""A step this many times slower than the median included a compilation."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Run:
         name: of its folder; no two runs of a study share it.
         seed: of the run.
         settings: `key=value` each, beside those that all runs share.
-        labels: what tables know the run by, JSON-ready.
+        labels: identify the run in tables, JSON-ready.
         alone: whether it has a GPU to itself, so that its seconds can be compared.
     """
 
@@ -51,7 +51,7 @@ class Run:
 
 
 Plan = Callable[[Entries], list[Run]]
-"""All runs that are wanted, given what is known; asked again whenever a run has ended."""
+"""All runs that are wanted, given what is known; called again whenever a run has ended."""
 
 
 class RunRecord:
@@ -78,12 +78,12 @@ class RunRecord:
                 )
 
     def add(self, entry: Entry) -> None:
-        """Take in a run, in place of an earlier one of its name."""
+        """Record a run, replacing an earlier one of the same name."""
         self.entries[entry["name"]] = entry
         self._write()
 
     def forget_what_failed(self, plan: Plan) -> None:
-        """Drop wanted runs that failed or had other settings, so that they are run again."""
+        """Drop planned runs that failed or had other settings, so that they are run again."""
         unlike = [run.name for run in plan(self.entries) if not self._holds(run)]
         while unlike:
             for name in unlike:
@@ -118,11 +118,11 @@ def read_record(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
 
 
 def measured(folder: Path) -> Entry:
-    """What a finished scratch run came to.
+    """The results of a finished scratch run.
 
     Returns:
-        Losses in nats a token; `train_seconds` as the run counted them, `steady_seconds` without
-        compiling, and the speed at those; `validation`, pairs of tokens and loss.
+        Losses in nats/token; `train_seconds` as the run counted them, `steady_seconds` without
+        compilation, and the speed from those; `validation`, pairs of tokens and loss.
 
     Raises:
         OSError: a file is missing.
@@ -148,6 +148,6 @@ def measured(folder: Path) -> Entry:
 
 
 def steady_seconds(step_seconds: list[float]) -> float:
-    """Sum of the steps' seconds; those that waited for a compiler count as the median."""
+    """Sum of the steps' seconds; those that included a compilation count as the median."""
     usual = statistics.median(step_seconds)
     return sum(usual if each > SLOW_STEP_RATIO * usual else each for each in step_seconds)

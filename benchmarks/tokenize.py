@@ -1,10 +1,10 @@
-"""How fast text becomes shards, against tiktoken alone on the same documents in the same run.
+"""Tokenisation throughput, compared with plain tiktoken on the same documents in the same run.
 
 `python -m benchmarks.tokenize [FILE.jsonl.xz ...] [--processes N]` writes the documents to one
-.parquet file laid out like FineWeb's. tiktoken alone: N processes that hold their share of the
+.parquet file laid out like FineWeb's. Plain tiktoken: N processes that hold their share of the
 documents in memory call `encode_ordinary` on each. Ours: read the file, tokenise in N processes,
 merge in order, cut, write and flush the shards. Starting the processes and loading the encoding
-counts for neither. Without files, the documents are the docstrings of the standard library.
+is not timed in either. Without files, the documents are the docstrings of the standard library.
 """
 
 import argparse
@@ -36,7 +36,7 @@ ROW_GROUP = 1000
 
 
 def gather_texts(files: list[str], megabytes: float) -> list[str]:
-    """The documents to measure with, in memory."""
+    """Load the documents to measure with."""
     texts: list[str] = []
     if files:
         sources = find_sources(files, "text", Path.cwd())
@@ -74,7 +74,7 @@ def encode_share(path: Path, index: int, processes: int, ready: Barrier) -> None
 
 
 def measure_tiktoken(path: Path, processes: int) -> float:
-    """Seconds that tiktoken alone takes."""
+    """Seconds that plain tiktoken takes."""
     context = get_context("spawn")
     ready = context.Barrier(processes + 1)
     workers = [
@@ -126,7 +126,7 @@ def measure_build(path: Path, processes: int, folder: Path) -> tuple[float, int]
 
 
 def main() -> None:
-    """Print tokens a second of both, and their ratio."""
+    """Print tokens/s of both, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", help="text files; none: docstrings")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
@@ -146,7 +146,7 @@ def main() -> None:
             ours, tokens = measure_build(path, arguments.processes, store)
             times.append((alone, ours))
             print(
-                f"tiktoken alone {tokens / alone / 1e6:.2f} M tokens/s, "
+                f"plain tiktoken {tokens / alone / 1e6:.2f} M tokens/s, "
                 f"shards {tokens / ours / 1e6:.2f} M tokens/s, ratio {alone / ours:.2f}"
             )
         best = [min(column) for column in zip(*times, strict=True)]

@@ -1,7 +1,8 @@
 """Whole training steps on synthetic documents: tokens/s, MFU, memory, and time to the first step.
 
-Every measurement is a process of its own: compile caches and peak memory start clean. The first
-process of a configuration finds an empty cache (cold), the second what the first left (warm).
+Every measurement runs in a process of its own, so that compile caches and peak memory start clean.
+The first process of a configuration has an empty compile cache (cold), the second the one it left
+(warm).
 
     python -m benchmarks.train_step --presets base --backends flex --optimizers normuon,adam
 """
@@ -37,7 +38,7 @@ DISTINCT_BATCHES = 4
 
 
 def synthetic_batch(tokens: int, sequence_tokens: int, vocabulary: int, seed: int) -> Batch:
-    """Documents of log-normal length, cut at `sequence_tokens`, of random tokens."""
+    """Random tokens in documents of log-normal length, cut at `sequence_tokens`."""
     generator = torch.Generator().manual_seed(seed)
     positions_T = synthetic_positions(tokens, sequence_tokens, generator)
     tokens_T = torch.randint(0, vocabulary, (tokens + 1,), generator=generator)
@@ -118,7 +119,7 @@ def _child(
 
 
 def run_steps(config: Config) -> dict[str, float]:
-    """Train some steps of the first plan, then some of the next window's; one process's figures."""
+    """Train some steps of the first plan, then some with the next window, in this process."""
     from ramengpt.device import configure
     from ramengpt.model.cost import flops_per_token, training_bytes
     from ramengpt.training.network import build_model, build_run_optimizers, compiled_loss
@@ -155,9 +156,9 @@ def run_steps(config: Config) -> dict[str, float]:
 def _time_steps(
     model: GPT, step: Callable[[StepPlan], dict[str, Tensor]], plans: Sequence[StepPlan]
 ) -> tuple[list[float], float]:
-    """Seconds a micro-batch of each step, and from the process's start to the first step's end.
+    """Seconds per micro-batch of each step, and from process start to the end of the first step.
 
-    Waits for the GPU after every step, which a run does not: a few tenths of a millisecond each.
+    Synchronises after every step, which a run does not: a few tenths of a millisecond each.
     """
     first = plans[0]
     later = next((plan for plan in plans if plan.window_tokens != first.window_tokens), first)

@@ -1,7 +1,7 @@
 """The ways to train that `benchmarks.reference_path` compares.
 
-The fast one is what a run does. For the reference nothing is compiled, attention is SDPA's, and
-what our kernels compute is patched to their plain PyTorch.
+The fast path is what a real run does. The reference is eager, uses SDPA, and has our kernels
+replaced by their plain PyTorch.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ class Path:
 
 @contextmanager
 def plain_operations(*, float32: bool) -> Iterator[None]:
-    """Plain PyTorch in place of our kernels, no TF32, and Polar Express in the weights' type."""
+    """Plain PyTorch instead of our kernels, no TF32, and Polar Express in the weights' dtype."""
     precision = torch.get_float32_matmul_precision()
     with ExitStack() as stack:
         for module, name, plain in (
@@ -52,7 +52,7 @@ def plain_operations(*, float32: bool) -> Iterator[None]:
 
 
 def _cross_entropy_reference(*arguments: Any, float8: bool = False) -> tuple[Tensor, Tensor]:
-    """In the type of its input whatever `float8` says."""
+    """In the dtype of its input, whatever `float8` says."""
     return softcapped_cross_entropy_reference(*arguments)
 
 
@@ -73,7 +73,7 @@ def _normalised_wide_as_it_is(matrix_NRC: Tensor, headroom: float, _dtype: torch
 
 @contextmanager
 def kernels_at_any_size() -> Iterator[None]:
-    """Symmetric products by our kernels even where cuBLAS is faster."""
+    """Use our kernels for symmetric GEMMs even where cuBLAS is faster."""
     with patch.object(symmetric_matmul, "SMALLEST_WORTHWHILE_ROWS", 0):
         yield
 
@@ -91,7 +91,7 @@ PATHS = {
 
 
 class OwnOperators(TorchDispatchMode):
-    """Notes which operators of ours run inside a `with`; eager code only."""
+    """Records which of our operators run inside a `with`; eager code only."""
 
     def __init__(self) -> None:
         super().__init__()

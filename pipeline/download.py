@@ -68,7 +68,7 @@ def main() -> None:
         shards = obtain_locked(config, store.folder, redo)
     except OSError as error:
         raise UserError(
-            f"{error.filename or store.folder}: {error.strerror or error}; make room or mend its "
+            f"{error.filename or store.folder}: {error.strerror or error}; make room or fix its "
             "permissions, or let DATA_PATH name another folder; finished shards are kept"
         ) from error
     write_receipt(Receipt(config.dataset_name, shards))
@@ -77,13 +77,13 @@ def main() -> None:
 def obtain_locked(
     config: Config, folder: Path, redo: Sequence[str] | None
 ) -> tuple[ReceiptShard, ...]:
-    """Do :func:`obtain_shards` when no other download is at work in the same store."""
+    """Do :func:`obtain_shards` when no other download is using the same store."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK_NAME)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"another download is at work in {folder}; waiting for it to end", flush=True)
+        print(f"another download is using {folder}; waiting for it to end", flush=True)
         lock.acquire()
     try:
         return obtain_shards(config, folder, redo)

@@ -1,4 +1,4 @@
-"""How every command of the project starts: errors of the user end in one line, not a traceback."""
+"""The entry point of every command: user errors end in one line, not a traceback."""
 
 import os
 import sys

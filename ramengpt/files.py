@@ -13,19 +13,19 @@ TEMPORARY_SUFFIX = ".part"
 
 
 def temporary_path(path: Path) -> Path:
-    """Where the content of `path` grows until it is whole: beside it, hidden, ending in .part."""
+    """The temporary name of `path` while it is written: beside it, hidden, ending in .part."""
     return path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
 
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
-    """Write a file under a temporary name in its folder; give it its name once it is on disk.
+    """Write a file under a temporary name in its folder; rename it once it is on disk.
 
     A symbolic link at `path` is replaced, its target left alone. One writer at a time: a second
     one would discard what the first has written so far.
 
     Args:
-        path: final name; its folder is made if it is missing.
+        path: final name; its folder is created if missing.
 
     Yields:
         The temporary file, open for binary writing and seeking.
@@ -49,7 +49,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a small file whole (see :func:`atomic_writer`)."""
+    """Write a small file atomically (see :func:`atomic_writer`)."""
     with atomic_writer(path) as file:
         file.write(content)
 

@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, a plain line every few seconds anywhere else."""
+"""Progress of a long job: a bar on a terminal, a plain line every few seconds anywhere else."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ _SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def say(line: str) -> None:
-    """Tell the user something, at once, on standard output."""
+    """Print a line on standard output and flush it."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -41,15 +41,15 @@ def duration(seconds: float) -> str:
 def bar_on_terminal(
     stream: TextIO, label: str, total: float | None
 ) -> Iterator[Callable[[float, str], None]]:
-    """Draw a bar as long as the block runs.
+    """Show a progress bar while the block runs.
 
     Args:
         stream: a terminal.
-        label: stands before the bar.
-        total: amount of work; None if it is unknown.
+        label: shown before the bar.
+        total: amount of work; None if unknown.
 
     Yields:
-        What moves the bar: takes the amount done and the text that stands behind it.
+        A function of the amount done and the text to show behind the bar, which updates it.
     """
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
@@ -64,16 +64,16 @@ def bar_on_terminal(
 class Progress:
     """Count work done and show its rate and the time left; use as a context manager.
 
-    Safe to advance from several threads. What was there before the start (`done`) counts towards
-    the total, not towards the rate.
+    Several threads may advance it. Work that was `done` before the start counts towards the total,
+    not towards the rate.
 
     Args:
-        label: what is going on, e.g. `download fineweb10B`.
+        label: what is being done, e.g. `download fineweb10B`.
         total: amount of work, in `unit`; None if it is unknown.
         unit: `B` for bytes, else a plural noun such as `tokens`.
-        done: amount that was done before.
+        done: amount already done before the start.
         stream: where to write; standard error if None.
-        clock: seconds, never backwards.
+        clock: monotonic, in seconds.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Progress:
         self._refresh = lambda: update(self.done, self.status())
 
     def advance(self, amount: float) -> None:
-        """Count `amount` more as done; a negative amount takes back what has to be redone."""
+        """Count `amount` more as done; negative for work that must be redone."""
         with self._lock:
             self.done += amount
             now = self._clock()

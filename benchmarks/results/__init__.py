@@ -1,1 +1,1 @@
-"""The study behind docs/results.md: five optimizers, and what each part of the network is worth."""
+"""The study behind docs/results.md: five optimizers, and an ablation of the network."""

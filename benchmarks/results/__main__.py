@@ -1,16 +1,16 @@
-"""Run the study behind docs/results.md: five optimizers on equal tokens, and parts of the network.
+"""Run the study behind docs/results.md: five optimizers, and an ablation of the network.
 
     python -m pipeline.download
     python -m pipeline.verify
     python -m pipeline.index
     python -m benchmarks.results --out runs/results --processes 3
 
-The first three lines prepare the text (with `dataset: text` in params.yaml). Stages: `sweep` looks
-for each optimizer's learning rates, further out until the best lies between others; `seeds` trains
-each at its best with two seeds more, once with a GPU to itself, so that seconds can be compared;
-`small` is a larger network, and `parts` changes one thing at a time about the baseline at its best.
-At the end, results.json, results.md and curves.tar.xz in the folder are up to date. What was
-stopped goes on where it was with the same command; what failed is tried again.
+The first three lines prepare the text (with `dataset: text` in params.yaml). Stages: `sweep`
+searches each optimizer's learning rates until the best is bracketed by worse ones; `seeds` trains
+each at its best with two more seeds, once with a GPU to itself, so that times can be compared;
+`small` is a larger network, and `parts` changes one thing at a time about the best baseline. At the
+end, results.json, results.md and curves.tar.xz in the folder are up to date. The same command
+resumes a stopped study; failed runs are retried.
 
 `--tables docs/results/results.json` only prints the tables of such a record.
 """
@@ -39,14 +39,14 @@ TIMEOUT_SECONDS = 420.0
 def run_study(
     stages: list[str], settings: tuple[str, ...], folder: Path, processes: int, deadline: float
 ) -> bool:
-    """Run stages, as far as the time allows; print and write the tables at the end.
+    """Run stages until done or out of time, then print and write the tables.
 
     Returns:
         Whether all is done.
 
     Raises:
-        UserError: the folder's runs are of another machine or had other settings, or the stages
-            need results of a sweep that is not whole.
+        UserError: the folder's runs come from another machine or had other settings, or the stages
+            need results of a sweep that is not complete.
     """
     about = {"settings": list(settings), "machine": study_machine()}
     record = RunRecord(folder / "results.json", about)
@@ -105,7 +105,7 @@ def main() -> None:
     stages, deadline = stages_of(arguments.stages), time.monotonic() + arguments.seconds
     settings = (*SETTINGS, *arguments.set)
     if not run_study(stages, settings, arguments.out, arguments.processes, deadline):
-        print("the time is over; the same command goes on from here", flush=True)
+        print("out of time; the same command resumes from here", flush=True)
         raise SystemExit(1)
 
 

@@ -1,4 +1,4 @@
-"""What pictures of the study need later, as one small archive of its runs' folders.
+"""The curves of a study's runs, in one small archive, to plot them later.
 
 Unpacked anywhere, its folders are what `python -m ramengpt.comparison` reads.
 """
@@ -17,7 +17,7 @@ COMPARED = (SCRATCH_CONFIG, *(f"{SCRATCH_RESULTS}/{file}" for file in FILES))
 
 
 def write_curves(folder: Path, entries: Entries) -> Path:
-    """Pack the curves of all finished runs, and what failed ones printed.
+    """Pack the curves of all finished runs, and the output of failed ones.
 
     Args:
         folder: parent of the runs' folders; the archive goes there.
@@ -38,7 +38,7 @@ def write_curves(folder: Path, entries: Entries) -> Path:
 
 
 def kept_files(entry: Entry) -> tuple[str, ...]:
-    """Files of a run that the archive holds: pictures are drawn of those that were timed."""
+    """Files of a run to archive: only timed runs are plotted, so only they keep train.tsv."""
     if entry["status"] != DONE:
         return (OUTPUT_FILE,)
     return tuple(file for file in COMPARED if entry["alone"] or not file.endswith("train.tsv"))

@@ -1,7 +1,7 @@
-"""Where an optimizer's best learning rates lie: of the hidden matrices, and of the embeddings.
+"""Search an optimizer's best learning rates, for the hidden matrices and for the embeddings.
 
-A pattern search (Hooke and Jeeves, 1961) over factors of two: from a first grid on, the neighbours
-of the best point are tried until none is better.
+A pattern search (Hooke and Jeeves, 1961) over factors of two: starting from a grid, the
+neighbours of the best point are tried until none is better.
 """
 
 import math
@@ -13,7 +13,7 @@ STEP = 2.0
 
 
 class Point(NamedTuple):
-    """What is searched."""
+    """A pair of learning rates."""
 
     learning_rate: float
     """Of the hidden matrices."""
@@ -37,11 +37,11 @@ def grid(learning_rates: Iterable[float], embedding_rates: Iterable[float]) -> l
 
 
 def points_to_try(first: list[Point], losses: Mapping[Point, float]) -> list[Point]:
-    """All points that a search wants so far, tried or not.
+    """All points that the search has asked for so far, tried or not.
 
     Args:
-        first: the grid that it begins with.
-        losses: of what was tried; infinite where it failed.
+        first: the initial grid.
+        losses: of the points tried; infinite where a run failed.
     """
     points = list(first)
     while all(point in losses for point in points):

@@ -1,7 +1,7 @@
 """What the study runs: settings as data, and for each stage the runs that are wanted so far.
 
-Every run takes 320 steps of 65,536 tokens. These 20,971,520 are just less than an epoch of the
-text: 21.1 million tokens, when a document contributes its first 2048.
+Every run takes 320 steps of 65,536 tokens. These 20,971,520 are just under one epoch of the
+text: 21.1 million tokens when a document contributes its first 2048.
 """
 
 import math
@@ -37,7 +37,7 @@ AT_THE_END, AS_A_CURVE = "validation.every_steps=1000000", "validation.every_ste
 BASELINE = "normuon"
 """The optimizer under which parts of the network are tried."""
 REFERENCE = "adam"
-"""The optimizer that the others are held against."""
+"""The reference optimizer of the table."""
 FIRST_RATES = {
     "normuon": (0.02, 0.04, 0.08),
     "muon": (0.01, 0.02, 0.04),
@@ -85,7 +85,7 @@ PARTS = {
 
 
 def sweep_runs(entries: Entries) -> list[Run]:
-    """Every optimizer's search as far as it is known."""
+    """The runs of every optimizer's search so far."""
     return [
         _optimizer_run(optimizer, point, SWEEP_SEED)
         for optimizer in OPTIMIZERS
@@ -175,7 +175,7 @@ def done_in(stages: Sequence[str], entries: Iterable[Entry]) -> list[Entry]:
 
 
 def seeds_runs(entries: Entries) -> list[Run]:
-    """Every optimizer at its best with two seeds more, as soon as its own search has ended."""
+    """Every optimizer at its best with two more seeds, once its search has ended."""
     best = final_points(entries).items()
     return [
         _optimizer_run(optimizer, point, seed)
@@ -185,10 +185,9 @@ def seeds_runs(entries: Entries) -> list[Run]:
 
 
 def parts_runs(entries: Entries) -> list[Run]:
-    """Every part once where the baseline is best; once more each that hardly matters.
+    """Every part once at the baseline's best rates; a second seed for parts that hardly matter.
 
-    With the baseline's other seeds. None before the baseline's search has ended, and no part once
-    more before its third seed.
+    None before the baseline's search has ended, and no second seed before the baseline has three.
     """
     point = final_points(entries).get(BASELINE)
     if point is None:
@@ -233,7 +232,7 @@ STAGES: dict[str, Callable[[Entries], list[Run]]] = {
 
 
 def study_runs(stages: Sequence[str], entries: Entries) -> list[Run]:
-    """All runs that some stages want so far, each once, in the order in which they should begin."""
+    """All runs that some stages ask for so far, each once, in the order in which to start them."""
     wanted = [run for name in STAGES if name in stages for run in STAGES[name](entries)]
     return list({run.name: run for run in wanted}.values())
 

@@ -1,4 +1,4 @@
-"""The study's tables in Markdown, from the record of its runs alone."""
+"""The study's tables in Markdown, made from the record of its runs."""
 
 import math
 import re
@@ -105,7 +105,7 @@ def seeds_table(entries: Entries) -> str:
 
 
 def tokens_to(runs: Sequence[Entry], loss: float) -> float | None:
-    """Mean over runs of the tokens at which each was first as low; None if one never was."""
+    """Mean over runs of the tokens at which each first reached a loss; None if one never did."""
     reached = []
     for run in runs:
         curve = [{"tokens": tokens, "loss": measured} for tokens, measured in run["validation"]]
@@ -117,10 +117,10 @@ def tokens_to(runs: Sequence[Entry], loss: float) -> float | None:
 
 
 def parts_table(entries: Entries) -> str:
-    """A row for each change, held against the baseline's mean, the most harmful first.
+    """A row for each change, compared with the baseline's mean, the most harmful first.
 
-    The standard error of a difference takes the baseline and all changes to spread alike from seed
-    to seed: their pooled spread x sqrt(1 / the change's seeds + 1 / the baseline's).
+    The standard error of a difference assumes the same spread over seeds for the baseline and all
+    changes: their pooled spread x sqrt(1 / the change's seeds + 1 / the baseline's).
     """
     tried = parts_tried(entries)
     same = runs_at(BASELINE, point_of(tried[0]), entries) if tried else []

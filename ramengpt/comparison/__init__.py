@@ -1,1 +1,1 @@
-"""Hold runs against each other: read them from revisions, tabulate, draw, lay out as a page."""
+"""Compare runs: read them from revisions, tabulate, plot, and write one page."""

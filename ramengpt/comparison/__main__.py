@@ -1,8 +1,8 @@
-"""Hold runs against each other: `python -m ramengpt.comparison REV...` writes results/compare.html.
+"""Compare runs: `python -m ramengpt.comparison REV...` writes results/compare.html.
 
 A REV is a branch, tag, commit or DVC experiment, or the folder of a scratch run (`python -m
-pipeline.train --out`); `workspace` means the files as they are. The first is what the others are
-held against. Nothing is checked out.
+pipeline.train --out`); `workspace` means the files as they are. The first is the baseline. Nothing
+is checked out.
 """
 
 import argparse
@@ -18,7 +18,7 @@ FOLDER = Path("results")
 
 
 def shown_names(revisions: Iterable[str], project: Path) -> dict[str, str]:
-    """A folder goes by its last part, unless another run would be called the same."""
+    """Show a folder by its last part, unless another run would get the same name."""
     given = list(revisions)
     shown = {
         name: Path(name).name or name if is_scratch_run(name, project) else name for name in given

@@ -1,4 +1,4 @@
-"""Lay a comparison out: one HTML page that needs no other file, and the same in Markdown."""
+"""Write a comparison as one self-contained HTML page, and as Markdown."""
 
 import base64
 import html
@@ -23,15 +23,15 @@ tbody tr:hover { background: #f5f7fa; }
 img { width: 100%; }
 p { color: #555; }
 """
-SAME = "All parameters that the stages depend on are the same."
-LEGEND = "Differences (Δ) are from the first run."
+SAME = "The runs have the same parameters."
+LEGEND = "Δ: difference from the first run."
 
 
 def write_comparison(runs: list[ComparedRun], folder: Path) -> list[Path]:
     """Write compare.html, compare.md and the pictures.
 
     Args:
-        runs: at least one; the first is what the others are held against.
+        runs: at least one; the first is the baseline.
         folder: made if missing.
 
     Returns:
@@ -49,7 +49,7 @@ def write_comparison(runs: list[ComparedRun], folder: Path) -> list[Path]:
 
 
 def html_page(runs: list[ComparedRun], pictures: list[Picture]) -> str:
-    """The page, pictures inside it."""
+    """The page, with the pictures embedded."""
     title = html.escape(" · ".join(run.name for run in runs))
     images = "".join(
         f'<img alt="{html.escape(picture.title)}" '

@@ -5,15 +5,15 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ramengpt.comparison.runs import ComparedRun, Rows
+from ramengpt.comparison.runs import ComparedRun, Curve
 
 AXES = {"step": "steps", "tokens": "tokens", "seconds": "seconds of training after the first step"}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
 LINES = ("-", "--", "-.", ":")
 MOST_POINTS = 1500
-"""Of a training curve; longer ones are thinned."""
+"""Points of a training curve; longer curves are thinned."""
 SMOOTHED_SHARE = 0.02
-"""Of a run's steps: each training loss shown is the mean of this many."""
+"""Width of the moving average over training losses, as a share of the run's steps."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Picture:
 
 
 def loss_pictures(runs: list[ComparedRun]) -> list[Picture]:
-    """Draw one picture for each axis that some run has values on."""
+    """Draw one picture for each x axis that any run has values for."""
     return [
         Picture(f"loss_by_{column}.svg", f"Loss by {label}", _draw(runs, column, label))
         for column, label in AXES.items()
@@ -46,7 +46,7 @@ def _draw(runs: list[ComparedRun], column: str, label: str) -> bytes:
             colour = COLOURS[number % len(COLOURS)]
             line = LINES[number // len(COLOURS) % len(LINES)]
             thin: dict[str, Any] = {"color": colour, "linestyle": line, "alpha": 0.3}
-            # The first step also compiles: its time says more of caches than of the run.
+            # The first step includes compilation, whose time depends on caches, not on the run.
             start = run.train[0].get(column, 0.0) if column == "seconds" and run.train else 0.0
             axes.plot(*_curve(smoothed(run.train), column, start), linewidth=1.0, **thin)
             axes.plot(
@@ -57,24 +57,24 @@ def _draw(runs: list[ComparedRun], column: str, label: str) -> bytes:
         axes.set_ylim(*_loss_range(runs))
         axes.set_xlim(left=0)
         axes.set_xlabel(label)
-        axes.set_ylabel("loss, nats a token")
+        axes.set_ylabel("loss (nats/token)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.xaxis.set_major_formatter(EngFormatter(sep=" " if column == "tokens" else ""))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#dddddd", linewidth=0.6)
-        axes.legend(frameon=False, title="held-out (training behind it)", alignment="left")
+        axes.legend(frameon=False, title="validation (thin: training)", alignment="left")
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
-def _curve(rows: Rows, column: str, start: float) -> tuple[list[float], list[float]]:
+def _curve(rows: Curve, column: str, start: float) -> tuple[list[float], list[float]]:
     shown = [row for row in rows if column in row]
     return [row[column] - start for row in shown], [row["loss"] for row in shown]
 
 
-def smoothed(train: Rows) -> Rows:
-    """Thin a training curve; each loss is the mean of those since a few steps before."""
+def smoothed(train: Curve) -> Curve:
+    """Thin a training curve; each loss becomes a trailing moving average."""
     width = max(1, int(len(train) * SMOOTHED_SHARE))
     stride = -(-len(train) // MOST_POINTS) if train else 1
     sums = [0.0]
@@ -88,7 +88,7 @@ def smoothed(train: Rows) -> Rows:
 
 
 def _loss_range(runs: list[ComparedRun]) -> tuple[float, float]:
-    """From just below the lowest loss to where the slowest run was after a tenth of its way."""
+    """From just below the lowest loss to the highest that a run had after 10 % of its steps."""
     shown = [run.validation + smoothed(run.train) for run in runs]
     losses = [row["loss"] for rows in shown for row in rows if math.isfinite(row["loss"])]
     if not losses:

@@ -1,7 +1,7 @@
-"""Read what training left: in a scratch run's folder, or at any git revision or DVC experiment.
+"""Read the results of a run: from a scratch folder, a git revision or a DVC experiment.
 
-Nothing is checked out. A scratch run needs neither git nor DVC: its own folder holds the settings
-that decided its result, in the config beside its weights.
+Nothing is checked out. A scratch run needs neither git nor DVC: the config beside its weights holds
+the settings that decided its result.
 """
 
 import json
@@ -19,7 +19,7 @@ SCRATCH_CONFIG = "models/config.json"
 FILES = ("metrics.json", "train.tsv", "validation.tsv")
 WORKSPACE = "workspace"
 
-Rows = list[dict[str, float]]
+Curve = list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class ComparedRun:
     name: str
     metrics: dict[str, Any]
     params: dict[str, Any]
-    train: Rows
-    validation: Rows
+    train: Curve
+    validation: Curve
 
 
 def read_run(name: str, project: Path) -> ComparedRun:
@@ -56,7 +56,7 @@ def read_run(name: str, project: Path) -> ComparedRun:
 
 
 def is_scratch_run(name: str, project: Path) -> bool:
-    """Whether a name is a folder in which `pipeline.train --out` has begun a run."""
+    """Whether a name is the folder of a run that `pipeline.train --out` has started."""
     folder = project / name
     return bool(name) and any((folder / part).is_dir() for part in ("checkpoints", SCRATCH_RESULTS))
 
@@ -77,13 +77,13 @@ def _read_text(file: Path, name: str, path: str) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         raise UserError(
-            f"{name}: {path} cannot be read; a run's folder is complete when its training is: "
-            "let it end, or run the same command again"
+            f"{name}: {path} cannot be read; a run writes it when training ends: "
+            "wait for it, or run the same command again"
         ) from None
 
 
 def _named_as_in_params(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn a run's own record into params.yaml's names: the selected entry lies in its table."""
+    """Rename a run's recorded settings as in params.yaml: `optimizers.<name>` for `optimizer`."""
     params: dict[str, Any] = {}
     for name, value in settings.items():
         if name.endswith("_name"):
@@ -130,7 +130,7 @@ def _read_output(files: Any, name: str, file: str) -> str:
 
 
 def _parsed(name: str, texts: Sequence[str], params: Mapping[str, Any], folder: str) -> ComparedRun:
-    """A run from the texts of FILES, which lie in `folder`."""
+    """Parse a run from the contents of FILES, found in `folder`."""
     metrics, train, validation = zip(texts, (f"{folder}/{file}" for file in FILES), strict=True)
     return ComparedRun(
         name,
@@ -151,7 +151,7 @@ def _parse_json(text: str, where: str) -> dict[str, Any]:
     return values
 
 
-def _parse_rows(text: str, where: str) -> Rows:
+def _parse_rows(text: str, where: str) -> Curve:
     try:
         rows = LogTable(text).rows()
     except ValueError:

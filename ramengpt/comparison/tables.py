@@ -1,10 +1,10 @@
-"""The tables of a comparison: what each run came to, and which parameters differ."""
+"""The tables of a comparison: the results of each run, and the parameters that differ."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ramengpt.comparison.runs import ComparedRun, Rows, params_that_differ
+from ramengpt.comparison.runs import ComparedRun, Curve, params_that_differ
 from ramengpt.progress import duration, scaled
 
 NONE = "-"
@@ -19,7 +19,7 @@ class TextTable:
 
 
 def results_table(runs: list[ComparedRun]) -> TextTable:
-    """One row a run; differences are from the first run."""
+    """One row per run; differences are from the first run."""
     first = runs[0].metrics
     header = [
         "run",
@@ -53,16 +53,16 @@ def results_table(runs: list[ComparedRun]) -> TextTable:
 
 
 def reached_table(runs: list[ComparedRun]) -> TextTable:
-    """Where each run's held-out loss was first as low as the first run's at its end.
+    """When each run first reached the final validation loss of the first run.
 
-    Without rows if there is nothing to hold against each other.
+    Empty if there is nothing to compare.
     """
     target = runs[0].metrics.get("validation.loss")
     if target is None or len(runs) < 2:
         return TextTable([], [])
     rows = []
     for run in runs:
-        # Files hold nine digits of a loss; metrics.json holds all.
+        # The table rounds a loss to nine digits; metrics.json does not.
         row = first_at_most(run.validation, target + 1e-6) or {}
         rows.append(
             [
@@ -76,7 +76,7 @@ def reached_table(runs: list[ComparedRun]) -> TextTable:
 
 
 def params_table(runs: list[ComparedRun]) -> TextTable:
-    """One row for each parameter that differs, one column for each run."""
+    """One row per parameter that differs, one column per run."""
     rows = [
         [name, *(NONE if value is None else str(value) for value in values)]
         for name, values in params_that_differ(runs).items()
@@ -84,8 +84,8 @@ def params_table(runs: list[ComparedRun]) -> TextTable:
     return TextTable(["parameter", *(run.name for run in runs)], rows)
 
 
-def first_at_most(validation: Rows, loss: float) -> dict[str, float] | None:
-    """Where a curve first falls to a loss, linear between two measurements; None if it never does.
+def first_at_most(validation: Curve, loss: float) -> dict[str, float] | None:
+    """Where a curve first falls to a loss, by linear interpolation; None if it never does.
 
     Returns:
         The row there, interpolated in every column that both neighbours have.

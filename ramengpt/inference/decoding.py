@@ -1,4 +1,4 @@
-"""One token at a time: the same network over a cache of keys and values.
+"""Decoding with a KV cache: the same network, one token at a time.
 
     decoder = Decoder(model)
     logits_V = decoder.start(prompt)        # a list of token ids, the document so far
@@ -17,13 +17,13 @@ from ramengpt.model.gpt import GPT
 
 
 class CachedSequence:
-    """The past of one growing document; see :class:`ramengpt.model.attention_backend.Context`."""
+    """The cache of one growing document; see :class:`ramengpt.model.attention_backend.Context`."""
 
     positions_T: Tensor
     whole_documents = False
 
     def __init__(self, model: GPT) -> None:
-        """Make room for `model.max_sequence_tokens` tokens."""
+        """Allocate room for `model.max_sequence_tokens` tokens."""
         config = model.config
         self.windows = model.rotary.windows
         shape = (2, model.max_sequence_tokens, config.num_heads, config.head_dim)
@@ -39,7 +39,7 @@ class CachedSequence:
         self.num_new = 0
 
     def admit(self, num_tokens: int) -> None:
-        """Count the tokens of the last call as past, and expect this many new ones."""
+        """Move the tokens of the last call into the past, and expect this many new ones."""
         self.num_tokens += self.num_new
         self.num_new = num_tokens
         self.positions_T = torch.arange(
@@ -71,33 +71,33 @@ class CachedSequence:
 
 
 class Decoder:
-    """Continues one document. Look-backs, windows and positions are those of the packed forward."""
+    """Continues one document, with the look-backs, windows and positions of the packed forward."""
 
     def __init__(self, model: GPT) -> None:
-        """Keep the model; it must have its window set."""
+        """Keep the model, whose window must be set."""
         self.model = model
         self.context = CachedSequence(model)
 
     @property
     def full(self) -> bool:
-        """Whether the document has reached the longest sequence that the model can take."""
+        """Whether the document fills the model's context."""
         context = self.context
         return context.num_tokens + context.num_new >= self.model.max_sequence_tokens
 
     def start(self, tokens: Sequence[int]) -> Tensor:
-        """Begin a document, its opening token included, and read all of the prompt at once.
+        """Start a document and process the whole prompt at once.
 
         Args:
-            tokens: at least one token id.
+            tokens: token ids, starting with BOS.
 
         Returns:
             Logits [vocabulary] of the next token, float32 or wider.
 
         Raises:
-            ValueError: no token, or more than the model can take.
+            ValueError: no token, or more than fit the context.
         """
         if not tokens:
-            raise ValueError("decoder: a document needs at least its opening token, found none")
+            raise ValueError("decoder: expected at least the BOS token, found none")
         self.context = CachedSequence(self.model)
         return self._read(list(tokens))
 
@@ -108,7 +108,7 @@ class Decoder:
             Logits [vocabulary] of the next token, float32 or wider.
 
         Raises:
-            ValueError: the document is as long as the model can take.
+            ValueError: the context is full.
         """
         return self._read([token])
 

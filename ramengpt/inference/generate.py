@@ -2,8 +2,8 @@
 
     python -m ramengpt.inference.generate --prompt "Once upon a time"
 
-The text appears token by token. How tokens are drawn is read from the section `sample` of
-params.yaml, flags aside.
+The text appears token by token. Sampling settings come from the section `sample` of params.yaml,
+unless a flag says otherwise.
 """
 
 import argparse
@@ -29,9 +29,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--prompt", required=True, help="text to continue")
     parser.add_argument("--weights", type=Path, default=Path("models"), metavar="DIR")
-    parser.add_argument("--new_tokens", type=int, metavar="N", help="draw at most N tokens")
-    parser.add_argument("--temperature", type=float, help="0 always takes the likeliest token")
-    parser.add_argument("--top_k", type=int, metavar="K", help="0 draws among all tokens")
+    parser.add_argument("--new_tokens", type=int, metavar="N", help="sample at most N tokens")
+    parser.add_argument("--temperature", type=float, help="0 is greedy")
+    parser.add_argument(
+        "--top_k", type=int, metavar="K", help="sample among the K most likely tokens; 0: all"
+    )
     parser.add_argument("--seed", type=int)
     return parser.parse_args()
 
@@ -50,7 +52,7 @@ def sample_config(arguments: argparse.Namespace) -> SampleConfig:
 
 
 def main() -> None:
-    """Write prompt and continuation to standard output, as they come."""
+    """Stream prompt and continuation to standard output."""
     arguments = parse_arguments()
     if not arguments.prompt.strip():
         raise UserError("--prompt: expected at least one word, found none")

@@ -1,4 +1,4 @@
-"""Text from a trained model, token by token.
+"""Sample text from a trained model, token by token.
 
 Shapes: V vocabulary.
 """
@@ -17,11 +17,11 @@ from ramengpt.errors import UserError
 
 
 class TokenDecoder(Protocol):
-    """What gives the logits of the next token; see :class:`ramengpt.inference.decoding.Decoder`."""
+    """Computes the logits of the next token; see :class:`ramengpt.inference.decoding.Decoder`."""
 
     @property
     def full(self) -> bool:
-        """Whether no further token fits."""
+        """Whether the context is full."""
         ...
 
     def start(self, tokens: Sequence[int]) -> Tensor:
@@ -36,13 +36,13 @@ class TokenDecoder(Protocol):
 def choose_token(
     logits_V: Tensor, temperature: float, top_k: int, generator: torch.Generator
 ) -> int:
-    """Draw a token.
+    """Sample a token.
 
     Args:
         logits_V: of every token.
-        temperature: divides the logits; 0 takes the likeliest token.
-        top_k: draw among the k likeliest only; 0 draws among all.
-        generator: of random numbers, on the CPU, so that a seed means the same on every device.
+        temperature: divides the logits; 0 is greedy.
+        top_k: sample among the k most likely tokens only; 0: among all.
+        generator: on the CPU, so that a seed means the same on every device.
     """
     if temperature == 0:
         return int(logits_V.argmax())
@@ -56,16 +56,16 @@ def choose_token(
 def sample_tokens(
     decoder: TokenDecoder, prompt: Sequence[int], config: SampleConfig, seed: int
 ) -> Iterator[int]:
-    """Continue a document until it ends, no further token fits, or `new_tokens` are drawn.
+    """Continue a document until it ends, the context is full, or `new_tokens` are sampled.
 
     Args:
         decoder: of the model.
-        prompt: token ids, the opening one included.
-        config: how many tokens to draw, and how.
-        seed: of the draws.
+        prompt: token ids, starting with BOS.
+        config: how many tokens to sample, and how.
+        seed: of the sampling.
 
     Yields:
-        Token ids; the one that ends the document is not among them.
+        Token ids, without the one that ends the document.
     """
     generator = torch.Generator().manual_seed(seed)
     logits_V = decoder.start(prompt)
@@ -87,15 +87,15 @@ def sample_text(
     Args:
         decoder: of the model.
         prompt: the text to continue.
-        config: how many tokens to draw, and how.
-        seed: of the draws.
-        context_tokens: longest document that the model can take.
+        config: how many tokens to sample, and how.
+        seed: of the sampling.
+        context_tokens: context length of the model.
 
     Yields:
         Pieces of the continuation as soon as they are whole characters.
 
     Raises:
-        UserError: the prompt leaves no room for a token.
+        UserError: the prompt fills the context.
     """
     tokens = encode_document(prompt).tolist()
     if len(tokens) >= context_tokens:
@@ -107,7 +107,7 @@ def sample_text(
 
 
 def stream_text(tokens: Iterable[int]) -> Iterator[str]:
-    """Turn tokens into text, holding back the bytes of a character until it is complete."""
+    """Decode tokens to text, holding back the bytes of a character until it is complete."""
     encoding = gpt2_encoding()
     utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for token in tokens:
@@ -118,18 +118,18 @@ def stream_text(tokens: Iterable[int]) -> Iterator[str]:
 
 
 def samples_page(samples: Iterable[tuple[str, str]], config: SampleConfig) -> str:
-    """Lay out prompts and what the model made of them as Markdown.
+    """Write prompts and their continuations as Markdown.
 
     Args:
-        samples: prompt and continuation.
-        config: named on the page.
+        samples: pairs of prompt and continuation.
+        config: the settings, shown on the page.
     """
-    likeliest = f"the {config.top_k} likeliest" if config.top_k else "all tokens"
+    likeliest = f"the {config.top_k} most likely" if config.top_k else "all tokens"
     lines = [
         "# Samples",
         "",
-        f"At most {config.new_tokens} tokens each, temperature {config.temperature:g}, drawn "
-        f"among {likeliest}, seed {config.seed}. The prompt is in bold.",
+        f"At most {config.new_tokens} tokens each, temperature {config.temperature:g}, sampled "
+        f"from {likeliest}, seed {config.seed}. The prompt is in bold.",
     ]
     for prompt, text in samples:
         quoted = f"**{prompt}**{text}".replace("\n", "\n> ")

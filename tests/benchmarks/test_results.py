@@ -44,7 +44,7 @@ def test_all_stages_with_one_command(
     out = tmp_path / "results"
     with pytest.raises(SystemExit):
         results(monkeypatch, "--out", str(out), "--seconds", "0")
-    assert "the time is over" in capsys.readouterr().out
+    assert "out of time" in capsys.readouterr().out
     assert not (out / "started.txt").exists()
     results(monkeypatch, "--out", str(out))
     about, entries = read_record(out / "results.json")

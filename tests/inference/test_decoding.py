@@ -35,5 +35,5 @@ def test_a_decoder_is_full_at_the_longest_sequence():
     assert decoder.full
     with pytest.raises(ValueError, match="max_sequence_tokens = 3"):
         decoder.step(4)
-    with pytest.raises(ValueError, match="opening token"):
+    with pytest.raises(ValueError, match="BOS token"):
         decoder.start([])

@@ -125,5 +125,5 @@ def test_half_a_character_at_the_end_is_marked():
 
 def test_the_page_names_how_it_was_drawn():
     page = samples_page([("One", " two\nthree")], sample(top_k=5))
-    assert "among the 5 likeliest" in page
+    assert "from the 5 most likely" in page
     assert "> **One** two\n> three\n" in page

@@ -1,1 +1,1 @@
-"""From a step's number to what the step is."""
+"""Everything that changes during a run, as functions of the step."""

@@ -1,10 +1,10 @@
-"""The schedule of a run: step -> StepPlan, from the step and the parameters alone.
+"""The schedule of a run: step -> StepPlan, a pure function of the step and params.yaml.
 
-A run has `scheduled_steps`, which all fractions divide, followed by `extension_steps` at the final
-settings: final batch, window and sequence, the learning rate at its floor. The idea of an extension
-and most of the shapes are those of modded-nanogpt (train_gpt.py).
+A run has `scheduled_steps`, to which all fractions refer, followed by `extension_steps` at the
+final settings: final batch, window and sequence length, the learning rate at its floor. The
+extension and most of the shapes are modded-nanogpt's (train_gpt.py).
 
-Nothing here needs torch, and nothing is remembered between steps, so a resumed run needs no state.
+Nothing here needs torch or keeps state between steps, so a resumed run has nothing to restore.
 """
 
 import math
@@ -21,21 +21,21 @@ from ramengpt.config.schedule import (
 
 @dataclass(frozen=True)
 class StepPlan:
-    """All that distinguishes one training step from the others.
+    """Everything about a training step that the schedule decides.
 
     Attributes:
-        step: number of the step, from 0.
-        run_steps: of the whole run.
-        micro_batches: accumulated in this step.
-        micro_batch_tokens: tokens of each of them.
+        step: from 0.
+        run_steps: steps of the whole run.
+        micro_batches: number of gradients accumulated.
+        micro_batch_tokens: tokens in each.
         sequence_tokens: longest piece of a document.
         window_tokens: long attention window.
         learning_rate_multiplier: multiplies every group's learning rate.
-        momentum: of the optimizer of the hidden matrices.
-        embedding_tied: embedding and head are one matrix in this step.
-        scalars_frozen: scalars and gates are not updated in this step.
+        momentum: of the hidden matrices' optimizer.
+        embedding_tied: embedding and head share one matrix.
+        scalars_frozen: scalars and gates are not updated.
         transition: batch stage, window, sequence or embedding_tied differ from the step before.
-        tokens_before: tokens trained on in all earlier steps.
+        tokens_before: tokens of all earlier steps.
     """
 
     step: int
@@ -67,7 +67,7 @@ def plan_run(
         momentum: of the selected optimizer.
         batch_size_multiple: multiplies the micro-batches of every step, and nothing else.
     Returns:
-        One plan a step, `scheduled_steps + extension_steps` of them.
+        One plan per step, `scheduled_steps + extension_steps` of them.
     """
     total_steps = schedule.scheduled_steps + schedule.extension_steps
     plans: list[StepPlan] = []
@@ -128,12 +128,12 @@ def stage_value(
     return values[stage_at(fractions, step, scheduled_steps)]
 
 
-def eased(shape: str, start: float, end: float, progress: float) -> float:
-    """A point on the way from start to end.
+def interpolate(shape: str, start: float, end: float, progress: float) -> float:
+    """Interpolate between two values.
 
     Args:
-        shape: how to go on; `stepped` stays at start until progress is 1, `cosine` is level at
-            both ends, `exponential` has equal ratios and needs both ends above 0.
+        shape: `stepped` stays at start until progress is 1, `cosine` is flat at both ends,
+            `exponential` is linear in the logarithm and needs both ends above 0.
         start: value at progress 0.
         end: value at progress 1.
         progress: from 0 to 1.
@@ -151,7 +151,7 @@ def eased(shape: str, start: float, end: float, progress: float) -> float:
 
 
 def micro_batches_at(batch: BatchSchedule, step: int, scheduled_steps: int) -> int:
-    """Whole micro-batches of a step, before any multiple."""
+    """Micro-batches of a step, rounded to whole ones."""
     stage = stage_at(batch.fractions, step, scheduled_steps)
     here = batch.micro_batches[stage]
     if stage + 1 == len(batch.fractions):
@@ -159,11 +159,11 @@ def micro_batches_at(batch: BatchSchedule, step: int, scheduled_steps: int) -> i
     first = stage_start(batch.fractions[stage], scheduled_steps)
     following = stage_start(batch.fractions[stage + 1], scheduled_steps)
     progress = (step - first) / (following - first)
-    return round(eased(batch.shape, here, batch.micro_batches[stage + 1], progress))
+    return round(interpolate(batch.shape, here, batch.micro_batches[stage + 1], progress))
 
 
 def learning_rate_multiplier_at(schedule: ScheduleConfig, step: int) -> float:
-    """Warm-up, plateau, cooldown to the floor, times what the batch adds."""
+    """Warm-up, plateau and cooldown to the floor, scaled with the batch."""
     rate, scheduled_steps = schedule.learning_rate, schedule.scheduled_steps
     batch = schedule.batch
     growth = micro_batches_at(batch, step, scheduled_steps) / batch.micro_batches[0]
@@ -171,7 +171,7 @@ def learning_rate_multiplier_at(schedule: ScheduleConfig, step: int) -> float:
 
 
 def _learning_rate_shape(rate: LearningRateSchedule, step: int, scheduled_steps: int) -> float:
-    """Between 0 and 1: the schedule of a constant batch."""
+    """Multiplier for a constant batch, between 0 and 1."""
     if step < rate.warmup_steps:
         return (step + 1) / (rate.warmup_steps + 1)
     cooldown_steps = round(rate.cooldown_fraction * scheduled_steps)
@@ -179,31 +179,31 @@ def _learning_rate_shape(rate: LearningRateSchedule, step: int, scheduled_steps:
     if cooldown_steps == 0 or since_cooldown <= 0:
         return 1.0
     progress = min(since_cooldown / cooldown_steps, 1.0)
-    return eased(rate.cooldown_shape, 1.0, rate.floor, progress)
+    return interpolate(rate.cooldown_shape, 1.0, rate.floor, progress)
 
 
 def momentum_at(momentum: MomentumConfig, step: int, total_steps: int) -> float:
-    """Momentum of a step: linear from start to peak, level, linear to end."""
+    """Momentum of a step: linear from start to peak, constant, linear to end."""
     warmup_steps = round(momentum.warmup_fraction * total_steps)
     cooldown_steps = round(momentum.cooldown_fraction * total_steps)
     if step < warmup_steps:
-        return eased("linear", momentum.start, momentum.peak, step / warmup_steps)
+        return interpolate("linear", momentum.start, momentum.peak, step / warmup_steps)
     steps_left = total_steps - 1 - step
     if steps_left < cooldown_steps:
-        return eased("linear", momentum.end, momentum.peak, steps_left / cooldown_steps)
+        return interpolate("linear", momentum.end, momentum.peak, steps_left / cooldown_steps)
     return momentum.peak
 
 
 def embedding_tied_at(schedule: ScheduleConfig, step: int) -> bool:
-    """Whether embedding and head are one matrix: until the split, or always if that is 1."""
+    """Whether embedding and head are tied: until the split, always if the fraction is 1."""
     fraction = schedule.embedding_split_fraction
     return fraction == 1 or step < stage_start(fraction, schedule.scheduled_steps)
 
 
 def transition_at(schedule: ScheduleConfig, step: int) -> bool:
-    """Whether a step begins with other settings than the one before.
+    """Whether the settings change at this step.
 
-    A batch that grows along a ramp has no transitions: it changes in nearly every step.
+    A batch that ramps up has no transitions: it changes in nearly every step.
     """
     if step == 0:
         return False
@@ -211,7 +211,7 @@ def transition_at(schedule: ScheduleConfig, step: int) -> bool:
 
 
 def _settings(schedule: ScheduleConfig, step: int) -> tuple[int, int, int, bool]:
-    """What a transition changes."""
+    """The settings whose change is a transition."""
     steps = schedule.scheduled_steps
     stepped = schedule.batch.shape == "stepped"
     return (
@@ -223,6 +223,6 @@ def _settings(schedule: ScheduleConfig, step: int) -> tuple[int, int, int, bool]
 
 
 def scalars_frozen_at(schedule: ScheduleConfig, step: int) -> bool:
-    """Whether a transition lies fewer than `scalar_freeze_steps` steps back, this one included."""
+    """Whether a transition is less than `scalar_freeze_steps` steps ago (0: this step)."""
     first = max(step - schedule.scalar_freeze_steps + 1, 0)
     return any(transition_at(schedule, earlier) for earlier in range(first, step + 1))

@@ -1,4 +1,4 @@
-"""The schedule of a run for people: a table of its phases, and a row a step for a plot."""
+"""Show a schedule: a table of its phases, and one row per step for a plot."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ HEADER = (
 
 
 def plan_phases(plans: Sequence[StepPlan]) -> list[list[StepPlan]]:
-    """Cut a plan into stretches without a transition inside."""
+    """Split a plan at its transitions."""
     phases: list[list[StepPlan]] = []
     for plan in plans:
         if plan.transition or not phases:
@@ -33,12 +33,12 @@ def plan_phases(plans: Sequence[StepPlan]) -> list[list[StepPlan]]:
 
 
 def plan_table(plans: Sequence[StepPlan]) -> str:
-    """Draw the phases of a plan as a Markdown table, with the totals below it.
+    """The phases of a plan as a Markdown table, with the totals below.
 
     Args:
-        plans: of consecutive steps, at least one.
+        plans: consecutive steps, at least one.
     Returns:
-        Several lines; where a value changes within a phase both ends are given.
+        Several lines; a value that changes within a phase is shown at both ends.
     """
     rows = [HEADER, *(_phase_cells(phase) for phase in plan_phases(plans))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
@@ -76,11 +76,11 @@ def _from_to(first: str, last: str) -> str:
 
 
 def write_plan(plans: Sequence[StepPlan], path: Path) -> None:
-    """Write one CSV row a step, whole or not at all; `dvc plots` draws it.
+    """Write one CSV row per step, atomically; `dvc plots` draws it.
 
     Args:
-        plans: one a step.
-        path: of the file; its folder is made.
+        plans: one per step.
+        path: of the file; its folder is created.
     Raises:
         OSError: it cannot be written.
     """

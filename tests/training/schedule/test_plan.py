@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from ramengpt.config.optimizer import MomentumConfig
 from ramengpt.config.schedule import ScheduleConfig
-from ramengpt.training.schedule.plan import eased, micro_batches_at, plan_run, stage_start
+from ramengpt.training.schedule.plan import interpolate, micro_batches_at, plan_run, stage_start
 
 MOMENTUM = MomentumConfig(
     start=0.85, peak=0.95, end=0.8, warmup_fraction=0.25, cooldown_fraction=0.1
@@ -165,7 +165,7 @@ def test_ramps_pass_through_every_point_in_whole_micro_batches(shape: str) -> No
     sizes = column(config, "micro_batches")
     assert (sizes[0], sizes[20], sizes[40], sizes[49]) == (2, 6, 40, 40)
     assert all(later >= earlier for earlier, later in pairwise(sizes))
-    exact = eased(shape, 6, 40, 0.5)
+    exact = interpolate(shape, 6, 40, 0.5)
     assert sizes[30] == round(exact)
     assert {"linear": 23.0, "cosine": 23.0, "exponential": (6 * 40) ** 0.5}[shape] == pytest.approx(
         exact
