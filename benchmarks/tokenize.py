@@ -17,10 +17,11 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from ramengpt.data.shards.provenance import Provenance
-from ramengpt.data.sources.build import ShardPlan, write_missing
 from ramengpt.data.sources.docstrings import docstrings_in, source_files
-from ramengpt.data.sources.text_files import find_sources
-from ramengpt.data.text.readers import ParquetFile, RecordBatch
+from ramengpt.data.sources.shard_plan import ShardPlan, write_missing
+from ramengpt.data.text.input_file import InputFile
+from ramengpt.data.text.parquet import ParquetFile
+from ramengpt.data.text.readers import JsonLinesFile, RecordBatch
 from ramengpt.data.text.token_stream import (
     BATCHES_AHEAD,
     TokenBatch,
@@ -39,7 +40,7 @@ def gather_texts(files: list[str], megabytes: float) -> list[str]:
     """Load the documents to measure with."""
     texts: list[str] = []
     if files:
-        sources = find_sources(files, "text", Path.cwd())
+        sources = [JsonLinesFile(InputFile.at(Path(file)), "text") for file in files]
         for _, batch in read_batches(list(sources), (0, 0, 0)):
             texts += [text_of(batch, n, record)[0] for n, record in enumerate(batch.records)]
     else:
@@ -96,9 +97,10 @@ class Primed:
     """The source after a first batch for each process, which starts them all."""
 
     def __init__(self, path: Path, processes: int) -> None:
-        self.file = ParquetFile(path, "text")
+        self.file = ParquetFile(InputFile.at(path), "text")
         self.processes = processes
         self.start = 0.0
+        self.name = self.file.name
 
     def batches(self, first_record: int) -> Iterator[RecordBatch]:
         """Tiny batches, a pause while the processes load the encoding, then the file."""

@@ -39,13 +39,16 @@ class TextConfig(Section):
     """The user's own .txt, .jsonl (plain, .gz, .xz, .zst) and .parquet files.
 
     `paths` are files or globs, relative to the project; `text_field` is the key or column that
-    holds the text. The first `val_tokens` are the validation split, all the rest is for training.
+    holds the text. A .txt file is one document, unless `document_separator` is set: a line that
+    holds just this ends a document; `<|endoftext|>` does so within a line too. The first
+    `val_tokens` are the validation split, at most half of the text; the rest is for training.
     """
 
     kind: Literal["text"]
     name: ShardPrefix
     paths: list[FilePath] = Field(min_length=1, max_length=1000)
     text_field: Name
+    document_separator: str = Field(max_length=1000, pattern=r"^[^\r\n\x00]*$")
     val_tokens: ShardTokens
     shard_tokens: ShardTokens
 

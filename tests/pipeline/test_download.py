@@ -45,6 +45,7 @@ ENTRIES = {
         "name": "mine",
         "paths": ["in/*.jsonl"],
         "text_field": "text",
+        "document_separator": "",
         "val_tokens": 100,
         "shard_tokens": 300,
     },

@@ -46,10 +46,18 @@ class ReceiptShard:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The shards of a dataset, in the order in which training reads them."""
+    """The shards of a dataset, in the order in which training reads them.
+
+    Attributes:
+        dataset: its name in params.yaml.
+        shards: validation first.
+        text: of a dataset that is tokenised here, as JSON values: what was `read`, what was
+            `left_out` and why, and `counts` of documents; None of any other.
+    """
 
     dataset: str
     shards: tuple[ReceiptShard, ...]
+    text: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,8 +114,8 @@ def read_receipt(path: Path = RECEIPT_PATH) -> Receipt:
         ShardError: no such file, or anything in it that is not a receipt: the line names the key.
     """
     reader = _Reader(path, advice="run `python -m pipeline.download`")
-    dataset, entries = reader.read(ReceiptShard)
-    return Receipt(dataset, tuple(ReceiptShard(**entry) for entry in entries))
+    dataset, entries, text = reader.read(ReceiptShard, further="text")
+    return Receipt(dataset, tuple(ReceiptShard(**entry) for entry in entries), text)
 
 
 def read_manifest(path: Path = MANIFEST_PATH) -> Manifest:
@@ -117,7 +125,7 @@ def read_manifest(path: Path = MANIFEST_PATH) -> Manifest:
         ShardError: no such file, or anything in it that is not a manifest: the line names the key.
     """
     reader = _Reader(path, advice="run `python -m pipeline.verify`")
-    dataset, entries = reader.read(ManifestShard)
+    dataset, entries, _ = reader.read(ManifestShard)
     return Manifest(dataset, tuple(ManifestShard(**entry) for entry in entries))
 
 
@@ -132,10 +140,13 @@ class _Reader:
         self.path = path
         self.advice = advice
 
-    def read(self, kind: type[ReceiptShard | ManifestShard]) -> tuple[str, list[dict[str, Any]]]:
-        """The dataset's name and the entries of `shards`, each fit to build a `kind`."""
+    def read(
+        self, kind: type[ReceiptShard | ManifestShard], further: str | None = None
+    ) -> tuple[str, list[dict[str, Any]], Any]:
+        """The dataset's name, the entries of `shards`, each fit to build a `kind`, and one more."""
         content = self._load()
-        self._require_keys("top level", content, {"dataset", "shards"})
+        keys = {"dataset", "shards"} | ({further} if further else set())
+        self._require_keys("top level", content, keys)
         dataset, entries = content["dataset"], content["shards"]
         self._require("dataset", isinstance(dataset, str) and dataset, "a name", dataset)
         self._require("shards", isinstance(entries, list), "a list", entries)
@@ -156,7 +167,7 @@ class _Reader:
         self._require("shards", ordered, "val shards before train shards", splits)
         complete = set(splits) == set(get_args(Split))
         self._require("shards", complete, "at least one val and one train shard", splits)
-        return dataset, entries
+        return dataset, entries, content[further] if further else None
 
     def _load(self) -> Any:
         try:

@@ -1,10 +1,14 @@
 """What the shards in a store were made from, kept beside them, so that only what changed is redone.
 
 A shard is intact if it is recorded here for the source that is asked for, and its header, size and
-checksum are what they were when it was recorded.
+checksum are what they were when it was recorded. What is not recorded as made or fetched by the
+toolkit is the user's, and is never replaced.
 """
 
+import ast
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +16,13 @@ from typing import Any
 from ramengpt.data.shards.checksums import Checksums
 from ramengpt.data.shards.format import Split, inspect_shard
 from ramengpt.data.shards.manifest import ReceiptShard
+from ramengpt.errors import UserError
 from ramengpt.files import write_bytes
 
 PROVENANCE_NAME = ".provenance.json"
 
 Position = tuple[int, int, int]
-"""Where a text goes on: number of the source file, of the record in it, of the token in that."""
+"""Where a text resumes: number of the source file, of the record in it, of the token in that."""
 
 START: Position = (0, 0, 0)
 
@@ -28,7 +33,7 @@ class ShardOrigin:
 
     Attributes:
         sha256: checksum of the file.
-        end: where the source goes on after the shard's last token; START if that has no meaning.
+        end: where the source resumes after the shard's last token; START if that has no meaning.
         last: whether the source ended with this shard.
         counts: what was met on the way, e.g. documents, by name.
     """
@@ -37,6 +42,23 @@ class ShardOrigin:
     end: Position
     last: bool
     counts: dict[str, int]
+
+
+def code_digest(files: Iterable[Path]) -> str:
+    """Hash what Python files do: their comments, docstrings and layout do not count."""
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        tree = ast.parse(file.read_bytes())
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):
+                node.body = [  # type: ignore[attr-defined]
+                    entry
+                    for entry in body
+                    if not (isinstance(entry, ast.Expr) and isinstance(entry.value, ast.Constant))
+                ]
+        digest.update(f"{file.name}\0{ast.unparse(tree)}\0".encode())
+    return digest.hexdigest()
 
 
 class Provenance:
@@ -49,6 +71,7 @@ class Provenance:
 
     Attributes:
         replaced: the store holds, or held, shards of another source.
+        ours: names of all shards that the toolkit ever put there, for whatever source.
         pinned: commit that the recorded shards come from, kept with them; may be set while empty.
     """
 
@@ -57,13 +80,15 @@ class Provenance:
         self.source: dict[str, Any] = json.loads(json.dumps(source))
         self.checksums = Checksums(folder)
         self.replaced = False
+        self.ours: set[str] = set()
         self.pinned = ""
         self.origins = self._load()
 
     def _load(self) -> dict[str, ShardOrigin]:
-        """What is recorded; a file that cannot be read only costs the work of making it again."""
+        """What is recorded; a file that cannot be read only costs the work of rebuilding."""
         try:
             content = json.loads((self.folder / PROVENANCE_NAME).read_bytes())
+            self.ours = {str(file) for file in content.get("ours", content["shards"])}
             if content["source"] != self.source:
                 self.replaced = True
                 return {}
@@ -74,6 +99,23 @@ class Provenance:
             }
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}
+
+    def claim(self, file: str) -> None:
+        """Note, before a shard is put in place, that it is the toolkit's own.
+
+        Raises:
+            UserError: there is a file of that name that somebody else put there.
+        """
+        path = self.folder / file
+        if file in self.ours:
+            return
+        if path.exists() or path.is_symlink():
+            raise UserError(
+                f"{path}: not a file that the toolkit put there, and not what the dataset needs; "
+                "move it away, or let DATA_PATH name another folder"
+            )
+        self.ours.add(file)
+        self.save()
 
     def intact(self, file: str) -> bool:
         """Whether a shard is recorded and still what it was."""
@@ -92,18 +134,18 @@ class Provenance:
         last: bool = False,
         counts: dict[str, int] | None = None,
     ) -> None:
-        """Take down a shard that has just been put in place, and save."""
+        """Record a shard that has just been put in place, and save."""
         self.origins[file] = ShardOrigin(self.checksums.sha256(file), end, last, counts or {})
         self.save()
 
     def end_with(self, file: str) -> None:
-        """Take down that the source ended with a recorded shard, and save."""
+        """Record that the source ended with a recorded shard, and save."""
         if file in self.origins:
             self.origins[file] = replace(self.origins[file], last=True)
             self.save()
 
     def forget(self, files: list[str]) -> None:
-        """Drop shards from the record, so that they are made again, and save."""
+        """Drop shards from the record, so that they are rebuilt, and save."""
         for file in files:
             self.origins.pop(file, None)
         self.save()
@@ -113,6 +155,7 @@ class Provenance:
         content = {
             "source": self.source,
             "pinned": self.pinned,
+            "ours": sorted(self.ours),
             "shards": {file: asdict(origin) for file, origin in sorted(self.origins.items())},
         }
         write_bytes(self.folder / PROVENANCE_NAME, (json.dumps(content, indent=1) + "\n").encode())

@@ -1,70 +1,37 @@
-"""Shards made here from raw text: the validation shard first, then training shards of one size.
-
-A shard is exactly as long as it should be: a document that does not fit goes on in the next one.
-After each shard the position in the source is recorded, so that a killed build goes on with the
-shard it was at, more shards are added at the end, and a damaged one is made again by itself.
-"""
+"""Shards built here from raw text: which text, how it is read, and what became of it."""
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ramengpt.config.dataset import DownloadConfig, HubTextConfig, TextConfig
-from ramengpt.data.shards.format import (
-    HEADER_BYTES,
-    TOKEN_BYTES,
-    ShardWriter,
-    Split,
-    shard_filename,
-)
+from ramengpt.data.shards.format import HEADER_BYTES, TOKEN_BYTES, Split
 from ramengpt.data.shards.manifest import ReceiptShard
-from ramengpt.data.shards.provenance import START, Position, Provenance
+from ramengpt.data.shards.provenance import Position, Provenance, code_digest
+from ramengpt.data.sources import shard_plan
 from ramengpt.data.sources.hub_client import HubRepository
 from ramengpt.data.sources.hub_shards import check_redo, wanted_shards
 from ramengpt.data.sources.hub_text import open_hub_text
-from ramengpt.data.sources.text_files import TextSource, find_sources
+from ramengpt.data.sources.shard_plan import ShardPlan, check_split, missing_tokens, write_missing
+from ramengpt.data.sources.text_files import FoundText, find_text
+from ramengpt.data.text import token_stream
 from ramengpt.data.text.ray_engine import merged_batches, remove_pieces, write_with_ray
 from ramengpt.data.text.readers import Source
 from ramengpt.data.text.token_stream import COUNTS, TokenStream, token_batches
 from ramengpt.errors import UserError
-from ramengpt.progress import Progress, say, scaled
+from ramengpt.progress import say, scaled
 
-RULES = 1  # of cutting and tokenising; a new number makes all shards again
-WRITE_TOKENS = 2**20
+NAMES_SHOWN = 5
 
-OpenStream = Callable[[Position], TokenStream]
-
-
-@dataclass(frozen=True)
-class ShardPlan:
-    """How a text is cut.
-
-    Attributes:
-        name: first part of the files' names.
-        val_tokens: length of the validation shard.
-        shard_tokens: length of a training shard; the last one of a text may be shorter.
-        train_shards: number of training shards; None for all that the text makes.
-    """
-
-    name: str
-    val_tokens: int
-    shard_tokens: int
-    train_shards: int | None
-
-    def file(self, number: int) -> str:
-        """Name of shard 0 (validation), 1, 2..."""
-        return shard_filename(self.name, "train" if number else "val", number)
-
-    def tokens(self, number: int) -> int:
-        """Length of a shard, where the text does not end before."""
-        return self.shard_tokens if number else self.val_tokens
-
-    def wants(self, number: int) -> bool:
-        """Whether the plan has a shard of that number."""
-        return self.train_shards is None or number <= self.train_shards
+_TEXT = Path(token_stream.__file__).parent
+CODE = (  # decides which tokens a text becomes
+    Path(shard_plan.__file__),
+    *(_TEXT / f"{name}.py" for name in ("cuts", "input_file", "json_line", "parquet")),
+    *(_TEXT / f"{name}.py" for name in ("readers", "token_stream", "tokenizer")),
+)
 
 
 def build_from_text(
@@ -73,7 +40,7 @@ def build_from_text(
     folder: Path,
     processes: int,
     redo: Sequence[str] | None,
-) -> tuple[ReceiptShard, ...]:
+) -> tuple[tuple[ReceiptShard, ...], dict[str, Any]]:
     """Make what is missing of a dataset's shards.
 
     Args:
@@ -81,53 +48,74 @@ def build_from_text(
         settings: how the Hub is asked, and where tokens are made.
         folder: the dataset's store; exists.
         processes: how many tokenise.
-        redo: shards to make again; empty for all of them, None for none.
+        redo: shards to rebuild; empty for all of them, None for none.
 
     Returns:
-        The shards, validation first.
+        The shards, validation first; and for the record what was read, left out, and counted.
 
     Raises:
-        UserError: the text cannot be had, is too short, or the disk is full.
+        UserError: the text cannot be had, is too short or changed, or the disk is full.
     """
+    plan = ShardPlan(config.name, config.val_tokens, config.shard_tokens, None)
+    root = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+    found = FoundText((), ())
     if isinstance(config, TextConfig):
-        plan = ShardPlan(config.name, config.val_tokens, config.shard_tokens, None)
-        root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
-        sources = find_sources(config.paths, config.text_field, root)
-        provenance = Provenance(folder, _text_source(config, sources))
-        open_sources: Callable[[], Sequence[Source]] = lambda: sources  # noqa: E731
+        found = find_text(config, root)
+        provenance = Provenance(folder, _text_source(config, found, root))
     else:
-        plan = ShardPlan(config.name, config.val_tokens, config.shard_tokens, config.train_shards)
+        plan = replace(plan, train_shards=config.train_shards)
         source = {key: value for key, value in config if key != "train_shards"}
-        provenance = Provenance(folder, {**source, "rules": RULES})
-        open_sources = lambda: _hub_sources(config, settings, provenance)  # noqa: E731
-
+        provenance = Provenance(folder, {**source, "code": code_digest(CODE)})
     if redo is not None:
         wanted = list(wanted_shards(plan.name, plan.train_shards or len(provenance.origins) or 1))
         provenance.forget(check_redo(redo, wanted))
+    invalid: set[str] = set()
 
     def open_stream(position: Position) -> TokenStream:
+        sources: Sequence[Source] = found.sources
+        if isinstance(config, HubTextConfig):
+            sources = _hub_sources(config, settings, provenance)
         if settings.engine == "local":
-            batches = token_batches(list(open_sources()), position, processes)
+            batches = token_batches(list(sources), position, processes)
         else:
             engine = write_with_ray(processes)
-            batches = merged_batches(open_sources(), position, folder, engine)
-        return TokenStream(batches, position)
+            batches = merged_batches(sources, position, folder, engine)
+        return TokenStream(batches, position, lambda number: invalid.add(sources[number].name))
 
     if plan.train_shards is not None:
         _check_space(plan, provenance)
     numbers = write_missing(plan, provenance, open_stream)
     remove_pieces(folder)
-    return _describe(plan, provenance, numbers)
+    if isinstance(config, TextConfig):
+        for file in found.sources:
+            file.file.check_unchanged()
+        check_split(plan, provenance, numbers)
+        read = [_shown(file.file.path, root) for file in found.sources]
+    else:
+        read = [f"{config.repository} ({config.subset}) {provenance.pinned}".strip()]
+    left_out = [
+        {"path": _shown(entry.path, root), "reason": entry.reason.replace(f"{root}/", "")}
+        for entry in found.left_out
+    ]
+    report = {"read": read, "left_out": left_out, "counts": _counts(plan, provenance, numbers)}
+    _announce(plan.name, report, sorted(invalid))
+    return tuple(_describe(plan, provenance, number) for number in numbers), report
 
 
-def _text_source(config: TextConfig, sources: Sequence[TextSource]) -> dict[str, Any]:
-    """What determines the shards: how the text is cut, and the files by size and date."""
-    files = []
-    for source in sources:
-        status = source.path.stat()
-        files.append([str(source.path), status.st_size, status.st_mtime_ns])
+def _shown(path: Path, root: Path) -> str:
+    """A file's name for people and for the record: relative to the project if it lies there."""
+    name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+    return name.encode("utf-8", "replace").decode()
+
+
+def _text_source(config: TextConfig, found: FoundText, root: Path) -> dict[str, Any]:
+    """What determines the shards: how the text is cut, the files by size and date, this code."""
+    files = [
+        [_shown(source.file.path, root), source.file.bytes, source.file.modified_ns]
+        for source in found.sources
+    ]
     cut = {key: value for key, value in config if key != "paths"}
-    return {**cut, "files": files, "rules": RULES}
+    return {**cut, "files": files, "code": code_digest(CODE)}
 
 
 def _hub_sources(
@@ -141,86 +129,8 @@ def _hub_sources(
     return open_hub_text(config, provenance.pinned)
 
 
-def write_missing(plan: ShardPlan, provenance: Provenance, open_stream: OpenStream) -> list[int]:
-    """Go through the plan's shards in order, keep the intact ones, write the others.
-
-    Args:
-        plan: how the text is cut.
-        provenance: what is there; what is written is recorded.
-        open_stream: opens the text at a position.
-
-    Returns:
-        Numbers of the plan's shards.
-
-    Raises:
-        UserError: the text ends before the last shard of the plan, or before the first train shard.
-    """
-    number, position, last = 0, START, False
-    stream: TokenStream | None = None
-    with Progress(f"tokenise {plan.name}", _missing_tokens(plan, provenance), "tokens") as progress:
-        try:
-            while not last and plan.wants(number):
-                file = plan.file(number)
-                if provenance.intact(file):
-                    _close(stream)
-                    stream = None
-                else:
-                    stream = stream or open_stream(position)
-                    if not _write_shard(plan, number, provenance, stream, progress):
-                        break
-                position, last = provenance.origins[file].end, provenance.origins[file].last
-                number += 1
-        finally:
-            _close(stream)
-    if number < 2 or (plan.train_shards is not None and number <= plan.train_shards):
-        raise _too_short(plan, number)
-    return list(range(number))
-
-
-def _close(stream: TokenStream | None) -> None:
-    if stream is not None:
-        stream.close()
-
-
-def _write_shard(
-    plan: ShardPlan,
-    number: int,
-    provenance: Provenance,
-    stream: TokenStream,
-    progress: Progress,
-) -> bool:
-    """Write one shard and record it.
-
-    Returns:
-        False if the text had ended; the shard before is then recorded as the last.
-    """
-    stream.counts = dict.fromkeys(COUNTS, 0)
-    tokens = stream.read(min(WRITE_TOKENS, plan.tokens(number)))
-    if not len(tokens):
-        provenance.end_with(plan.file(number - 1) if number else "")
-        return False
-    with ShardWriter(provenance.folder / plan.file(number)) as writer:
-        while len(tokens):
-            writer.write(tokens)
-            progress.advance(len(tokens))
-            tokens = stream.read(min(WRITE_TOKENS, plan.tokens(number) - writer.num_tokens))
-        short = writer.num_tokens < plan.tokens(number)
-    provenance.record(plan.file(number), end=stream.position, last=short, counts=stream.counts)
-    return True
-
-
-def _missing_tokens(plan: ShardPlan, provenance: Provenance) -> int | None:
-    """Tokens to write; None if only the text's end will tell."""
-    if plan.train_shards is None:
-        return None
-    numbers = range(plan.train_shards + 1)
-    return sum(
-        plan.tokens(number) for number in numbers if not provenance.intact(plan.file(number))
-    )
-
-
 def _check_space(plan: ShardPlan, provenance: Provenance) -> None:
-    needed = TOKEN_BYTES * (_missing_tokens(plan, provenance) or 0)
+    needed = TOKEN_BYTES * (missing_tokens(plan, provenance) or 0)
     free = shutil.disk_usage(provenance.folder).free
     if needed > free:
         raise UserError(
@@ -230,31 +140,33 @@ def _check_space(plan: ShardPlan, provenance: Provenance) -> None:
         )
 
 
-def _too_short(plan: ShardPlan, number: int) -> UserError:
-    if number < 2:
-        return UserError(
-            f"{plan.name}: the text ends within the first {plan.val_tokens} tokens, which are for "
-            "validation, so none are left for training; lower val_tokens or add text"
+def _describe(plan: ShardPlan, provenance: Provenance, number: int) -> ReceiptShard:
+    split: Split = "train" if number else "val"
+    return provenance.shard(plan.file(number), split)
+
+
+def _counts(plan: ShardPlan, provenance: Provenance, numbers: list[int]) -> dict[str, int]:
+    """Sum what was met while the shards were made."""
+    origins = [provenance.origins[plan.file(number)] for number in numbers]
+    return {name: sum(origin.counts.get(name, 0) for origin in origins) for name in COUNTS}
+
+
+def _announce(name: str, report: dict[str, Any], invalid: list[str]) -> None:
+    """Say what became of the text."""
+    read, left_out, counts = report["read"], report["left_out"], report["counts"]
+    summary = ", ".join(f"{key.replace('_', ' ')} {count}" for key, count in counts.items())
+    say(f"{name}: read {len(read)} source{'s' * (len(read) != 1)}; {summary}")
+    if left_out:
+        shown = [f"{entry['path']} ({entry['reason']})" for entry in left_out[:NAMES_SHOWN]]
+        say(f"{name}: left out {len(left_out)}: {', '.join(shown)}{_more(left_out)}")
+    if invalid:
+        shown = [_shown(Path(path), Path.cwd()) for path in invalid[:NAMES_SHOWN]]
+        say(
+            f"{name}: not valid UTF-8, what is invalid became U+FFFD: {', '.join(shown)}"
+            f"{_more(invalid)}; if they are in another encoding, save them as UTF-8"
         )
-    return UserError(
-        f"{plan.name}: the text makes {number - 1} train shards, train_shards is "
-        f"{plan.train_shards}; set it to {number - 1} or less"
-    )
 
 
-def _describe(
-    plan: ShardPlan, provenance: Provenance, numbers: list[int]
-) -> tuple[ReceiptShard, ...]:
-    counts = dict.fromkeys(COUNTS, 0)
-    shards = []
-    for number in numbers:
-        file = plan.file(number)
-        split: Split = "train" if number else "val"
-        shards.append(provenance.shard(file, split))
-        for name, count in provenance.origins[file].counts.items():
-            counts[name] += count
-    say(
-        f"{plan.name}: {len(shards)} shards in {provenance.folder}; "
-        + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
-    )
-    return tuple(shards)
+def _more(names: Sequence[object]) -> str:
+    further = len(names) - NAMES_SHOWN
+    return f" and {further} more (data/download.json lists what is left out)" if further > 0 else ""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from ramengpt.config.dataset import HubTextConfig
 from ramengpt.data.sources.hub_client import OFFLINE_ADVICE
-from ramengpt.data.text.readers import RecordBatch, text_column
+from ramengpt.data.text.parquet import text_column
+from ramengpt.data.text.readers import RecordBatch
 from ramengpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,9 +42,13 @@ class HubTextSource:
     number: int
     total: int
 
+    @property
+    def name(self) -> str:
+        """Repository, subset and number of the file."""
+        return f"{self.repository} ({self.subset}), file {self.number + 1} of {self.total}"
+
     def batches(self, first_record: int) -> Iterator[RecordBatch]:
         """Rows as UTF-8; UserError when the Hub cannot be read any further."""
-        place = f"{self.repository} ({self.subset}), file {self.number + 1} of {self.total}"
         with _one_line_errors(self.repository):
             data = _stream(self.repository, self.subset, self.revision, self.field)
             part = data.shard(self.total, self.number)
@@ -51,8 +56,8 @@ class HubTextSource:
                 part = part.skip(first_record)
             for table in part.with_format("arrow").iter(ROWS):
                 column = table.column(self.field).combine_chunks()
-                records = text_column(column, place)
-                yield RecordBatch(records, "text", self.field, place, first_record)
+                records = text_column(column, self.name)
+                yield RecordBatch(records, "text", self.field, self.name, first_record)
                 first_record += len(records)
 
 

@@ -1,29 +1,24 @@
-"""Text files as batches of records: .txt, .jsonl (plain or compressed) and .parquet.
+"""Files of text as batches of records: .txt and .jsonl, plain or compressed (see also `parquet`).
 
-A record is a line of a .jsonl file, a row of a .parquet file, or a part of a .txt file, which is
-one document however long. Reading only cuts and decompresses; the processes that tokenise parse
-and decode. Memory is bounded: a batch holds about a megabyte, and .txt files are read in parts.
+A record is a line of a .jsonl file, a row of a .parquet file, or a document of a .txt file, or a
+part of one. Reading only decompresses and cuts; the processes that tokenise parse and decode.
+Memory is bounded: a batch holds about a megabyte, and .txt files are read in parts.
 """
 
-import gzip
-import io
-import lzma
-import zlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, Protocol, cast
+from typing import BinaryIO, Literal, Protocol
 
+from ramengpt.data.text.cuts import last_cut_in_bytes
+from ramengpt.data.text.input_file import InputFile
 from ramengpt.errors import UserError
-
-if TYPE_CHECKING:
-    import pyarrow
-    import pyarrow.parquet
 
 BATCH_BYTES = 2**20
 BATCH_RECORDS = 4096
 PART_BYTES = 2**21
-LINE_BYTES = 2**26
+LINE_BYTES = 2**26  # longest line of .jsonl, and longest text without a place to cut
+ANYWHERE = "<|endoftext|>"  # the one separator that need not stand on a line of its own
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class RecordBatch:
         field: key of the text in a line of JSON.
         place: the source's name, for messages.
         first: number of the first record in its source.
-        continues: the first record goes on with the document of the one before it.
+        continues: the first record continues the document of the record before it.
     """
 
     records: list[bytes | None]
@@ -54,6 +49,10 @@ class RecordBatch:
 
 class Source(Protocol):
     """Something that holds documents in a fixed order."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
 
     def batches(self, first_record: int) -> Iterator[RecordBatch]:
         """Read from a record on, to the end."""
@@ -80,70 +79,29 @@ def grouped(
 
 
 @dataclass(frozen=True)
-class TextFile:
-    """A .txt file: one document, in parts that end between two words where there are any."""
-
-    path: Path
-    field: str
-
-    def batches(self, first_record: int) -> Iterator[RecordBatch]:
-        """One part in each batch."""
-        rest, number = b"", 0
-        with self.path.open("rb") as file:
-            while True:
-                block = rest + file.read(PART_BYTES - len(rest))
-                end = last_safe_cut(block) if len(block) == PART_BYTES else len(block)
-                part, rest = block[:end], block[end:]
-                if number >= first_record and (part or not number):
-                    place = str(self.path)
-                    yield RecordBatch([part], "text", self.field, place, number, number > 0)
-                if not rest and len(block) < PART_BYTES:
-                    return
-                number += 1
-
-
-def last_safe_cut(block: bytes) -> int:
-    """Where a block of UTF-8 can be cut without a change to any token, if possible.
-
-    Returns:
-        Offset of the last space or newline between two ASCII characters that are no blanks; if
-        there is none, of the last character.
-    """
-    cut = len(block) - 1
-    while (cut := max(block.rfind(b" ", 1, cut), block.rfind(b"\n", 1, cut))) > 0:
-        if 0x20 < block[cut - 1] < 0x7F and 0x20 < block[cut + 1] < 0x7F:
-            return cut
-    end = len(block) - 1
-    while end > len(block) - 4 and block[end] & 0xC0 == 0x80:
-        end -= 1
-    return end
-
-
-@dataclass(frozen=True)
 class JsonLinesFile:
     """A .jsonl file: a JSON object in each line, with the text under `field`."""
 
-    path: Path
+    file: InputFile
     field: str
 
-    def batches(self, first_record: int) -> Iterator[RecordBatch]:
-        """Lines as they are; UserError for a broken archive or an endless line."""
-        try:
-            with _open_lines(self.path) as file:
-                lines = self._lines(file, first_record)
-                for first, records in grouped(lines, first_record):
-                    yield RecordBatch(records, "jsonl", self.field, str(self.path), first)
-        except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, _zstd_error()) as error:
-            raise UserError(
-                f"{self.path}: damaged or cut short ({error}); make the file again"
-            ) from None
+    @property
+    def name(self) -> str:
+        """The file's path."""
+        return str(self.file.path)
 
-    def _lines(self, file: IO[bytes], first_record: int) -> Iterator[bytes | None]:
+    def batches(self, first_record: int) -> Iterator[RecordBatch]:
+        """Lines as they are; UserError for a broken file or an endless line."""
+        with self.file.opened() as stream:
+            for first, records in grouped(self._lines(stream, first_record), first_record):
+                yield RecordBatch(records, "jsonl", self.field, self.name, first)
+
+    def _lines(self, stream: BinaryIO, first_record: int) -> Iterator[bytes | None]:
         number = 0
-        while line := file.readline(LINE_BYTES + 1):
+        while line := stream.readline(LINE_BYTES + 1):
             if len(line) > LINE_BYTES:
                 raise UserError(
-                    f"{self.path}, line {number + 1}: expected at most {LINE_BYTES} bytes; put "
+                    f"{self.name}, line {number + 1}: expected at most {LINE_BYTES} bytes; put "
                     "such a document into a .txt file of its own, which is read in parts"
                 )
             if number >= first_record:
@@ -151,84 +109,101 @@ class JsonLinesFile:
             number += 1
 
 
-def _zstd_error() -> type[Exception]:
-    import zstandard
-
-    return zstandard.ZstdError
-
-
-def _open_lines(path: Path) -> IO[bytes]:
-    """Open a file for reading lines, decompressed."""
-    match path.suffix:
-        case ".gz":
-            return cast(IO[bytes], gzip.open(path, "rb"))
-        case ".xz":
-            return lzma.open(path, "rb")
-        case ".zst":
-            import zstandard
-
-            reader = zstandard.ZstdDecompressor().stream_reader(
-                path.open("rb"), read_across_frames=True
-            )
-            return io.BufferedReader(cast(io.RawIOBase, reader), BATCH_BYTES)
-        case _:
-            return path.open("rb")
-
-
 @dataclass(frozen=True)
-class ParquetFile:
-    """A .parquet file with a column of texts."""
+class TextFile:
+    """A .txt file: one document, or several with a separator between them.
 
-    path: Path
-    field: str
+    Attributes:
+        file: the file.
+        separator: a line that ends a document if it holds nothing else; `<|endoftext|>` does so
+            anywhere, with the end of its line. Empty: the file is one document.
+    """
+
+    file: InputFile
+    separator: str
+
+    @property
+    def name(self) -> str:
+        """The file's path."""
+        return str(self.file.path)
 
     def batches(self, first_record: int) -> Iterator[RecordBatch]:
-        """Rows as UTF-8; UserError if the column is missing or no text, or the file is damaged."""
-        import pyarrow as pa
-        from pyarrow.parquet import ParquetFile as Reader
+        """Documents, long ones in parts that end where no token is changed."""
+        with self.file.opened() as stream:
+            number, continues = 0, False
+            for records, cut in self._parts(stream):
+                skip = max(0, first_record - number)
+                if skip < len(records):
+                    joins = continues and not skip
+                    kept = list(records[skip:])
+                    yield RecordBatch(kept, "text", "", self.name, number + skip, joins)
+                number += len(records)
+                continues = cut
 
-        try:
-            with Reader(self.path, buffer_size=2**20, pre_buffer=False) as reader:
-                yield from self._batches(reader, first_record)
-        except pa.ArrowException as error:
-            raise UserError(f"{self.path}: not a whole .parquet file ({error})") from None
+    def _parts(self, stream: BinaryIO) -> Iterator[tuple[list[bytes | None], bool]]:
+        """Records, and whether the next ones continue the last of them."""
+        rest, continues, ended = b"", False, False
+        while not ended:
+            block = stream.read(PART_BYTES)
+            ended = len(block) < PART_BYTES
+            self._refuse_binary(block)
+            *records, rest = self._documents(rest + block, continues, ended)
+            continues = continues and not records
+            if ended:
+                if rest or continues or not records:
+                    records.append(rest)
+            elif len(rest) >= PART_BYTES:
+                cut = self._cut(rest)
+                if cut:
+                    records.append(rest[:cut])
+                    rest, continues = rest[cut:], True
+            if records:
+                yield list(records), continues
 
-    def _batches(self, reader: "pyarrow.parquet.ParquetFile", first: int) -> Iterator[RecordBatch]:
-        columns = reader.schema_arrow.names
-        if self.field not in columns:
+    def _documents(self, block: bytes, continues: bool, ended: bool) -> list[bytes]:
+        """Split at the separators that lie whole within the block; the last item is open.
+
+        Blanks between two separators are no document.
+        """
+        if not self.separator:
+            return [block]
+        separator, lines = re.escape(self.separator.encode()), self.separator != ANYWHERE
+        pattern = (
+            rb"(?m:^)" + separator + rb"(?:\r?\n|\r?\Z)" if lines else separator + rb"(?:\r?\n)?"
+        )
+        documents, start = [], 0
+        for match in re.finditer(pattern, block):
+            inside_a_line = match.start() == 0 and continues and lines
+            newline_may_follow = block[match.start() :].rstrip(b"\r") == self.separator.encode()
+            if inside_a_line or (newline_may_follow and not ended):
+                continue
+            documents.append(block[start : match.start()])
+            start = match.end()
+        documents.append(block[start:])
+        whole = range(int(continues), len(documents) - (not ended))
+        return [
+            b"" if number in whole and not document.strip() else document
+            for number, document in enumerate(documents)
+        ]
+
+    def _cut(self, rest: bytes) -> int | None:
+        """Where to end a part: never within what may become a separator."""
+        reserved = len(self.separator.encode()) + 2 if self.separator else 0
+        end = max(0, len(rest) - reserved)
+        searched = max(0, end - 2 * PART_BYTES)  # there is none before, or it had been taken
+        cut = last_cut_in_bytes(rest[searched:end])
+        if cut is not None:
+            return searched + cut
+        if len(rest) > LINE_BYTES:
             raise UserError(
-                f"{self.path}: no column {self.field!r}; set text_field to one of "
-                f"{', '.join(columns)}"
+                f"{self.name}: {LINE_BYTES} bytes without the end of a word, so this is no text; "
+                "remove the file"
             )
-        groups = [reader.metadata.row_group(number) for number in range(reader.num_row_groups)]
-        start = 0
-        while start < len(groups) and first >= groups[start].num_rows:
-            first -= groups[start].num_rows
-            start += 1
-        number = sum(group.num_rows for group in groups[:start])
-        size = sum(group.total_byte_size for group in groups) // max(1, reader.metadata.num_rows)
-        for table in reader.iter_batches(
-            batch_size=max(1, min(BATCH_RECORDS, BATCH_BYTES // max(1, size))),
-            row_groups=range(start, len(groups)),
-            columns=[self.field],
-        ):
-            records = text_column(table.column(0), str(self.path))
-            if first < len(records):
-                batch = records[first:]
-                yield RecordBatch(batch, "text", self.field, str(self.path), number + first)
-            number += len(records)
-            first = max(0, first - len(records))
+        return None
 
-
-def text_column(column: "pyarrow.Array", place: str) -> list[bytes | None]:
-    """Take a column of strings as bytes, since pyarrow cannot decode invalid UTF-8.
-
-    Raises:
-        UserError: it is no column of strings.
-    """
-    import pyarrow as pa
-
-    kinds = pa.types
-    if not (kinds.is_string(column.type) or kinds.is_large_string(column.type)):
-        raise UserError(f"{place}: expected a column of strings, found {column.type}")
-    return column.cast(pa.large_binary()).to_pylist()
+    def _refuse_binary(self, block: bytes) -> None:
+        if b"\0" in block:
+            raise UserError(
+                f"{self.name}: holds NUL bytes, so it is binary, or UTF-16 without a byte-order "
+                "mark; save it as UTF-8 or remove it"
+            )

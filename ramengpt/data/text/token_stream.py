@@ -4,7 +4,6 @@ One process reads batches and hands them out; results are taken in the same orde
 batches a process, and 256 MB of text, are on their way, which bounds memory.
 """
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from ramengpt.data.shards.format import BOS_TOKEN, Tokens
 from ramengpt.data.shards.provenance import Position
+from ramengpt.data.text.json_line import text_in_json
 from ramengpt.data.text.readers import RecordBatch, Source
 from ramengpt.data.text.tokenizer import PIECE_CHARACTERS, encode_text
 from ramengpt.data.text.workers import worker_pool
@@ -79,7 +79,7 @@ def text_of(batch: RecordBatch, index: int, record: bytes | None) -> tuple[str, 
     if batch.form == "jsonl":
         if not text.strip():
             return "", EMPTY
-        value = _field_of(text, batch.field, f"{batch.place}, line {batch.first + index + 1}")
+        value = text_in_json(text, batch.field, f"{batch.place}, line {batch.first + index + 1}")
         if value is None:
             return "", NULL
         text = value
@@ -93,20 +93,6 @@ def _decode(record: bytes) -> tuple[str, int]:
         return record.decode(), 0
     except UnicodeDecodeError:
         return record.decode("utf-8", "replace"), INVALID
-
-
-def _field_of(line: str, field: str, place: str) -> str | None:
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: not valid JSON ({error}); mend or remove it") from None
-    if not isinstance(content, dict) or field not in content:
-        keys = f"keys {', '.join(content)}" if isinstance(content, dict) else f"{content!r:.40}"
-        raise UserError(f"{place}: expected an object with {field!r}, found {keys}; set text_field")
-    value = content[field]
-    if value is not None and not isinstance(value, str):
-        raise UserError(f"{place}: {field!r}: expected a text or null, found {value!r:.40}")
-    return value
 
 
 def _encode_any(text: str) -> tuple[Tokens, int]:
@@ -167,16 +153,23 @@ class TokenStream:
     Args:
         batches: from the record of `start` on.
         start: where to begin, in the middle of a record if its token is not 0.
+        on_invalid: called with the number of a source in which something was no valid text.
 
     Attributes:
-        position: where to go on after what was read.
+        position: where to resume after what was read.
         counts: what was met so far, by the names of COUNTS; the caller may clear it.
     """
 
-    def __init__(self, batches: Iterator[TokenBatch], start: Position) -> None:
+    def __init__(
+        self,
+        batches: Iterator[TokenBatch],
+        start: Position,
+        on_invalid: Callable[[int], object] = lambda number: None,
+    ) -> None:
         self._batches = batches
         self.position = start
         self.counts = dict.fromkeys(COUNTS, 0)
+        self._on_invalid = on_invalid
         self._batch: TokenBatch | None = None
         self._offset = 0
         self._counted = 0
@@ -214,6 +207,8 @@ class TokenStream:
         flags = self._batch.flags[self._counted : upto]
         for bit, name in enumerate(COUNTS):
             self.counts[name] += int(np.count_nonzero(flags & (1 << bit)))
+        if np.any(flags & INVALID):
+            self._on_invalid(self._batch.source)
         self._counted = max(self._counted, upto)
 
     def close(self) -> None:

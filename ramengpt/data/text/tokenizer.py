@@ -5,9 +5,8 @@ carries the same two files, so they are put where tiktoken looks for fetched one
 does the checking. A cache that the user pointed tiktoken at is used if it holds both, and is never
 written to.
 
-Very long texts are encoded piece by piece. GPT-2's pattern takes at most one space into a word and
-never joins text across "end of a word, one space or newline, start of a word", so cutting there
-changes no token; tested against tiktoken on the whole text.
+Long texts are encoded piece by piece, cut where that changes no token (see `cuts`): tiktoken takes
+time and memory for a text as a whole, and fails on a run of a million blanks.
 """
 
 import functools
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ramengpt.data.shards.format import BOS_TOKEN, Tokens
+from ramengpt.data.text.cuts import first_cut, last_cut, leading_blanks
 from ramengpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,25 +99,18 @@ def _cache_variable(folder: Path) -> Iterator[None]:
 def split_text(text: str, piece_characters: int = PIECE_CHARACTERS) -> Iterator[str]:
     """Cut a long text into pieces whose tokens, joined, are the tokens of the whole.
 
-    Each cut is at the last single space or newline between two words within `piece_characters`.
-    Where there is none in that many characters, the cut falls at the limit: tiktoken itself
-    fails on runs of a million blanks.
+    Pieces have at most `piece_characters`, unless a single word or run of blanks is longer.
     """
     start = 0
     while len(text) - start > piece_characters:
-        end = _last_safe_cut(text, start + 1, start + piece_characters)
-        yield text[start:end]
-        start = end
+        cut = last_cut(text, start, start + piece_characters)
+        if cut is None:
+            cut = first_cut(text, start + piece_characters)
+        if cut == len(text):
+            break
+        yield text[start:cut]
+        start = cut
     yield text[start:]
-
-
-def _last_safe_cut(text: str, start: int, end: int) -> int:
-    """The last blank between two words in text[start:end], `end` if there is none."""
-    cut = end
-    while (cut := max(text.rfind(" ", start, cut), text.rfind("\n", start, cut))) >= start:
-        if not text[cut - 1].isspace() and not text[cut + 1].isspace():
-            return cut
-    return end
 
 
 def encode_text(text: str) -> Tokens:
@@ -129,11 +122,22 @@ def encode_text(text: str) -> Tokens:
     Returns:
         uint16 [number of tokens], as `tiktoken.Encoding.encode_ordinary` gives them.
     """
-    encoding = gpt2_encoding()
     if len(text) <= PIECE_CHARACTERS:
-        return encoding.encode_to_numpy(text, disallowed_special=()).astype(np.uint16)
-    pieces = [encoding.encode_to_numpy(piece, disallowed_special=()) for piece in split_text(text)]
-    return np.concatenate(pieces).astype(np.uint16)
+        return _encode_piece(text)
+    return np.concatenate([_encode_piece(piece) for piece in split_text(text)])
+
+
+def _encode_piece(piece: str) -> Tokens:
+    """Encode a piece; endless blanks, which only begin pieces, without the regular expression.
+
+    Of blanks in front of text, the pattern makes one run of all but the last.
+    """
+    encoding = gpt2_encoding()
+    if len(piece) > PIECE_CHARACTERS and (blanks := leading_blanks(piece)) > PIECE_CHARACTERS:
+        run = blanks if blanks == len(piece) else blanks - 1
+        head = np.array(encoding._encode_single_piece(piece[:run]), dtype=np.uint16)
+        return np.concatenate([head, _encode_piece(piece[run:])])
+    return encoding.encode_to_numpy(piece, disallowed_special=()).astype(np.uint16)
 
 
 def encode_document(text: str) -> Tokens:

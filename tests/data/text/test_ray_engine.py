@@ -6,7 +6,7 @@ import pytest
 
 from ramengpt.data.sources import build
 from ramengpt.data.sources.build import build_from_text
-from ramengpt.data.sources.text_files import find_sources
+from ramengpt.data.sources.text_files import open_source
 from ramengpt.data.text import ray_engine
 from ramengpt.errors import UserError
 from tests.data.sources.test_build import serial as serial  # noqa: PLC0414 - a fixture
@@ -52,7 +52,7 @@ def test_pieces_made_in_any_order_merge_to_the_same_shards(tmp_path, expected, m
     assert not (store / ".pieces").exists()
 
 
-def test_going_on_after_a_kill_uses_the_pieces_that_are_there(tmp_path, expected, monkeypatch):
+def test_resuming_after_a_kill_uses_the_pieces_that_are_there(tmp_path, expected, monkeypatch):
     def dying(tasks):
         yield ray_engine.write_piece(*tasks[0])
         yield ray_engine.write_piece(*tasks[1])
@@ -79,8 +79,8 @@ def test_going_on_after_a_kill_uses_the_pieces_that_are_there(tmp_path, expected
     assert all(seen[path] == stamp for path, stamp in stamps.items() if path in seen)
 
 
-def test_a_half_made_piece_is_made_again(tmp_path, expected):
-    source = find_sources([str(tmp_path / "in" / "a.jsonl")], "text", tmp_path)[0]
+def test_a_half_made_piece_is_rebuilt(tmp_path, expected):
+    source = open_source(tmp_path / "in" / "a.jsonl", text_config(tmp_path))
     folder = ray_engine.piece_folder(tmp_path / "store", source, 0)
     half = folder.with_name(f".{folder.name}.part")
     half.mkdir(parents=True)

@@ -1,0 +1,197 @@
+"""One of the user's files, opened as UTF-8: decompressed, decoded by its byte-order mark.
+
+A file is what it was when it was listed: one that is cut short, or that changes, grows or vanishes
+before it has been read, is an error that names it.
+"""
+
+import codecs
+import gzip
+import io
+import lzma
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ramengpt.errors import UserError
+
+CHUNK_BYTES = 2**20
+ZSTD_INPUT_BYTES = 2**13  # what comes out of each is held in memory, whatever it decompresses to
+ZSTD_WINDOW_BYTES = 2**31  # files made with --long
+
+BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+INVALID_MARK = b"\xff"
+"""Stands for what is invalid in another encoding; it is invalid in UTF-8 too, so it is counted."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file as it was when it was listed.
+
+    Attributes:
+        path: where it lies.
+        bytes: its size.
+        modified_ns: its modification time, in nanoseconds since 1970.
+    """
+
+    path: Path
+    bytes: int
+    modified_ns: int
+
+    @classmethod
+    def at(cls, path: Path) -> "InputFile":
+        """Describe a file as it is now.
+
+        Raises:
+            UserError: it cannot be looked at.
+        """
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        return cls(path, status.st_size, status.st_mtime_ns)
+
+    def check_unchanged(self) -> None:
+        """Raise a UserError if the file is not what it was when it was listed."""
+        now = InputFile.at(self.path)
+        if now != self:
+            what = "modified" if now.bytes == self.bytes else f"{self.bytes} -> {now.bytes} bytes"
+            raise UserError(
+                f"{self.path}: changed while it was read ({what}); run again once it is complete"
+            )
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """Open the file for reading its text as UTF-8, without a byte-order mark.
+
+        Raises:
+            UserError: it cannot be read, is damaged or cut short, or changed meanwhile.
+        """
+        try:
+            with self.path.open("rb") as file:
+                chunks = _as_utf8(_decompressed(self.path, file))
+                with io.BufferedReader(_Chunks(chunks), CHUNK_BYTES) as reader:
+                    yield reader
+        except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, _zstd_error()) as error:
+            self.check_unchanged()
+            raise UserError(
+                f"{self.path}: damaged or cut short ({error}); replace it with a whole copy"
+            ) from None
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+        self.check_unchanged()
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: vanished after it was listed; put it back, or run again")
+    reason = error.strerror or str(error)
+    return UserError(
+        f"{path}: cannot be read ({reason}); fix its permissions or its disk, or remove it"
+    )
+
+
+def _zstd_error() -> type[Exception]:
+    import zstandard
+
+    return zstandard.ZstdError
+
+
+class _Chunks(io.RawIOBase):
+    """Makes a raw stream of an iterator of bytes."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def _decompressed(path: Path, file: BinaryIO) -> Iterator[bytes]:
+    """The content of an open file, by the ending of its name."""
+    suffix = path.suffix.lower()
+    opened: BinaryIO | gzip.GzipFile | lzma.LZMAFile = file
+    if suffix in (".gz", ".xz", ".zst") and not os.fstat(file.fileno()).st_size:
+        raise EOFError("it is empty")
+    match suffix:
+        case ".zst":
+            yield from _zstd_frames(file)
+            return
+        case ".gz":
+            opened = gzip.open(file)  # noqa: SIM115
+        case ".xz":
+            opened = lzma.open(file)  # noqa: SIM115 - the caller closes the file
+    while chunk := opened.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _zstd_frames(file: BinaryIO) -> Iterator[bytes]:
+    """Decompress frame after frame. zstandard's own reader takes a cut frame for a whole one."""
+    import zstandard
+
+    context = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
+    frame = None
+    while block := file.read(ZSTD_INPUT_BYTES):
+        while block:
+            frame = frame or context.decompressobj()
+            yield frame.decompress(block)
+            block = b""
+            if frame.eof:
+                block, frame = frame.unused_data, None
+    if frame is not None:
+        raise EOFError("the last frame has no end")
+
+
+def _as_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Decode what opens with a byte-order mark; all else is UTF-8 already, or should be."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= max(len(mark) for mark, _ in BYTE_ORDER_MARKS):
+            break
+    found = [(mark, name) for mark, name in BYTE_ORDER_MARKS if head.startswith(mark)]
+    mark, encoding = found[0] if found else (b"", "utf-8")
+    head = head[len(mark) :]
+    if encoding == "utf-8":
+        yield head
+        yield from chunks
+        return
+    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+    yield _encode(decoder.decode(head))
+    for chunk in chunks:
+        yield _encode(decoder.decode(chunk))
+    try:
+        yield _encode(decoder.decode(b"", final=True))
+    except UnicodeDecodeError:
+        raise EOFError(f"it ends within a character of {encoding.upper()}") from None
+
+
+def _encode(text: str) -> bytes:
+    """UTF-8, lone surrogates marked as invalid."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        marks = (INVALID_MARK if "\ud800" <= sign <= "\udfff" else sign.encode() for sign in text)
+        return b"".join(marks)

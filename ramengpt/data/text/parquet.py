@@ -1,0 +1,148 @@
+"""A .parquet file as batches of records; memory is bounded by what its row groups take on disk.
+
+Text that repeats is stored once, in a dictionary, and stays there: written out, a file of a few
+kilobytes can decode to gigabytes. Rows are only looked up as they are handed on. Where a value is
+stored as its difference from the one before, a few rows are decoded at a time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ramengpt.data.text.input_file import InputFile
+from ramengpt.data.text.readers import BATCH_BYTES, BATCH_RECORDS, RecordBatch, grouped
+from ramengpt.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
+
+ROWS_OF_DIFFERENCES = 16
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """A .parquet file with a column of texts."""
+
+    file: InputFile
+    field: str
+
+    @property
+    def name(self) -> str:
+        """The file's path."""
+        return str(self.file.path)
+
+    def batches(self, first_record: int) -> Iterator[RecordBatch]:
+        """Rows as UTF-8; UserError if the column is missing or no text, or the file is damaged."""
+        from pyarrow.parquet import ParquetFile as Reader
+
+        self.file.check_unchanged()
+        try:
+            with Reader(self.file.path) as reader:
+                self._check_column(reader)
+                differences = any(map(_holds_differences, _chunks(reader, self.field)))
+            with Reader(
+                self.file.path,
+                read_dictionary=[] if differences else [self.field],
+                buffer_size=2**20,
+                pre_buffer=False,
+                page_checksum_verification=True,
+            ) as reader:
+                rows = self._rows(reader, first_record, differences)
+                for first, records in grouped(rows, first_record):
+                    yield RecordBatch(records, "text", self.field, self.name, first)
+        except UserError:
+            raise
+        except (ValueError, OSError, MemoryError, NotImplementedError) as error:
+            self.file.check_unchanged()
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{self.name}: damaged or cut short, not a whole .parquet file ({reason}); "
+                "replace it with a whole copy"
+            ) from None
+        self.file.check_unchanged()
+
+    def _check_column(self, reader: "pyarrow.parquet.ParquetFile") -> None:
+        names = reader.schema_arrow.names
+        if self.field not in names:
+            raise UserError(
+                f"{self.name}: no column {self.field!r}; set text_field to one of "
+                f"{', '.join(names)}"
+            )
+        kind = reader.schema_arrow.field(self.field).type
+        if kind.num_fields:
+            raise _no_strings(self.name, kind)
+
+    def _rows(
+        self, reader: "pyarrow.parquet.ParquetFile", first: int, differences: bool
+    ) -> Iterator[bytes | None]:
+        """The column's values from row `first` on."""
+        for number, column in enumerate(_chunks(reader, self.field)):
+            count = reader.metadata.row_group(number).num_rows
+            if first >= count:
+                first -= count
+                continue
+            for batch in reader.iter_batches(
+                batch_size=ROWS_OF_DIFFERENCES if differences else _rows_at_once(column),
+                row_groups=[number],
+                columns=[self.field],
+            ):
+                yield from text_column(batch.column(0)[first:], self.name)
+                first = max(0, first - batch.num_rows)
+
+
+def _chunks(
+    reader: "pyarrow.parquet.ParquetFile", field: str
+) -> "list[pyarrow.parquet.ColumnChunkMetaData]":
+    """The part of a column that each row group holds; none for a column that is nested."""
+    metadata = reader.metadata
+    paths = [metadata.schema.column(number).path for number in range(metadata.num_columns)]
+    if field not in paths:
+        return []
+    column = paths.index(field)
+    return [metadata.row_group(number).column(column) for number in range(metadata.num_row_groups)]
+
+
+def _holds_differences(column: "pyarrow.parquet.ColumnChunkMetaData") -> bool:
+    """Whether it has an encoding that Arrow does not decode to a dictionary."""
+    return any(encoding.startswith("DELTA_") for encoding in column.encodings)
+
+
+def _rows_at_once(column: "pyarrow.parquet.ColumnChunkMetaData") -> int:
+    """Rows that take about BATCH_BYTES as they are stored."""
+    size = column.total_uncompressed_size // max(1, column.num_values)
+    return max(1, min(BATCH_RECORDS, BATCH_BYTES // max(1, size)))
+
+
+def text_column(column: "pyarrow.Array", place: str) -> list[bytes | None]:
+    """A column's texts as bytes, since pyarrow cannot decode invalid UTF-8.
+
+    Raises:
+        UserError: it is no column of strings.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_null(column.type):
+        return [None] * len(column)
+    if pa.types.is_dictionary(column.type):
+        used = column.indices.unique().drop_null()
+        texts = text_column(column.dictionary.take(used), place)
+        text_of = dict(zip(used.to_pylist(), texts, strict=True))
+        return [None if index is None else text_of[index] for index in column.indices.to_pylist()]
+    kinds = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_binary_view,
+    )
+    if not any(kind(column.type) for kind in kinds):
+        raise _no_strings(place, column.type)
+    return column.cast(pa.large_binary()).to_pylist()
+
+
+def _no_strings(place: str, kind: "pyarrow.DataType") -> UserError:
+    return UserError(
+        f"{place}: expected a column of strings, found {kind}; set text_field to another column"
+    )
