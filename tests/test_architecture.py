@@ -55,9 +55,6 @@ TESTED_ELSEWHERE = {
     "ramengpt.data.sources.deduplication": "tests/data/sources/test_docstrings.py",
     "ramengpt.data.sources.hub_client": "tests/data/sources/test_hub_shards.py",
     "ramengpt.data.sources.hub_text": "tests/data/sources/test_build.py",
-    "ramengpt.data.sources.text_files": "tests/data/sources/test_build.py",
-    "ramengpt.data.text.readers": "tests/data/sources/test_build.py",
-    "ramengpt.data.text.token_stream": "tests/data/sources/test_build.py",
     "ramengpt.data.text.workers": "tests/data/sources/test_build.py",
     "ramengpt.inference.evaluate": "tests/inference/test_using_the_model.py",
     # Parts of an operation, tested through it: against its reference, on every path.

@@ -12,18 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ramengpt.config.dataset import DownloadConfig, HubTextConfig, TextConfig
 from ramengpt.data.shards.format import open_shard
 from ramengpt.data.shards.provenance import Provenance
 from ramengpt.data.sources import build, shard_plan
 from ramengpt.data.sources.build import build_from_text
-from ramengpt.data.sources.shard_plan import ShardPlan, write_missing
-from ramengpt.data.text import readers, token_stream
-from ramengpt.data.text.readers import RecordBatch
-from ramengpt.data.text.token_stream import COUNTS, TokenStream, encode_batch, read_batches
+from ramengpt.data.text import readers
+from ramengpt.data.text.token_stream import encode_batch, read_batches
 from ramengpt.data.text.tokenizer import gpt2_encoding
 from ramengpt.errors import UserError
 
@@ -388,73 +384,6 @@ def test_shards_that_somebody_else_made_are_left_alone(tmp_path, store):
     assert theirs.read_bytes() != b"damaged"
 
 
-RECORD = st.one_of(st.none(), st.just(b""), st.text("ab c", max_size=12).map(str.encode))
-
-
-class Memory:
-    """A source in memory whose batches hold any number of records."""
-
-    def __init__(self, records, size):
-        self.records, self.size = records, size
-        self.name = "memory"
-
-    def batches(self, first_record):
-        for first in range(first_record, len(self.records), self.size):
-            batch = self.records[first : first + self.size]
-            yield RecordBatch(batch, "text", "text", "memory", first)
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    files=st.lists(st.lists(RECORD, max_size=8), min_size=1, max_size=3),
-    sizes=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    reads=st.lists(st.integers(1, 9), min_size=1, max_size=30),
-)
-def test_positions_and_counts_do_not_depend_on_batches(files, sizes, reads):
-    """Reading on from a recorded position gives the same tokens, positions and counts."""
-
-    def stream_from(position, size):
-        sources = [Memory(records, size) for records in files]
-        batches = (encode_batch(*pair) for pair in read_batches(sources, position))
-        return TokenStream(batches, position)
-
-    straight = stream_from((0, 0, 0), sizes[0])
-    position = (0, 0, 0)
-    for limit in reads:
-        straight.counts = dict.fromkeys(COUNTS, 0)
-        expected = take(straight, limit)
-        if not len(expected):
-            break
-        resumed = stream_from(position, sizes[1])
-        assert np.array_equal(take(resumed, limit), expected)
-        assert resumed.position == straight.position
-        assert resumed.counts == straight.counts
-        position = straight.position
-
-
-def take(stream: TokenStream, limit: int) -> np.ndarray:
-    parts = [stream.read(limit)]
-    while len(parts[-1]) and sum(map(len, parts)) < limit:
-        parts.append(stream.read(limit - sum(map(len, parts))))
-    return np.concatenate(parts)
-
-
-def test_a_plan_that_asks_for_too_many_shards(store):
-    plan = ShardPlan("mine", 3, 4, 9)
-    provenance = Provenance(store, {})
-    source = Memory([b"one two three four five six seven"], 1)
-
-    def open_stream(position):
-        return TokenStream(
-            (encode_batch(*pair) for pair in read_batches([source], position)), position
-        )
-
-    with pytest.raises(UserError, match="makes 2 train shards, train_shards is 9; set it to 2"):
-        write_missing(plan, provenance, open_stream)
-    assert write_missing(ShardPlan("mine", 3, 4, 2), provenance, open_stream) == [0, 1, 2]
-    assert write_missing(ShardPlan("mine", 3, 4, 1), provenance, open_stream) == [0, 1]
-
-
 def fineweb_like(folder: Path, texts: list[str]) -> dict[str, bytes]:
     """Files laid out like the FineWeb repository, three parquet files in its sample-10BT."""
     card = "---\nconfigs:\n- config_name: default\n  data_files: data/*/*.parquet\n"
@@ -508,7 +437,3 @@ def test_raw_fineweb_from_a_local_copy(tmp_path, store, serial, monkeypatch):
     assert (store / "fineweb_val_000000.bin").stat().st_mtime_ns == val_stamp
     with pytest.raises(UserError, match=r"makes \d train shards, train_shards is 99"):
         built(config(99), settings_(), store, 1, None)
-
-
-def test_a_batch_ahead_is_bounded():
-    assert token_stream.BATCHES_AHEAD * 16 * readers.BATCH_BYTES < token_stream.BYTES_AHEAD
