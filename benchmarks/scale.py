@@ -1,0 +1,170 @@
+"""What large data costs: disk, and seconds of verify, index and the start of training.
+
+    python -m benchmarks.scale --shards 103,1030 --tokenize_rate 800000
+
+Writes one shard of 100 million tokens with documents as long as FineWeb's and gives it many names:
+1,030 shards (FineWeb100B, 206 GB) take 200 MB of disk and come from the page cache, so a slow disk
+adds to these figures. Each stage runs in a process of its own; its peak resident memory is printed.
+Then prints the table of docs/scale.md. Every figure in it is one of these, or one that was measured
+elsewhere and is given on the command line, times the number of tokens.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.index import SHARD_TOKENS, write_shard_like_fineweb
+from ramengpt.config import load_config
+from ramengpt.data.shards.checksums import file_sha256
+from ramengpt.data.shards.format import shard_filename
+from ramengpt.data.shards.manifest import Receipt, ReceiptShard, write_receipt
+from ramengpt.model.cost import flops_per_token
+
+PROJECT = Path(__file__).resolve().parents[1]
+BILLIONS_OF_TOKENS = (1, 10, 100, 1000)
+DATASET = "fineweb100B"
+STAGE = """
+import time
+from ramengpt.config import load_config
+{imports}
+config = load_config(["dataset=fineweb100B"])
+start = time.perf_counter()
+{work}
+seconds = time.perf_counter() - start
+peak = open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]
+print("measured", seconds, int(peak) * 1024 / 1e9)
+"""
+START = """
+data = open_data(config)
+order = reading_order(config)
+epochs_line(data.train, order, plans_of(config, RunOptions(1, None)))
+longest = order.piece_tokens
+requests = [BatchRequest(config.schedule.micro_batch_tokens, longest)]
+with TrainingBatches(data.train, order, FIRST, requests, torch.device("cpu")) as batches:
+    next(batches)
+"""
+STAGES = {
+    "verify": ("from pipeline.verify import verify", "verify(config.dataset_name)"),
+    "index": ("from pipeline.index import index", "index()"),
+    "start": (
+        "import torch\n"
+        "from ramengpt.data.batches.batcher import START as FIRST, BatchRequest\n"
+        "from ramengpt.data.batches.loader import TrainingBatches\n"
+        "from ramengpt.training.run_data import epochs_line, open_data, reading_order\n"
+        "from ramengpt.training.session.settings import RunOptions, plans_of",
+        START,
+    ),
+}
+
+
+def prepare(folder: Path, num_shards: int) -> int:
+    """Make a project with a receipt and a store of one shard under many names.
+
+    Returns:
+        Bytes of a shard.
+    """
+    store = folder / "data" / "shards" / DATASET
+    store.mkdir(parents=True)
+    (folder / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
+    first = store / shard_filename("fineweb", "val", 0)
+    write_shard_like_fineweb(first)
+    size, sha256 = first.stat().st_size, file_sha256(first)
+    names = [shard_filename("fineweb", "train", number) for number in range(1, num_shards)]
+    for name in names:
+        (store / name).hardlink_to(first)
+    val = ReceiptShard(first.name, "val", size, sha256)
+    train = (ReceiptShard(name, "train", size, sha256) for name in names)
+    write_receipt(Receipt(DATASET, (val, *train)), folder / "data" / "download.json")
+    return size
+
+
+def run_stage(stage: str, folder: Path) -> tuple[float, float]:
+    """Run a stage in a process of its own; returns seconds and gigabytes at its peak."""
+    imports, work = STAGES[stage]
+    environment = {key: value for key, value in os.environ.items() if key != "DATA_PATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", STAGE.format(imports=imports, work=work)],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(PROJECT)},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    seconds, gigabytes = done.stdout.rpartition("measured")[2].split()
+    return float(seconds), float(gigabytes)
+
+
+def measure(num_shards: int) -> dict[str, float]:
+    """Seconds and peak gigabytes of each stage, and gigabytes of shards and index on disk."""
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        figures["shard_gigabytes"] = num_shards * prepare(folder, num_shards) / 1e9
+        for stage in STAGES:
+            figures[stage], figures[f"{stage}, peak gigabytes"] = run_stage(stage, folder)
+        index = (folder / "data/index").iterdir()
+        figures["index_gigabytes"] = sum(path.stat().st_size for path in index) / 1e9
+    return figures
+
+
+def gpu_rates(measured: dict[str, float]) -> dict[str, float]:
+    """Tokens/s of each preset; of `medium` from `small`'s, by operations a token."""
+    rates = dict(measured)
+    flops = {}
+    for preset in ("small", "medium"):
+        config = load_config([f"model={preset}", f"schedule={preset}"], PROJECT / "params.yaml")
+        flops[preset] = flops_per_token(
+            config.network,
+            sequence_tokens=max(config.schedule.sequence.tokens),
+            window_tokens=config.schedule.window.validation_tokens,
+        )
+    rates["medium"] = rates["small"] * flops["small"] / flops["medium"]
+    return rates
+
+
+def table(
+    figures: dict[str, float], num_shards: int, tokenize_rate: float, rates: dict[str, float]
+) -> str:
+    """The table of docs/scale.md."""
+    measured_tokens = num_shards * SHARD_TOKENS
+    lines = ["| | " + " | ".join(f"{billions:,} billion" for billions in BILLIONS_OF_TOKENS) + " |"]
+    lines.append("| --- |" + " ---: |" * len(BILLIONS_OF_TOKENS))
+
+    def row(name: str, per_token: float) -> None:
+        values = (per_token * billions * 1e9 for billions in BILLIONS_OF_TOKENS)
+        lines.append(f"| {name} | " + " | ".join(f"{value:,.3g}" for value in values) + " |")
+
+    disk = figures["shard_gigabytes"] + figures["index_gigabytes"]
+    row("disk, shards and index, GB", disk / measured_tokens)
+    row("tokenise, CPU core hours", 1 / tokenize_rate / 3600)
+    for stage in STAGES:
+        row(f"{stage}, seconds", figures[stage] / measured_tokens)
+    for preset, rate in rates.items():
+        row(f"one epoch of `{preset}`, GPU hours", 1 / rate / 3600)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure each number of shards, then print the table from the last one."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser.add_argument("--shards", default="103,1030", help="numbers of shards, by commas")
+    parser.add_argument(
+        "--tokenize_rate", type=float, required=True, metavar="TOKENS",
+        help="a second on one core, from benchmarks.tokenize --processes 1",
+    )  # fmt: skip
+    parser.add_argument("--base_rate", type=float, default=3.13e6, help="tokens/s, performance.md")
+    parser.add_argument("--small_rate", type=float, default=0.606e6, help="the same of small")
+    arguments = parser.parse_args()
+    for number in (int(text) for text in arguments.shards.split(",")):
+        figures = measure(number)
+        print(json.dumps({"shards": number} | figures), flush=True)
+    rates = gpu_rates({"base": arguments.base_rate, "small": arguments.small_rate})
+    print(table(figures, number, arguments.tokenize_rate, rates))
+
+
+if __name__ == "__main__":
+    main()
