@@ -166,3 +166,26 @@ def test_names():
     for arguments in [("a/b", "val", 0), ("", "val", 0), ("a", "test", 0), ("a", "val", 10**6)]:
         with pytest.raises(ValueError, match="expected"):
             shard_filename(*arguments)
+
+
+@given(
+    tokens=token_lists,
+    place=st.integers(0, 1500),
+    new=st.binary(min_size=1, max_size=60),
+    cut=st.booleans(),
+)
+@settings(deadline=None, max_examples=400)
+def test_any_bytes_are_a_shard_or_refused_in_one_line_each(
+    tmp_path_factory, tokens, place, new, cut
+):
+    path = tmp_path_factory.getbasetemp() / "fuzzed.bin"
+    good = shard_bytes(tokens)
+    bad = good[:place] + new + (b"" if cut else good[place + len(new) :])
+    path.write_bytes(bad)
+    try:
+        found = open_shard(path).tolist()
+    except ShardError as error:
+        assert len(str(error).splitlines()) == len(error.faults) > 0
+        assert all(line.startswith(f"{path}: ") for line in str(error).splitlines())
+    else:
+        assert parse_shard(bad) == found

@@ -1,6 +1,10 @@
 import json
+import os
+from dataclasses import asdict
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ramengpt.data.shards.format import ShardError
 from ramengpt.data.shards.manifest import (
@@ -81,3 +85,49 @@ def test_a_file_that_is_missing_or_no_json(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(ShardError, match=r"download.json: .*run `python -m pipeline.download`"):
         read_receipt(path)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=300),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+)
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=300)
+def test_any_manifest_is_read_or_refused_in_one_line(tmp_path_factory, data):
+    """The right content with one value replaced, other JSON, and random bytes."""
+    path = tmp_path_factory.getbasetemp() / "manifest.json"
+    content = asdict(MANIFEST)
+    place = data.draw(st.sampled_from([content, *content["shards"]]))
+    place[data.draw(st.sampled_from([*place, "more"]))] = data.draw(json_values)
+    path.write_bytes(
+        data.draw(
+            st.just(json.dumps(content).encode())
+            | json_values.map(lambda value: json.dumps(value).encode())
+            | st.binary(max_size=50)
+            | st.integers(1, 60_000).map(lambda depth: b"[" * depth)
+            | st.integers(1, 9000).map(lambda digits: b"9" * digits)
+        )
+    )
+    try:
+        manifest = read_manifest(path)
+    except ShardError as error:
+        assert len(str(error).splitlines()) == 1 and len(str(error)) < 2500
+    else:
+        assert [shard.split for shard in manifest.shards] == ["val", "train"]
+        write_manifest(manifest, path)
+        assert read_manifest(path) == manifest
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_file_is_refused(tmp_path, kind):
+    path = tmp_path / "manifest.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(ShardError, match=r"manifest\.json: file: expected a readable file"):
+        read_manifest(path)
