@@ -25,6 +25,7 @@ from ramengpt.config.model import (
 )
 from ramengpt.config.optimizer import (
     AdamConfig,
+    BasisConfig,
     GradientClippingConfig,
     MomentumConfig,
     OptimizerConfig,
@@ -68,6 +69,7 @@ class ParamsFile(Section):
     optimizers: dict[str, OptimizerConfig]
     momentum_schedules: dict[str, MomentumConfig]
     polynomials: dict[str, PolarConfig]
+    bases: dict[str, BasisConfig]
     embedding_adam: AdamConfig
     scalar_adam: AdamConfig
     gradient_clipping: GradientClippingConfig

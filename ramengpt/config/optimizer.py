@@ -116,10 +116,28 @@ class MomentumRuleConfig(RuleConfig, DecayConfig):
     momentum: MomentumConfig
 
 
-class OrthogonalisedConfig(MomentumRuleConfig):
-    """A rule that orthogonalises by polynomials."""
+class PolarRuleConfig(RuleConfig):
+    """A rule that orthogonalises by polynomials.
 
+    Attributes:
+        momentum: over the run.
+        polar: the polynomials.
+        query_key_block_heads: q and k are orthogonalised in blocks of so many heads; 0: whole.
+    """
+
+    momentum: MomentumConfig
     polar: PolarConfig
+    query_key_block_heads: Annotated[int, Field(ge=0)]
+
+
+class OrthogonalisedConfig(PolarRuleConfig, MomentumRuleConfig):
+    """A rule that steps by orthogonalised updates and decays.
+
+    Attributes:
+        row_floor: least norm of an update's row, relative to that of the weight's; 0: none.
+    """
+
+    row_floor: NonNegative
 
 
 class MuonConfig(OrthogonalisedConfig):
@@ -188,6 +206,87 @@ class AdamWConfig(ConstantMomentum, RuleConfig, AdamConfig):
     rule: Literal["adamw"]
 
 
+class AdEMAMixConfig(ConstantMomentum, RuleConfig, AdamConfig):
+    """AdEMAMix: AdamW with a second, slow mean of the gradient.
+
+    Attributes:
+        beta3: decay of the slow mean.
+        alpha: its weight in the update.
+        ramp_fraction: of all steps, in which alpha grows from 0 and beta3 from beta1.
+    """
+
+    rule: Literal["ademamix"]
+    beta3: Decay
+    alpha: NonNegative
+    ramp_fraction: Fraction
+
+
+class BasisConfig(Section):
+    """Eigenbases of a gradient's two covariances.
+
+    Attributes:
+        every_steps: between two refreshments of the bases.
+        decay: of the covariances, per step.
+        largest_side: longer sides of a matrix are not rotated.
+        shifted_qr_passes: of Cholesky QR.
+        plain_qr_passes: after them.
+        qr_shift: relative to the squared norm.
+    """
+
+    every_steps: Count
+    decay: Decay
+    largest_side: Count
+    shifted_qr_passes: Annotated[int, Field(ge=0)]
+    plain_qr_passes: Count
+    qr_shift: Positive
+
+
+class SoapConfig(ConstantMomentum, RuleConfig, AdamConfig):
+    """SOAP: Adam in slowly changing eigenbases."""
+
+    rule: Literal["soap"]
+    basis: BasisConfig
+
+
+class SoapMuonConfig(OrthogonalisedConfig):
+    """SOAP-Muon: SOAP's direction, orthogonalised."""
+
+    rule: Literal["soap_muon"]
+    beta2: Decay
+    basis: BasisConfig
+
+
+class HyperballConfig(RuleConfig):
+    """A rule on spheres of constant norm, so without decay.
+
+    Attributes:
+        zero_init_gain: largest norm of a matrix that starts at zero, relative to that of an
+            orthogonal one.
+    """
+
+    zero_init_gain: Positive
+
+    @property
+    def weight_decay(self) -> float:
+        """None: the norm is constant."""
+        return 0.0
+
+
+class MuonHyperballConfig(PolarRuleConfig, HyperballConfig):
+    """Muon's direction on a hyperball."""
+
+    rule: Literal["muon_hyperball"]
+
+
+class AdamHyperballConfig(ConstantMomentum, HyperballConfig):
+    """Adam's direction on a hyperball."""
+
+    rule: Literal["adam_hyperball"]
+    beta1: Decay
+    beta2: Decay
+    epsilon: Positive
+
+
 RuleConfigs = (
     NorMuonConfig
     | MuonConfig
@@ -196,9 +295,14 @@ RuleConfigs = (
     | AdamRuleConfig
     | AdamWConfig
     | MuonEqRConfig
+    | AdEMAMixConfig
+    | SoapConfig
+    | SoapMuonConfig
+    | MuonHyperballConfig
+    | AdamHyperballConfig
 )  # fmt: skip
 
 OptimizerConfig = Annotated[RuleConfigs, Field(discriminator="rule")]
 
-SHARED_BLOCKS = {"momentum": "momentum_schedules", "polar": "polynomials"}
+SHARED_BLOCKS = {"momentum": "momentum_schedules", "polar": "polynomials", "basis": "bases"}
 """Blocks of an optimizer that may be the name of an entry of the table beside them."""

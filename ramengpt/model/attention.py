@@ -37,6 +37,7 @@ class Attention(nn.Module):
         self.gate_inputs = config.gate_inputs
         gate_shape = (config.num_heads, config.gate_inputs)
         self.weight = make_parameter("attention", 4 * config.width, config.width)
+        self.weight.head_dim = config.head_dim  # type: ignore[attr-defined]
         self.gate = make_parameter("attention_gate", *gate_shape) if config.attention_gate else None
         has_values = config.value_embedding_pattern[layer] != "-"
         self.value_gate = make_parameter("value_gate", *gate_shape) if has_values else None

@@ -2,7 +2,8 @@
 
 Every parameter carries `.label`, `.group` ("embedding", "hidden" or "scalar"), `.lr_mul`, `.wd_mul`
 and, in the group "hidden", `.residual_dims`. A hidden matrix is `len(residual_dims)` equal blocks
-along dim 0; entry i is the dim (0 or 1) of block i that faces the residual stream.
+along dim 0; entry i is the dim (0 or 1) of block i that faces the residual stream. One whose first
+two blocks are q and k also carries `.head_dim`.
 """
 
 from collections.abc import Iterable

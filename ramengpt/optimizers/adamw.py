@@ -4,7 +4,7 @@ Works on a tensor of any shape. In its default form of decay (plain, scaled by t
 torch.optim.AdamW.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -39,33 +39,49 @@ class AdamW:
         scalars: StepScalars,
     ) -> None:
         """Update weight and moments in place."""
-        config, update = self._config, scalars.update
-        self._apply(
-            weight,
-            gradient,
-            state,
-            config,
-            first_correction=scalar_like(1 - config.beta1**update, weight),
-            second_correction=scalar_like(1 - config.beta2**update, weight),
-            scalars=scalars.on_device(),
-        )
+        first, second = bias_corrections(self._config, scalars.update, weight)
+        numbers = scalars.on_device()
+        self._apply(weight, gradient, state, self._config, first, second, numbers)
 
 
-def apply_adamw_step(
-    weight: Tensor,
+class AdamNumbers(Protocol):
+    """The numbers of Adam's moments."""
+
+    beta1: float
+    beta2: float
+    epsilon: float
+
+
+def bias_corrections(config: AdamNumbers, update: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """What the moments of an update are divided by, since they start at zero."""
+    return scalar_like(1 - config.beta1**update, like), scalar_like(1 - config.beta2**update, like)
+
+
+def adam_direction(
     gradient: Tensor,
     state: dict[str, Tensor],
-    config: AdamWConfig,
-    *,
+    config: AdamNumbers,
     first_correction: Tensor,
     second_correction: Tensor,
-    scalars: DeviceScalars,
-) -> None:
-    """One step, in place; the corrections are those of the biases of both moments."""
+) -> Tensor:
+    """Update both moments in place; return the corrected first over the root of the second."""
     first_moment, second_moment = state["first_moment"], state["second_moment"]
     first_moment.lerp_(gradient, 1 - config.beta1)
     second_moment.mul_(config.beta2).addcmul_(gradient, gradient, value=1 - config.beta2)
     root = (second_moment / second_correction).sqrt_().add_(config.epsilon)
-    update = first_moment / first_correction / root
+    return first_moment / first_correction / root
+
+
+def apply_adamw_step(  # noqa: PLR0917
+    weight: Tensor,
+    gradient: Tensor,
+    state: dict[str, Tensor],
+    config: AdamWConfig,
+    first_correction: Tensor,
+    second_correction: Tensor,
+    scalars: DeviceScalars,
+) -> None:
+    """One step, in place."""
+    update = adam_direction(gradient, state, config, first_correction, second_correction)
     rate = scalars.learning_rate * scalars.lr_mul
     step_and_decay(weight, update, rate, decay_share(scalars, rate, config), config)

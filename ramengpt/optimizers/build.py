@@ -5,7 +5,12 @@ from collections.abc import Iterable
 import torch
 
 from ramengpt.config.hooks import HooksConfig
-from ramengpt.config.optimizer import AdamConfig, GradientClippingConfig, OptimizerConfig
+from ramengpt.config.optimizer import (
+    AdamConfig,
+    GradientClippingConfig,
+    OptimizerConfig,
+    PolarRuleConfig,
+)
 from ramengpt.optimizers.adam import Adam
 from ramengpt.optimizers.groups import LabelledParameter, labelled_parameters
 from ramengpt.optimizers.optimizer_set import OptimizerSet
@@ -68,7 +73,14 @@ def build_optimizers(
             "the schedule ties embedding and head, so the model needs exactly one parameter with "
             f"each label, found {[f'{entry.name}: {entry.label}' for entry in embeddings]}"
         )
-    for stack in block_stacks(hidden, oriented=matrix_rule.oriented):
+    stacks = block_stacks(
+        hidden,
+        oriented=matrix_rule.oriented,
+        query_key_block_heads=(
+            optimizer.query_key_block_heads if isinstance(optimizer, PolarRuleConfig) else 0
+        ),
+    )
+    for stack in stacks:
         shape = "x".join(str(size) for size in stack.weight().shape[1:])
         param_groups.append(
             ParamGroup(

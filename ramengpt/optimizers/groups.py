@@ -23,6 +23,8 @@ class LabelledParameter:
         wd_mul: multiplies its weight decay.
         residual_dims: of a hidden matrix: one entry for each of its equal blocks along dim 0,
             the dim of that block (0 or 1) which is the residual stream; empty otherwise.
+        head_dim: of a matrix whose first two blocks are q and k: rows of each of their heads;
+            None otherwise.
     """
 
     name: str
@@ -32,6 +34,7 @@ class LabelledParameter:
     lr_mul: float
     wd_mul: float
     residual_dims: tuple[int, ...]
+    head_dim: int | None
 
 
 def labelled_parameters(
@@ -80,6 +83,7 @@ def _labelled(name: str, parameter: torch.nn.Parameter) -> LabelledParameter:
         lr_mul=getattr(parameter, "lr_mul", 1.0),
         wd_mul=getattr(parameter, "wd_mul", 1.0),
         residual_dims=getattr(parameter, "residual_dims", ()),
+        head_dim=getattr(parameter, "head_dim", None),
     )
 
 

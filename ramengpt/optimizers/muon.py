@@ -8,34 +8,39 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ramengpt.config.optimizer import DecayConfig, OrthogonalisedConfig
+from ramengpt.config.optimizer import OrthogonalisedConfig, PolarRuleConfig
 from ramengpt.optimizers.polar_coefficients import polynomials
-from ramengpt.optimizers.polar_express import apply_polynomials, normalised_wide, restored
+from ramengpt.optimizers.polar_express import (
+    apply_polynomials,
+    normalised_wide,
+    polar_express,
+    restored,
+)
 from ramengpt.optimizers.rule import (
     DeviceScalars,
     StepScalars,
     compiled,
     nesterov_direction,
+    reciprocal_root,
     shape_gain,
 )
 from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
 
 
-class Muon:
-    """Nesterov momentum, orthogonalised by the polynomials of the config.
+class OrthogonalMomentum:
+    """What rules of this family share: a momentum and its orthogonal factor.
 
-    With those of Newton-Schulz, plain decay and a constant momentum it is Keller Jordan's, and
-    torch.optim.Muon.
+    Args:
+        config: whose momentum and polynomials.
+        compile: whether to go through torch.compile.
     """
 
     oriented: ClassVar[bool] = False
     counters: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, config: OrthogonalisedConfig, *, compile: bool) -> None:
-        self._decay: DecayConfig = config
+    def __init__(self, config: PolarRuleConfig, *, compile: bool) -> None:
         self._coefficients, self._headroom = polynomials(config.polar)
         self._prepare = compiled(prepared_direction, compile)
-        self._apply = compiled(apply_update, compile)
 
     def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
         """The running mean of the gradient."""
@@ -45,9 +50,28 @@ class Muon:
         self, gradient_NRC: Tensor, state: dict[str, Tensor], momentum: Tensor
     ) -> Tensor:
         """Update the momentum; return its orthogonal factor, in bfloat16 on a GPU."""
-        dtype = torch.bfloat16 if gradient_NRC.is_cuda else gradient_NRC.dtype
-        wide_NSB = self._prepare(gradient_NRC, state["momentum"], momentum, self._headroom, dtype)
+        wide_NSB = self._prepare(
+            gradient_NRC, state["momentum"], momentum, self._headroom, product_dtype(gradient_NRC)
+        )
         return restored(apply_polynomials(wide_NSB, self._coefficients), gradient_NRC)
+
+    def orthogonalised(self, direction_NRC: Tensor) -> Tensor:
+        """The orthogonal factor of a direction, in bfloat16 on a GPU."""
+        dtype = product_dtype(direction_NRC)
+        return polar_express(direction_NRC, self._coefficients, self._headroom, dtype)
+
+
+class Muon(OrthogonalMomentum):
+    """Nesterov momentum, orthogonalised by the polynomials of the config.
+
+    With those of Newton-Schulz, plain decay and a constant momentum it is Keller Jordan's, and
+    torch.optim.Muon.
+    """
+
+    def __init__(self, config: OrthogonalisedConfig, *, compile: bool) -> None:
+        super().__init__(config, compile=compile)
+        self._form = config
+        self._apply = compiled(apply_update, compile)
 
     def step(
         self,
@@ -59,7 +83,12 @@ class Muon:
         """Update weight and momentum in place."""
         numbers = scalars.on_device()
         direction_NRC = self.orthogonal_direction(gradient_NRC, state, numbers.momentum)
-        self._apply(weight_NRC, direction_NRC, self._decay, numbers)
+        self._apply(weight_NRC, direction_NRC, self._form, numbers)
+
+
+def product_dtype(matrix: Tensor) -> torch.dtype:
+    """What matrices are orthogonalised in."""
+    return torch.bfloat16 if matrix.is_cuda else matrix.dtype
 
 
 def prepared_direction(
@@ -75,10 +104,24 @@ def prepared_direction(
 
 
 def apply_update(
-    weight_NRC: Tensor, update_NRC: Tensor, form: DecayConfig, scalars: DeviceScalars
+    weight_NRC: Tensor, update_NRC: Tensor, form: OrthogonalisedConfig, scalars: DeviceScalars
 ) -> None:
     """Step against the update and decay, in place."""
     gain = shape_gain(weight_NRC.size(-2), weight_NRC.size(-1))
+    update_NRC = update_NRC.to(weight_NRC.dtype)
+    if form.row_floor > 0:
+        update_NRC = with_row_floor(update_NRC, weight_NRC, form.row_floor / gain)
     rate_N11 = scalars.learning_rate * gain * scalars.lr_mul
     share_N11 = decay_share(scalars, rate_N11, form)
-    step_and_decay(weight_NRC, update_NRC.to(weight_NRC.dtype), rate_N11, share_N11, form)
+    step_and_decay(weight_NRC, update_NRC, rate_N11, share_N11, form)
+
+
+def with_row_floor(update_NRC: Tensor, weight_NRC: Tensor, floor: float) -> Tensor:
+    """Stretch the update's rows that are shorter than `floor` times the weight's.
+
+    So that no row stops turning; rows of zeros stay zero. Source: modded-nanogpt, track 3.
+    """
+    mean_square_NR1 = update_NRC.square().mean(dim=-1, keepdim=True)
+    weight_rms_NR1 = weight_NRC.square().mean(dim=-1, keepdim=True).sqrt()
+    stretch_NR1 = floor * weight_rms_NR1 * reciprocal_root(mean_square_NR1)
+    return update_NRC * stretch_NR1.clamp_min(1.0)

@@ -5,12 +5,16 @@ from collections.abc import Callable, Mapping
 from ramengpt.config.optimizer import OptimizerConfig
 from ramengpt.optimizers.adam import Adam
 from ramengpt.optimizers.adamw import AdamW
+from ramengpt.optimizers.ademamix import AdEMAMix
 from ramengpt.optimizers.aro import Aro
 from ramengpt.optimizers.bam import Bam
+from ramengpt.optimizers.hyperball import AdamHyperball, MuonHyperball
 from ramengpt.optimizers.muon import Muon
 from ramengpt.optimizers.muon_eq_r import MuonEqR
 from ramengpt.optimizers.normuon import NorMuon
 from ramengpt.optimizers.rule import UpdateRule
+from ramengpt.optimizers.soap import Soap
+from ramengpt.optimizers.soap_muon import SoapMuon
 
 RULES: Mapping[str, Callable[..., UpdateRule]] = {
     "normuon": NorMuon,
@@ -20,6 +24,11 @@ RULES: Mapping[str, Callable[..., UpdateRule]] = {
     "adam": Adam,
     "adamw": AdamW,
     "muon_eq_r": MuonEqR,
+    "ademamix": AdEMAMix,
+    "soap": Soap,
+    "soap_muon": SoapMuon,
+    "muon_hyperball": MuonHyperball,
+    "adam_hyperball": AdamHyperball,
 }
 
 

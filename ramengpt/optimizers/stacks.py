@@ -4,12 +4,13 @@ Blocks of equal shape become [N, R, C]; scalars and gates become one vector; an 
 it is, since copying it would cost as much as updating it. Parameters themselves keep their storage.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from ramengpt.errors import UserError
 from ramengpt.optimizers.groups import LabelledParameter
 
 
@@ -40,16 +41,17 @@ class Stack(Protocol):
 
 
 class Block(NamedTuple):
-    """One of the equal blocks, along dim 0, of a hidden matrix."""
+    """Some rows of a hidden matrix that are updated as one matrix."""
 
     entry: LabelledParameter
-    number: int
+    name: str
+    first_row: int
+    rows: int
     transposed: bool
 
     def view(self, tensor: Tensor) -> Tensor:
         """This block of the parameter or of its gradient, as the stack holds it."""
-        rows = tensor.size(0) // len(self.entry.residual_dims)
-        block_RC = tensor[self.number * rows : (self.number + 1) * rows]
+        block_RC = tensor[self.first_row : self.first_row + self.rows]
         return block_RC.mT if self.transposed else block_RC
 
 
@@ -58,7 +60,7 @@ class BlockStack:
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         self._blocks = blocks
-        self.members = [f"{block.entry.name}[{block.number}]" for block in blocks]
+        self.members = [f"{block.entry.name}[{block.name}]" for block in blocks]
         like = blocks[0].entry.parameter
         self.lr_mul = _constants([block.entry.lr_mul for block in blocks], like)[:, None, None]
         self.wd_mul = _constants([block.entry.wd_mul for block in blocks], like)[:, None, None]
@@ -128,26 +130,51 @@ class SingleStack:
         """Nothing: the parameter has been updated in place."""
 
 
-def block_stacks(entries: Sequence[LabelledParameter], *, oriented: bool) -> list[BlockStack]:
+def block_stacks(
+    entries: Sequence[LabelledParameter], *, oriented: bool, query_key_block_heads: int
+) -> list[BlockStack]:
     """Stack the blocks of hidden matrices by shape.
 
     Args:
         entries: hidden matrices.
         oriented: whether blocks are turned so that their rows are the residual stream, or the
             other side where that is shorter, since only the shorter one can be rotated.
+        query_key_block_heads: q and k are cut into blocks of so many heads; 0: not cut.
     Returns:
         One stack for each shape, in the order in which shapes first occur.
+    Raises:
+        UserError: a matrix's heads cannot be cut so.
     """
     by_shape: dict[tuple[int, int], list[Block]] = {}
     for entry in entries:
-        rows = entry.parameter.size(0) // len(entry.residual_dims)
         columns = entry.parameter.size(1)
-        for number, residual_dim in enumerate(entry.residual_dims):
+        for name, first_row, rows, residual_dim in _cuts(entry, query_key_block_heads):
             row_dim = residual_dim if rows == columns else int(columns < rows)
             transposed = oriented and row_dim == 1
             shape = (columns, rows) if transposed else (rows, columns)
-            by_shape.setdefault(shape, []).append(Block(entry, number, transposed))
+            block = Block(entry, name, first_row, rows, transposed)
+            by_shape.setdefault(shape, []).append(block)
     return [BlockStack(blocks) for blocks in by_shape.values()]
+
+
+def _cuts(
+    entry: LabelledParameter, query_key_block_heads: int
+) -> Iterator[tuple[str, int, int, int]]:
+    """Name, first row, number of rows and residual dim of each block of a hidden matrix."""
+    rows = entry.parameter.size(0) // len(entry.residual_dims)
+    for number, residual_dim in enumerate(entry.residual_dims):
+        if not query_key_block_heads or entry.head_dim is None or number > 1:
+            yield f"{number}", number * rows, rows, residual_dim
+            continue
+        if rows % (query_key_block_heads * entry.head_dim):
+            raise UserError(
+                f"params.yaml: query_key_block_heads of the selected optimizer: expected a divisor "
+                f"of the model's {rows // entry.head_dim} heads, found {query_key_block_heads}"
+            )
+        piece_rows = query_key_block_heads * entry.head_dim
+        for piece in range(rows // piece_rows):
+            first_row = number * rows + piece * piece_rows
+            yield f"{number}.{piece}", first_row, piece_rows, residual_dim
 
 
 def gradient_of(entry: LabelledParameter) -> Tensor:

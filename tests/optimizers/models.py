@@ -66,7 +66,11 @@ def small_model(seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, 
     for layer in range(LAYERS):
         parameters |= {
             f"{layer}.qkvo": labelled(
-                normal(4 * WIDTH, WIDTH), "attention", **hidden, residual_dims=(1, 1, 1, 0)
+                normal(4 * WIDTH, WIDTH),
+                "attention",
+                **hidden,
+                residual_dims=(1, 1, 1, 0),
+                head_dim=4,
             ),
             f"{layer}.mlp_in": labelled(
                 normal(3 * WIDTH, WIDTH), "mlp_in", **hidden, residual_dims=(1,)
@@ -88,12 +92,13 @@ def optimizers_of(
     clipping: tuple[float, float, float] = (0.0, 0.0, 0.0),
     compile: bool = False,
     hooks: HooksConfig | None = None,
+    **changes,
 ) -> OptimizerSet:
-    """The optimizers of params.yaml."""
+    """The optimizers of params.yaml, the one of the hidden matrices with changes."""
     embedding_norm, hidden_norm, scalar_norm = clipping
     return build_optimizers(
         parameters.items(),
-        optimizer=optimizer_config(optimizer),
+        optimizer=optimizer_config(optimizer, **changes),
         embedding_adam=adam_config(),
         scalar_adam=AdamConfig.model_validate(PARAMS["scalar_adam"]),
         gradient_clipping=GradientClippingConfig(

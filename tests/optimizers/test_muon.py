@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ramengpt.optimizers.muon import Muon
+from ramengpt.errors import UserError
+from ramengpt.optimizers.muon import Muon, with_row_floor
 from ramengpt.optimizers.polar_coefficients import polar_express_coefficients, polynomials
 from ramengpt.optimizers.polar_express import polar_express
 from tests.optimizers.models import gaussian, optimizer_config, scalars, small_model
@@ -124,3 +125,58 @@ def test_newton_schulz_brings_singular_values_near_1() -> None:
     matrix = gaussian(1, 24, 12)
     values = torch.linalg.svdvals(polar_express(matrix, coefficients, headroom, torch.float64))
     assert ((values > 0.67) & (values < 1.14)).all()
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.3, 2.0])
+def test_no_row_of_an_update_is_shorter_than_the_floor(floor: float) -> None:
+    update, weight = gaussian(2, 12, 8), gaussian(2, 12, 8, seed=1)
+    update[:, 3] = 0
+    update[:, 4:8] *= 0.01
+    floored = with_row_floor(update, weight, floor)
+    own, found = update.norm(dim=-1), floored.norm(dim=-1)
+    expected = torch.maximum(own, floor * weight.norm(dim=-1) * (own > 0))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    longer = own >= floor * weight.norm(dim=-1)
+    assert torch.equal(floored[longer], update[longer])
+
+
+def test_the_floor_counts_the_gain_of_tall_matrices() -> None:
+    rule = Muon(optimizer_config("muon", row_floor=0.3), compile=False)
+    start, weight = gaussian(1, 32, 8), gaussian(1, 32, 8)
+    rule.step(weight, gaussian(1, 32, 8, seed=1), rule.new_state(weight), scalars(1, 0.02))
+    relative = ((weight - start).norm(dim=-1) / start.norm(dim=-1)) / 0.02
+    assert float(relative.min()) == pytest.approx(0.3)
+    assert float(relative.max()) > 0.31
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "normuon"])
+def test_q_and_k_can_be_orthogonalised_by_pairs_of_heads(optimizer: str) -> None:
+    """A pair whose gradient is small moves as far as the others; whole, it would hardly move."""
+    from tests.optimizers.models import Settings, optimizers_of, set_gradients
+
+    moved = {}
+    for heads in (0, 2):
+        parameters = small_model()
+        before = parameters["0.qkvo"].detach().clone()
+        optimizers = optimizers_of(parameters, optimizer, query_key_block_heads=heads)
+        set_gradients(parameters, 0)
+        for first_row in (0, 24, 32):  # a pair of q, one of k, half of v
+            parameters["0.qkvo"].grad[first_row : first_row + 8] *= 1e-4
+        optimizers.step(Settings())
+        change = parameters["0.qkvo"].detach() - before
+        moved[heads] = change.unflatten(0, (8, 8)).norm(dim=(1, 2))
+        members = [m for group in optimizers.param_groups for m in group.stack.members]
+        assert ("0.qkvo[0]" in members) == (heads == 0)
+        assert ("0.qkvo[1.1]" in members) == (heads == 2)
+        assert "0.qkvo[2]" in members
+    assert moved[2][:4].max() / moved[2][:4].min() < 1.3
+    if optimizer == "muon":  # NorMuon evens rows out in any case
+        assert moved[0][[0, 3, 4]].max() < 0.2 * moved[0][[1, 2, 5]].min()
+        assert moved[2][4] < 0.2 * moved[2][5]
+
+
+def test_heads_that_cannot_be_cut_so_are_refused() -> None:
+    from tests.optimizers.models import optimizers_of
+
+    with pytest.raises(UserError, match="expected a divisor of the model's 4 heads, found 3"):
+        optimizers_of(small_model(), "muon", query_key_block_heads=3)

@@ -12,10 +12,12 @@ FORMS = [(scale, cautious) for scale in ("rate", "rate_squared") for cautious in
 
 
 def stepped(name: str, weight_decay: float, learning_rate: float = 0.02, **form) -> torch.Tensor:
-    """Weights after one step from the same start."""
+    """Weights after a second step (SOAP's first sets its bases); the first has a rate of 0."""
     rule, weight = make_rule(optimizer_config(name, **form), compile=False), gaussian(2, 8, 8)
-    numbers = scalars(1, learning_rate, weight_decay=weight_decay, lr_mul=2.0, wd_mul=3.0)
-    rule.step(weight, gaussian(2, 8, 8, seed=1), rule.new_state(weight), numbers)
+    state = rule.new_state(weight)
+    for update, rate in ((1, 0.0), (2, learning_rate)):
+        numbers = scalars(update, rate, weight_decay=weight_decay, lr_mul=2.0, wd_mul=3.0)
+        rule.step(weight, gaussian(2, 8, 8, seed=update), state, numbers)
     return weight
 
 

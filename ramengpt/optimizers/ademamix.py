@@ -1,0 +1,94 @@
+"""AdEMAMix: AdamW with a second, slow mean of the gradient (Pagliardini et al., arXiv 2409.03137).
+
+Works on a tensor of any shape.
+"""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ramengpt.config.optimizer import AdEMAMixConfig
+from ramengpt.optimizers.adamw import bias_corrections
+from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled, scalar_like
+from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
+
+
+class AdEMAMix:
+    """Step along (m1 + alpha m2) / (sqrt(v) + epsilon): m2 is slow, and m1 and v are corrected."""
+
+    oriented: ClassVar[bool] = False
+    counters: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: AdEMAMixConfig, *, compile: bool) -> None:
+        self._config = config
+        self._apply = compiled(apply_ademamix_step, compile)
+
+    def new_state(self, weight: Tensor) -> dict[str, Tensor]:
+        """Fast and slow running means of the gradient, and that of its square."""
+        return {
+            name: torch.zeros_like(weight)
+            for name in ("first_moment", "slow_moment", "second_moment")
+        }
+
+    def step(
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        state: dict[str, Tensor],
+        scalars: StepScalars,
+    ) -> None:
+        """Update weight and moments in place."""
+        config = self._config
+        ramp = min(scalars.progress / config.ramp_fraction, 1.0) if config.ramp_fraction else 1.0
+        first, second = bias_corrections(config, scalars.update, weight)
+        self._apply(
+            weight,
+            gradient,
+            state,
+            config,
+            first_correction=first,
+            second_correction=second,
+            alpha=scalar_like(ramp * config.alpha, weight),
+            slow_share=scalar_like(1 - ramped_decay(config.beta1, config.beta3, ramp), weight),
+            scalars=scalars.on_device(),
+        )
+
+
+def ramped_decay(start: float, end: float, ramp: float) -> float:
+    """A decay on the way from one to another, linear in the half-life.
+
+    Args:
+        start: at ramp 0, above 0.
+        end: at ramp 1.
+        ramp: from 0 to 1.
+    """
+    if ramp == 1:
+        return end
+    half_life = (1 - ramp) / math.log(start) + ramp / math.log(end)
+    return math.exp(1 / half_life)
+
+
+def apply_ademamix_step(
+    weight: Tensor,
+    gradient: Tensor,
+    state: dict[str, Tensor],
+    config: AdEMAMixConfig,
+    *,
+    first_correction: Tensor,
+    second_correction: Tensor,
+    alpha: Tensor,
+    slow_share: Tensor,
+    scalars: DeviceScalars,
+) -> None:
+    """One step, in place; `slow_share` is that of the gradient in the slow mean."""
+    first, slow = state["first_moment"], state["slow_moment"]
+    second = state["second_moment"]
+    first.lerp_(gradient, 1 - config.beta1)
+    slow.lerp_(gradient, slow_share)
+    second.mul_(config.beta2).addcmul_(gradient, gradient, value=1 - config.beta2)
+    root = (second / second_correction).sqrt_().add_(config.epsilon)
+    update = (first / first_correction + alpha * slow) / root
+    rate = scalars.learning_rate * scalars.lr_mul
+    step_and_decay(weight, update, rate, decay_share(scalars, rate, config), config)
