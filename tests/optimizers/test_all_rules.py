@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.optimizer_step import MEASURED
 from ramengpt.optimizers.rules import make_rule
 from tests.optimizers.models import OPTIMIZERS, gaussian, optimizer_config, scalars
 
@@ -73,3 +74,7 @@ def test_weights_that_start_at_zero_move_against_the_gradient(name: str) -> None
     moved = stepped(name, weight, [gradient] * 3)
     assert moved.isfinite().all()
     assert float((moved * gradient).sum()) < 0
+
+
+def test_the_benchmark_covers_every_entry() -> None:
+    assert sorted(MEASURED) == sorted(OPTIMIZERS)
