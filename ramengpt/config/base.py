@@ -31,6 +31,7 @@ Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 
 Count = Annotated[int, Field(gt=0, le=1000)]
 """Of parts, passes or attempts."""
+CountOrNone = Annotated[int, Field(ge=0, le=1000)]
 Steps = Annotated[int, Field(gt=0, le=10**6)]
 StepsOrNone = Annotated[int, Field(ge=0, le=10**6)]
 Tokens = Annotated[int, Field(gt=0, le=2**24)]

@@ -10,12 +10,14 @@ from pydantic import Field, model_validator
 
 from ramengpt.config.base import (
     Count,
+    CountOrNone,
     Decay,
     Finite,
     Fraction,
     NonNegative,
     Positive,
     Section,
+    Steps,
     StepsOrNone,
 )
 
@@ -127,7 +129,7 @@ class PolarRuleConfig(RuleConfig):
 
     momentum: MomentumConfig
     polar: PolarConfig
-    query_key_block_heads: Annotated[int, Field(ge=0)]
+    query_key_block_heads: CountOrNone
 
 
 class OrthogonalisedConfig(PolarRuleConfig, MomentumRuleConfig):
@@ -233,10 +235,10 @@ class BasisConfig(Section):
         qr_shift: relative to the squared norm.
     """
 
-    every_steps: Count
+    every_steps: Steps
     decay: Decay
-    largest_side: Count
-    shifted_qr_passes: Annotated[int, Field(ge=0)]
+    largest_side: Annotated[int, Field(gt=0, le=2**17)]
+    shifted_qr_passes: Count
     plain_qr_passes: Count
     qr_shift: Positive
 

@@ -49,9 +49,9 @@ def update_covariances(state: dict[str, Tensor], gradient_NRC: Tensor, decay: fl
     with full_precision_products():
         for side, dim in SIDES.items():
             if f"{side}_covariance" in state:
-                rows_NSO = gradient_NRC if dim == -2 else gradient_NRC.mT
+                side_rows = gradient_NRC if dim == -2 else gradient_NRC.mT
                 state[f"{side}_covariance"].baddbmm_(
-                    rows_NSO, rows_NSO.mT, beta=decay, alpha=1 - decay
+                    side_rows, side_rows.mT, beta=decay, alpha=1 - decay
                 )
 
 
