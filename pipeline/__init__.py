@@ -1,1 +1,1 @@
-"""One file, one stage: what dvc.yaml runs."""
+"""The stages of dvc.yaml, one file each."""

@@ -1,4 +1,4 @@
-"""Stage 1: put the dataset's shards into the store and say in data/download.json which they are.
+"""Stage download: put the dataset's shards into the store and list them in data/download.json.
 
 Shards that are there and intact are kept. All of params.yaml is checked first.
 """
@@ -26,7 +26,7 @@ LOCK_NAME = ".download.lock"
 
 
 def obtain_shards(config: Config, folder: Path, redo: Sequence[str] | None) -> Receipt:
-    """Make or fetch what is missing of the selected dataset.
+    """Build or download what is missing of the selected dataset.
 
     Args:
         config: the run's configuration.

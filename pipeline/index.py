@@ -91,7 +91,7 @@ def _write_metrics(manifest: Manifest, lengths: dict[Split, DocumentLengths]) ->
 
 
 def _write_plot(lengths: dict[Split, DocumentLengths]) -> None:
-    """One row a bin: its lower edge, and the percentage of each split's documents in it."""
+    """One row per bin: its lower edge, and the percentage of each split's documents in it."""
     longest = max(int(lengths[split].summary().get("max", 1)) for split in SPLITS)
     edges = histogram_edges(longest)
     columns = [lengths[split].histogram(edges) for split in SPLITS]

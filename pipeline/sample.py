@@ -1,4 +1,4 @@
-"""Let the trained model continue the prompts of params.yaml; write results/samples.md."""
+"""Stage sample: continue the prompts of params.yaml with the trained model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Train the selected model on the selected data.
+"""Stage train: train the selected model on the selected data.
 
 Without flags this is the pipeline's stage: it reads params.yaml and writes models/ and
 results/train/. With any flag it is a scratch run: the same training, its outputs under --out,
@@ -22,10 +22,10 @@ from ramengpt.training.session.settings import RunOptions, plans_of
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses a flag in one line."""
+    """Reports a wrong flag in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Leave with the message.
+        """Exit with the message.
 
         Raises:
             UserError: always.

@@ -1,6 +1,6 @@
-"""The GPU: what it is, what fits it, and what PyTorch must be told about it.
+"""The GPU: its properties, settings that suit it, and what PyTorch must be told about it.
 
-Imports nothing of the data, the model, the optimizers or the training; `triton` only where CUDA is.
+Imports nothing of data, model, optimizers or training; imports triton only with CUDA.
 """
 
 import ctypes
@@ -33,22 +33,22 @@ _HOPPER_FLEX_BACKWARD = {
     "bwd_num_warps": 4,
     "bwd_num_stages": 3,
 }
-"""Measured with short windows: the backward one is faster than PyTorch's for heads up to 64."""
+"""Measured with short windows: the backward tiles beat PyTorch's for heads up to 64."""
 _USABLE_MEMORY = 0.85  # the rest is the driver's context, fragmentation and the display
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known about a device."""
+    """Properties of a device."""
 
     architecture: Architecture
     name: str
     capability: tuple[int, int]
     shared_memory_bytes: int
-    """A program can have at most this much, opted in."""
+    """Maximum per program, with opt-in."""
     memory_bytes: int
     bfloat16: bool
-    """Whether it multiplies bfloat16 natively, four times as fast as float32."""
+    """Whether bfloat16 GEMMs are native, four times as fast as float32."""
 
 
 def profile(device: torch.device) -> Profile:
@@ -85,7 +85,7 @@ def architecture_of(capability: tuple[int, int]) -> Architecture:
 def choose_dtype(
     name: Literal["auto", "float32", "bfloat16"], device_profile: Profile
 ) -> torch.dtype:
-    """The dtype of matrix products for `train.precision`.
+    """The dtype of GEMMs for `train.precision`.
 
     Raises:
         ValueError: bfloat16 was asked for on a GPU that lacks it.
@@ -144,7 +144,7 @@ def _flex_forward_bytes(queries: int, keys: int, stages: int, unit_bytes: int) -
 
 
 def configure(device: torch.device, cache_folder: Path | None = None) -> None:
-    """Prepare PyTorch for a run, before it makes tensors: compile cache, and what the device needs.
+    """Prepare PyTorch for a run, before any tensor exists: compile cache and device settings.
 
     Args:
         device: where the run is.
@@ -154,7 +154,7 @@ def configure(device: torch.device, cache_folder: Path | None = None) -> None:
     folder = cache_folder or user_cache_folder() / "inductor"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32, where products are float32 at all
+        torch.set_float32_matmul_precision("high")  # TF32 for float32 GEMMs
         patch_triton_shared_memory(profile(device))
     else:
         keep_freed_memory()
@@ -163,12 +163,12 @@ def configure(device: torch.device, cache_folder: Path | None = None) -> None:
 def keep_freed_memory() -> bool:
     """Let glibc keep the memory of freed tensors for the next ones.
 
-    By default it returns blocks of 32 MiB and more to the system at every free, and smaller ones
-    at the end of the heap. The next temporary tensor then costs a page fault for every 4 KiB, which
-    takes longer than the arithmetic on it. Other C libraries are left as they are.
+    By default it returns blocks of 32 MiB and more to the system on every free, and smaller ones at
+    the end of the heap. The next temporary tensor then costs a page fault per 4 KiB, which takes
+    longer than the arithmetic on it. Other C libraries are left alone.
 
     Returns:
-        Whether it was glibc, and took it.
+        Whether it is glibc and accepted the settings.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -185,15 +185,15 @@ def user_cache_folder() -> Path:
 def patch_triton_shared_memory(device_profile: Profile, utilities: Any = None) -> bool:
     """Let Triton use the shared memory that a consumer Blackwell card has.
 
-    Some releases of Triton report the 48 KiB of a program that has not opted in to more for
-    compute capability 12.x, and then refuse kernels that would run.
+    For compute capability 12.x, some releases of Triton report the 48 KiB available without opt-in,
+    and then refuse kernels that would run.
 
     Args:
         device_profile: what CUDA says of the card.
         utilities: Triton's driver utilities; the active driver's by default.
 
     Returns:
-        Whether there was something to patch: never on other cards, nor where Triton is right.
+        Whether anything was patched: never on other cards, nor where Triton is right.
     """
     if device_profile.capability[0] != _CONSUMER_BLACKWELL_MAJOR:
         return False
@@ -216,7 +216,7 @@ def patch_triton_shared_memory(device_profile: Profile, utilities: Any = None) -
 def suggest_micro_batch(
     training_bytes: Callable[[int], float], device_profile: Profile, multiple: int
 ) -> int:
-    """Tokens of the largest micro-batch that should fit the card: an estimate, rounded down.
+    """Estimate the largest micro-batch that fits the card, rounded down.
 
     Args:
         training_bytes: estimates the peak memory of a step from its tokens, and grows with them;

@@ -1,4 +1,8 @@
-"""Runs that take no time: tiny processes that leave what `pipeline.train --out` leaves."""
+"""Runs that take no time: tiny processes that leave what `pipeline.train --out` leaves.
+
+They end at once, after `sleep` seconds, when as many have started as `meet` says, or when the file
+`until` is there: on a busy machine, tests that wait for each other are right where clocks are not.
+"""
 
 import sys
 from pathlib import Path
@@ -18,6 +22,10 @@ with open(out.parent / "started.txt", "a") as file:
 began = time.monotonic()
 (out / "gpu").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
 time.sleep(float(settings.get("sleep", 0)))
+while len((out.parent / "started.txt").read_text().split()) < int(settings.get("meet", 0)):
+    time.sleep(0.01)  # the pool ends a run that waits in vain
+while "until" in settings and not (out.parent / settings["until"]).exists():
+    time.sleep(0.01)
 if "fail" in settings:
     print("Traceback (most recent call last):\\nMemoryError: out of it\\nsome advice")
     sys.exit(1)

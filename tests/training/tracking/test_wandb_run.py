@@ -16,6 +16,8 @@ SHORTENED = {
     "upload hangs": "FINISH_SECONDS",
 }
 """The time limit that a fault runs into."""
+PATIENCE_SECONDS = 60
+"""wandb by itself would wait for minutes; a busy machine needs more than a second."""
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -97,7 +99,7 @@ def test_without_a_key_it_asks_nobody_and_is_kept_on_disk(tmp_path, monkeypatch,
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     monkeypatch.setattr("builtins.input", refuse)
-    assert follow(tmp_path) < 10
+    assert follow(tmp_path) < PATIENCE_SECONDS
     said = capsys.readouterr().err
     assert "no key" in said
     assert f"wandb sync {offline_folder(tmp_path)}" in said
@@ -116,7 +118,7 @@ def test_without_a_key_it_asks_nobody_and_is_kept_on_disk(tmp_path, monkeypatch,
 )
 def test_a_faulty_server_costs_seconds_and_nothing_else(tmp_path, serve, capsys, fault, reason):
     server = serve(fault)
-    assert follow(tmp_path) < 15
+    assert follow(tmp_path) < PATIENCE_SECONDS
     said = capsys.readouterr().err
     assert server.url in said and reason in said
     assert f"wandb sync {offline_folder(tmp_path)}" in said
@@ -125,13 +127,13 @@ def test_a_faulty_server_costs_seconds_and_nothing_else(tmp_path, serve, capsys,
 def test_a_server_that_refuses_is_named(tmp_path, serve, capsys):
     server = serve()
     server.close()
-    assert follow(tmp_path) < 15
+    assert follow(tmp_path) < PATIENCE_SECONDS
     assert f"{server.url} cannot be reached" in capsys.readouterr().err
 
 
 def test_an_upload_that_hangs_does_not_block_the_end(tmp_path, serve, capsys):
     serve("upload hangs")
-    assert follow(tmp_path) < 15
+    assert follow(tmp_path) < PATIENCE_SECONDS
     said = capsys.readouterr().err
     (folder,) = (tmp_path / "wandb").glob("run-*")
     assert "not everything was uploaded" in said and f"wandb sync {folder}" in said
