@@ -55,7 +55,7 @@ NEAR_LOSS = 0.02
 """A part that changes the loss by less gets a second seed."""
 
 SWITCHES = {
-    "value embeddings": "architectures.ramen.value_embeddings=false",
+    "value embeddings": "architectures.ramen.value_embeddings=none",
     "attention gate": "architectures.ramen.attention_gate=false",
     "smear": "architectures.ramen.smear=false",
     "skip connection": "architectures.ramen.skip_connection=false",

@@ -26,6 +26,7 @@ Activation = Literal[
     "swiglu",
     "geglu",
 ]
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 GATED_ACTIVATIONS = ("swiglu", "geglu")
 AUTO_FFN_MULTIPLE = 64
 """An automatic gated ffn_dim is rounded up to a multiple of this many units."""
@@ -77,7 +78,7 @@ class ModelConfig(Section):
                     f"{key} needs one letter for each of num_layers = {self.num_layers} layers, "
                     f"found '{getattr(self, key)}'"
                 )
-        if "".join(self.value_tables) != "abcdefghijklmnopqrstuvwxyz"[: len(self.value_tables)]:
+        if "".join(self.value_tables) != LETTERS[: len(self.value_tables)]:
             raise ValueError(
                 "value_embedding_pattern must use the first letters of the alphabet, one for each "
                 f"table, found '{self.value_embedding_pattern}'"
@@ -116,7 +117,15 @@ class ArchitectureConfig(Section):
     attention_free_layers: bool
     attention_gate: bool
     key_offset: bool
-    value_embeddings: bool
+    value_embeddings: Literal["none", "shared", "untied"]
+    """Tables shared as the model's pattern says, or one for each layer that it marks."""
+    value_embedding_init_std: NonNegative
+    bigram_embedding: bool
+    bigram_vocabularies: Annotated[int, Field(gt=0, le=64)]
+    """Rows of the hashed table, in padded vocabularies."""
+    bigram_lambda: Finite
+    exclusive_attention: bool
+    late_attention: bool
     smear: bool
     embedding_mix: bool
     attention_lambdas: bool
@@ -137,6 +146,7 @@ class ArchitectureConfig(Section):
     logit_shift: Finite
     logit_divisor: Positive
     attention_init_gain: Positive
+    attention_output_init_gain: NonNegative
     mlp_init_gain: Positive
     head_init_std: Positive
     residual_lambda: Finite
@@ -175,8 +185,13 @@ class NetworkConfig(ModelConfig, ArchitectureConfig):
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        if values.get("value_embeddings") is False and "num_layers" in values:
-            values["value_embedding_pattern"] = "-" * values["num_layers"]
+        pattern = values.get("value_embedding_pattern", "")
+        if values.get("value_embeddings") == "none":
+            values["value_embedding_pattern"] = "-" * len(pattern)
+        if values.get("value_embeddings") == "untied":
+            letters = iter(LETTERS)
+            untied = (letter if letter == "-" else next(letters, "?") for letter in pattern)
+            values["value_embedding_pattern"] = "".join(untied)
         if values.get("attention_free_layers") is False and "attention_pattern" in values:
             values["attention_pattern"] = values["attention_pattern"].replace("-", "S")
         return values
@@ -191,7 +206,8 @@ class NetworkConfig(ModelConfig, ArchitectureConfig):
                 "skip_source_layer < skip_target_layer <= num_layers - 1 is needed, found "
                 f"{self.skip_source_layer} and {self.skip_target_layer} of {self.num_layers} layers"
             )
-        if self.backout and self.backout_layer >= last:
+        uses_middle = self.backout or self.late_attention or self.dense_connections
+        if uses_middle and self.backout_layer >= last:
             raise ValueError(
                 "backout_layer must lie before the last layer (after it, the norm undoes the "
                 f"subtraction): at most {last - 1}, found {self.backout_layer}"
@@ -244,6 +260,9 @@ class ParametersConfig(Section):
     smear_lambda: Multipliers
     skip_lambda: Multipliers
     backout_lambda: Multipliers
+    bigram_embedding: Multipliers
+    bigram_lambda: Multipliers
+    exclusive_attention: Multipliers
     dense_connection_in: Multipliers
     dense_connection_out: Multipliers
     dense_connection_bias: Multipliers

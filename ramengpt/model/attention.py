@@ -18,6 +18,7 @@ from ramengpt.kernels.qkv_prologue import (
     qkv_prologue_reference,
 )
 from ramengpt.model.attention_backend import Context
+from ramengpt.model.exclusive_attention import without_own_value
 from ramengpt.model.norm import EPSILON
 from ramengpt.model.parameters import make_parameter
 
@@ -41,6 +42,9 @@ class Attention(nn.Module):
         self.gate = make_parameter("attention_gate", *gate_shape) if config.attention_gate else None
         has_values = config.value_embedding_pattern[layer] != "-"
         self.value_gate = make_parameter("value_gate", *gate_shape) if has_values else None
+        self.exclusion = None
+        if config.exclusive_attention:
+            self.exclusion = make_parameter("exclusive_attention", config.num_heads)
 
     def forward(
         self,
@@ -76,6 +80,8 @@ class Attention(nn.Module):
         qkv_T3HK = qkv_TD3.view(num_tokens, 3, self.num_heads, -1)
         q, k, v = self._heads(qkv_T3HK, rotation, context, value_THK, gate_TH)
         y = context.attend(self.layer, self.window, q, k, v)
+        if self.exclusion is not None:
+            y = without_own_value(y, v, self.exclusion)
         if self.gate is not None:
             y = y * self._open(self.gate, inputs)[..., None]
         y_TD = y.reshape(num_tokens, width)

@@ -25,8 +25,10 @@ class Block(nn.Module):
     def forward(
         self,
         x_TD: Tensor,
+        attended_TD: Tensor,
         value_TD: Tensor | None,
         attention_lambdas_2: Tensor | None,
+        *,
         rotation: Rotation,
         context: Context,
     ) -> Tensor:
@@ -34,6 +36,7 @@ class Block(nn.Module):
 
         Args:
             x_TD: [T, D], the residual stream.
+            attended_TD: [T, D], what attention reads: the residual stream, or an earlier layer's.
             value_TD: see :class:`Attention`.
             attention_lambdas_2: see :class:`Attention`; None without them.
             rotation: see :class:`Attention`.
@@ -44,6 +47,6 @@ class Block(nn.Module):
         """
         if self.attention is not None:
             x_TD = x_TD + self.attention(
-                normalise_again(x_TD), value_TD, attention_lambdas_2, rotation, context
+                normalise_again(attended_TD), value_TD, attention_lambdas_2, rotation, context
             )
         return x_TD + self.mlp(normalise_again(x_TD))

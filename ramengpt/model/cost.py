@@ -28,8 +28,8 @@ def count_parameters(config: NetworkConfig) -> dict[tuple[str, str], int]:
 
 
 def count_as_gpt2(config: NetworkConfig) -> int:
-    """Parameters as GPT-2's sizes are given: one embedding, no value embeddings."""
-    left_out = {"head", "value_embedding"}
+    """Parameters as GPT-2's sizes are given: one embedding, no value or bigram embeddings."""
+    left_out = {"head", "value_embedding", "bigram_embedding"}
     counts = count_parameters(config)
     return sum(count for (_, label), count in counts.items() if label not in left_out)
 

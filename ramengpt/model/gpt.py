@@ -2,6 +2,8 @@
 
     e = embed(tokens), smeared               x0 = x = norm(e)
     each layer:  x = residual_lambda x + embedding_lambda x0 (embedding_mix), then attention and MLP
+                 x += bigram_lambda e(previous token, token); late layers attend to the output of
+                 backout_layer instead of x
     at skip_target_layer first  x += gate(x0) x_after_skip_source_layer
     at the end  x -= backout_lambda x_after_backout_layer, then norm, head, softcap
 
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 
 from ramengpt.config.model import NetworkConfig
 from ramengpt.model.attention_backend import Backend, Context, KernelOptions, PackedSequence
+from ramengpt.model.bigram import BigramEmbedding
 from ramengpt.model.block import Block
 from ramengpt.model.dense_connections import DenseConnection
 from ramengpt.model.gates import SkipConnection, Smear
@@ -79,6 +82,10 @@ class GPT(nn.Module):
         self.value_embeddings = nn.ModuleDict(
             {letter: Table(config, "value_embedding") for letter in config.value_tables}
         )
+        self.bigram = self.bigram_lambda = None
+        if config.bigram_embedding:
+            self.bigram = BigramEmbedding(config)
+            self.bigram_lambda = make_parameter("bigram_lambda", config.num_layers)
         self.smear = Smear(config) if config.smear else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.residual_lambda = self.embedding_lambda = None
@@ -162,6 +169,8 @@ class GPT(nn.Module):
             letter: table(tokens_T).to(self.compute_dtype)
             for letter, table in self.value_embeddings.items()
         }
+        if self.bigram is not None:
+            bigram_TD = self.bigram(tokens_T, context, self.compute_dtype)
         rotation = self.rotary(context.positions_T)
         attention_lambdas = iter(() if self.attention_lambda is None else self.attention_lambda)
         skipped_TD = backed_out_TD = before_last_TD = x0_TD  # all are replaced on the way
@@ -173,9 +182,13 @@ class GPT(nn.Module):
                 before_last_TD = x_TD
             if self.residual_lambda is not None and self.embedding_lambda is not None:
                 x_TD = self.residual_lambda[layer] * x_TD + self.embedding_lambda[layer] * x0_TD
+            if self.bigram_lambda is not None:
+                x_TD = x_TD + self.bigram_lambda[layer].to(x_TD.dtype) * bigram_TD
+            is_late = config.late_attention and layer > config.backout_layer
+            attended_TD = backed_out_TD if is_late else x_TD
             lambdas_2 = next(attention_lambdas, None) if block.attention is not None else None
             value_TD = values.get(config.value_embedding_pattern[layer])
-            x_TD = block(x_TD, value_TD, lambdas_2, rotation, context)
+            x_TD = block(x_TD, attended_TD, value_TD, lambdas_2, rotation=rotation, context=context)
             if layer == config.skip_source_layer:
                 skipped_TD = x_TD
             if layer == config.backout_layer:

@@ -33,20 +33,30 @@ def _fillers(config: NetworkConfig) -> dict[str, Callable[[Tensor], object]]:
     width = config.width
 
     def uniform(gain: float) -> Callable[[Tensor], Tensor]:
+        if gain == 0:
+            return nn.init.zeros_  # draws nothing from the generator
         bound = math.sqrt(3 / width) * gain  # the standard deviation is gain / sqrt(width)
         return lambda weight: nn.init.uniform_(weight, -bound, bound)
+
+    def normal(std: float) -> Callable[[Tensor], Tensor]:
+        if std == 0:
+            return nn.init.zeros_
+        return lambda weight: nn.init.normal_(weight, std=std)
 
     def constant(*values: float) -> Callable[[Tensor], Tensor]:
         return lambda weight: weight.copy_(weight.new_tensor(values))
 
     def attention(weight: Tensor) -> None:
         uniform(config.attention_init_gain)(weight[: 3 * width])
-        weight[3 * width :].zero_()
+        uniform(config.attention_output_init_gain)(weight[3 * width :])
 
     return {
         "embedding": nn.init.zeros_,  # replaced by the head's, to which it is tied at first
-        "head": lambda weight: nn.init.normal_(weight, std=config.head_init_std),
-        "value_embedding": nn.init.zeros_,
+        "head": normal(config.head_init_std),
+        "value_embedding": normal(config.value_embedding_init_std),
+        "bigram_embedding": nn.init.zeros_,
+        "bigram_lambda": constant(config.bigram_lambda),
+        "exclusive_attention": nn.init.zeros_,
         "attention": attention,
         "mlp_in": uniform(config.mlp_init_gain),
         "mlp_out": nn.init.zeros_,

@@ -212,7 +212,7 @@ def test_parts_and_their_baseline_are_where_it_is_best() -> None:
     assert names([third, second]) == ["normuon-0.08-0.008-1339", "normuon-0.08-0.008-1338"]
     assert (third.alone, second.alone) == (False, True)
     assert parts[0].name == "without-value-embeddings-0.08-0.008-1337"
-    assert parts[0].settings == (*third.settings, "architectures.ramen.value_embeddings=false")
+    assert parts[0].settings == (*third.settings, "architectures.ramen.value_embeddings=none")
     assert [run.labels["part"] for run in parts] == [*PARTS]
     assert {(run.seed, run.alone) for run in parts} == {(1337, False)}
     assert all(run.settings[: len(third.settings)] == third.settings for run in parts)

@@ -32,7 +32,10 @@ def test_impossible_networks_are_errors_that_say_what_is_allowed(changes, messag
 
 
 def test_layers_of_connections_that_are_off_do_not_matter():
-    tiny_config(skip_connection=False, skip_source_layer=9, backout=False, backout_layer=9)
+    off = dict.fromkeys(
+        ("skip_connection", "backout", "late_attention", "dense_connections"), False
+    )
+    tiny_config(**off, skip_source_layer=9, backout_layer=9)
 
 
 def test_automatic_sizes():

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ramengpt.inference.decoding import Decoder
 from tests.model.tiny import packed, tiny_config, tiny_model
@@ -16,6 +18,30 @@ def test_one_token_at_a_time_equals_the_packed_forward(prompt_tokens):
     for t in range(prompt_tokens, 310):
         logits = decoder.step(int(tokens[t]))
         torch.testing.assert_close(logits, expected[t], rtol=0, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    st.fixed_dictionaries(
+        {
+            name: st.booleans()
+            for name in (
+                "bigram_embedding", "exclusive_attention", "late_attention", "dense_connections",
+                "smear", "skip_connection", "backout", "key_offset", "attention_gate",
+                "embedding_mix", "attention_lambdas", "attention_free_layers",
+            )
+        }
+        | {"value_embeddings": st.sampled_from(["none", "shared", "untied"])}
+    )
+)  # fmt: skip
+def test_every_combination_of_parts_decodes_as_it_was_trained(parts):
+    model = tiny_model(tiny_config(**parts), window=128, max_sequence_tokens=140)
+    tokens, _, positions = packed([136])
+    expected = model.logits(tokens, positions)
+    decoder = Decoder(model)
+    found = [decoder.start(tokens[:130].tolist())]
+    found += [decoder.step(int(token)) for token in tokens[130:]]
+    torch.testing.assert_close(torch.stack(found), expected[129:], rtol=0, atol=1e-10)
 
 
 def test_a_decoder_can_start_again():

@@ -54,9 +54,22 @@ def attention(model: GPT, layer: int, x_TD: Tensor, tokens: Tensor, positions: T
         scores = torch.einsum("hk,shk->hs", q[t], k[seen]) * model.rotary.attention_scale
         rows.append(torch.einsum("hs,shk->hk", scores.softmax(-1), v[seen]))
     y = torch.stack(rows)
+    if config.exclusive_attention:
+        for h, strength in enumerate(torch.tanh(module.exclusion)):
+            for t in range(len(y)):
+                own = v[t, h] / v[t, h].norm()
+                y[t, h] = y[t, h] - strength * (y[t, h] @ own) * own
     if config.attention_gate:
         y = y * torch.sigmoid(inputs @ module.gate.T)[..., None]
     return y.reshape(-1, width) @ (lambdas[1] * w_o).T
+
+
+def bigram(model: GPT, previous: int | None, token: int) -> Tensor:
+    table, signs = model.bigram.weight, model.bigram.signs
+    if previous is None:
+        return table[-1] * signs[0]
+    row = ((36313 * token) ^ (27191 * previous)) % (len(table) - 1)
+    return table[row] * signs[(token ^ previous) % 8192]
 
 
 def dense(module: torch.nn.Module, x_TD: Tensor, sources: list[Tensor]) -> Tensor:
@@ -83,6 +96,13 @@ def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tenso
         e = smeared
     x0 = x = norm(e)
     outputs = []
+    if config.bigram_embedding:
+        bigrams = torch.stack(
+            [
+                bigram(model, None if positions_T[t] == 0 else int(tokens[t - 1]), int(tokens[t]))
+                for t in range(len(tokens))
+            ]
+        )
     for layer, block in enumerate(model.blocks):
         if config.skip_connection and layer == config.skip_target_layer:
             open_T1 = 2 * torch.sigmoid(x0[:, : config.gate_inputs] @ model.skip.gate.T)
@@ -93,8 +113,12 @@ def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tenso
             before_last = x
         if config.embedding_mix:
             x = model.residual_lambda[layer] * x + model.embedding_lambda[layer] * x0
+        if config.bigram_embedding:
+            x = x + model.bigram_lambda[layer] * bigrams
         if config.attention_pattern[layer] != "-":
-            x = x + attention(model, layer, norm(x), tokens, positions_T)
+            late = config.late_attention and layer > config.backout_layer
+            attended = outputs[config.backout_layer] if late else x
+            x = x + attention(model, layer, norm(attended), tokens, positions_T)
         x = x + F.relu(norm(x) @ block.mlp.weight_in.T) ** 2 @ block.mlp.weight_out
         outputs.append(x)
     if config.backout:

@@ -34,11 +34,20 @@ def normed_inputs() -> torch.Tensor:
 
 @pytest.mark.parametrize("layer", [SHORT, LONG])
 @pytest.mark.parametrize(
-    "off", [None, "attention_gate", "key_offset", "value_embeddings", "attention_lambdas"]
+    "changes",
+    [
+        {},
+        {"attention_gate": False},
+        {"key_offset": False},
+        {"value_embeddings": "none"},
+        {"attention_lambdas": False},
+        {"exclusive_attention": False},
+    ],
+    ids=lambda changes: "".join(changes) or "everything",
 )
 @torch.no_grad()
-def test_a_layer_computes_its_equations(layer: int, off: str | None) -> None:
-    model = tiny_model(tiny_config(**({off: False} if off else {})))
+def test_a_layer_computes_its_equations(layer: int, changes: dict[str, object]) -> None:
+    model = tiny_model(tiny_config(**changes))
     y_TD, expected_TD = attend(model, layer, normed_inputs())
     torch.testing.assert_close(y_TD, expected_TD, rtol=1e-10, atol=1e-10)
 
@@ -62,8 +71,10 @@ def test_parts_that_are_off_have_no_parameters() -> None:
         "weight": (128, 32),
         "gate": (2, 12),
         "value_gate": (2, 12),
+        "exclusion": (2,),
     }
-    plain = tiny_config(attention_gate=False, value_embeddings=False)
+    off = {"attention_gate": False, "value_embeddings": "none", "exclusive_attention": False}
+    plain = tiny_config(**off)
     assert set(dict(Attention(plain, SHORT).named_parameters())) == {"weight"}
 
 

@@ -22,7 +22,8 @@ def through(layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     value_TD = model.value_embeddings[letter](tokens_T) if letter != "-" else None
     lambdas = model.attention_lambda[layer] if layer == WITH_ATTENTION else None
     with torch.no_grad():
-        y_TD = block(x_TD, value_TD, lambdas, model.rotary(positions_T), context)
+        rotation = model.rotary(positions_T)
+        y_TD = block(x_TD, x_TD, value_TD, lambdas, rotation=rotation, context=context)
         expected_TD = x_TD
         if layer == WITH_ATTENTION:
             normed_TD = reference.norm(x_TD)

@@ -6,6 +6,8 @@ from ramengpt.model.gpt import GPT
 from tests.model.tiny import packed, tiny_config
 
 ZERO = {
+    "bigram_embedding",
+    "exclusive_attention",
     "dense_connection_bias",
     "dense_connection_out",
     "value_embedding",
