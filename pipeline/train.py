@@ -50,7 +50,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="any value of params.yaml"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="outputs of a scratch run")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="of a scratch run's outputs; replaces earlier ones",
+    )
     parser.add_argument("--plan", action="store_true", help="print the schedule and stop")
     parser.add_argument(
         "--suggest-micro-batch",
@@ -112,7 +117,8 @@ def main() -> None:
         print(plan_table(plans_of(config, options)))
         return
     is_scratch_run = len(sys.argv) > 1
-    train(config, options, scratch_folders(arguments.out) if is_scratch_run else stage_folders())
+    folders = scratch_folders(arguments.out) if is_scratch_run else stage_folders()
+    train(lambda: config_of(arguments), options, folders)
 
 
 if __name__ == "__main__":

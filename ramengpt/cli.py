@@ -15,7 +15,8 @@ def run_main(main: Callable[[], None]) -> None:
 
     Raises:
         SystemExit: the error's own status after a :class:`UserError` (printed as one line on
-            standard error), 130 after Ctrl-C, 0 when whoever read standard output has gone.
+            standard error), 130 after Ctrl-C, 141 when
+            whoever read standard output has gone, as for any command that SIGPIPE ends.
     """
     try:
         main()
@@ -27,4 +28,4 @@ def run_main(main: Callable[[], None]) -> None:
         raise SystemExit(130) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+        raise SystemExit(141) from None

@@ -48,6 +48,15 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def flush_folder(path: Path) -> None:
+    """Bring the names in a folder to the disk, after a rename in it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a small file atomically (see :func:`atomic_writer`)."""
     with atomic_writer(path) as file:

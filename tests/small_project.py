@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 from tests.conftest import copy_project, project_environment
 
-ALL = ["download", "verify", "index", "train", "sample"]
+ALL = ["check", "download", "verify", "index", "train", "sample"]
 
 
 def shrink(project: Path) -> None:
@@ -33,7 +33,7 @@ def shrink(project: Path) -> None:
     params["sample"] |= {"prompts": ["Return the"], "new_tokens": 3}
     yaml.dump(params, path)
     text = project / "data" / "text"
-    text.mkdir(parents=True)
+    text.mkdir(parents=True, exist_ok=True)
     for number in range(40):
         (text / f"{number:02}.txt").write_text(f"Document {number}. " + "Some words of it. " * 20)
 
@@ -79,10 +79,10 @@ class Project:
         section[last] = value
         yaml.dump(params, path)
 
-    def edit(self, file: str) -> None:
-        """Change a module without changing what it does."""
+    def edit(self, file: str, line: str) -> None:
+        """Add a line to a module: a comment, or code that changes nothing."""
         path = self.folder / file
-        path.write_text(path.read_text() + "\n# edited\n")
+        path.write_text(f"{path.read_text()}\n{line}\n")
 
 
 def small_project(folder: Path) -> Project:

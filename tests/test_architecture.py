@@ -2,10 +2,15 @@
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.check import CODE_FOLDER, STAGES
+from ramengpt.config.load import ParamsFile, load_config
+from ramengpt.source_code import PACKAGES
+from ramengpt.training.session.settings import FREE_SECTIONS, RunOptions, run_settings
 from tests.conftest import ROOT
 from tests.imports import (
     import_closure,
@@ -38,7 +43,14 @@ LAYERS = {
     "ramengpt.config": {"ramengpt.config"},
     "ramengpt.device": set(),
 }
-LEAVES = {"ramengpt", "ramengpt.errors", "ramengpt.files", "ramengpt.progress", "ramengpt.cli"}
+LEAVES = {
+    "ramengpt",
+    "ramengpt.errors",
+    "ramengpt.files",
+    "ramengpt.progress",
+    "ramengpt.cli",
+    "ramengpt.source_code",
+}
 BELOW_ALL = {
     "ramengpt.data": {"ramengpt.config"},
     "ramengpt.model": {"ramengpt.config"},
@@ -110,25 +122,37 @@ def test_heavy_imports_stay_inside_what_uses_them(file: Path) -> None:
     assert not names & heavy
 
 
-@pytest.mark.parametrize("stage", ["download", "verify", "index", "train", "sample"])
-def test_a_stage_depends_on_all_that_it_imports_and_nothing_else(stage: str) -> None:
-    described = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"][stage]
-    script = ROOT / "pipeline" / f"{stage}.py"
-    code = [ROOT / dep for dep in described["deps"] if dep.startswith(("ramengpt", "pipeline"))]
-    listed = {f for dep in code for f in ([dep] if dep.is_file() else dep.rglob("*.py"))}
-    # Code of the configuration holds no values: those are the stage's params.
-    free = {ROOT / "ramengpt/config"} if ROOT / "ramengpt/config" not in code else set()
-    used = {
-        file
-        for file in import_closure(script)
-        if file.read_text().count("\n") > 1
-        and file.name not in ("cli.py", "errors.py", "progress.py")
-        and not any(file.is_relative_to(folder) for folder in free)
-    }
-    missing = used - listed - {script}
-    assert not missing, sorted(map(module_name, missing))
-    unused = {dep for dep in code if dep.is_file()} - used - {script}
-    assert not unused, sorted(map(module_name, unused))
+def dvc_stages() -> dict[str, Any]:
+    stages: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    return stages
+
+
+def test_the_first_stage_sees_every_edit_and_writes_the_code_of_the_others() -> None:
+    check, *others = dvc_stages()
+    assert (check, others) == ("check", list(STAGES))
+    assert dvc_stages()["check"]["deps"] == ["params.yaml", *PACKAGES[::-1]]
+    assert dvc_stages()["check"]["outs"] == [f"{CODE_FOLDER}/{stage}.json" for stage in others]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_its_own_code_alone(stage: str) -> None:
+    deps = dvc_stages()[stage]["deps"]
+    assert [dep for dep in deps if dep.startswith(("ramengpt", "pipeline", str(CODE_FOLDER)))] == [
+        f"{CODE_FOLDER}/{stage}.json"
+    ]
+
+
+def test_no_output_persists() -> None:
+    """One that does never enters the run cache: the same experiment twice would train twice."""
+    for stage in dvc_stages().values():
+        assert all(isinstance(out, str) for out in (*stage["outs"], *stage.get("metrics", ())))
+
+
+def test_training_depends_on_the_values_that_decide_a_run() -> None:
+    listed = {name.split(".${")[0] for name in dvc_stages()["train"]["params"]}
+    deciding = run_settings(load_config(), RunOptions(1, None))
+    sections = set(ParamsFile.model_fields) - FREE_SECTIONS - {"datasets", "train"}
+    assert listed == sections | {f"train.{key}" for key in deciding["train"]}
 
 
 @pytest.mark.parametrize("file", project_files("ramengpt", "pipeline"), ids=module_name)

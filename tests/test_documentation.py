@@ -218,7 +218,13 @@ def test_the_page_of_data_names_all_that_lies_there_and_git_ignores_the_rest() -
     made = {out.split("/")[1] for out in outs if out.startswith("data/")}
     own = {"text", locate_store("x", {}).folder.parent.name, stage_folders().checkpoints.name}
     assert named == made | own
-    git = ["git", "check-ignore", *(f"data/{name}" for name in (*sorted(named), "README.md"))]
+    git = [
+        "git",
+        "check-ignore",
+        *(f"data/{name}/any" for name in sorted(named)),
+        "data/README.md",
+        "data/text/.gitkeep",
+    ]
     ignored = subprocess.run(git, cwd=ROOT, capture_output=True, text=True).stdout.split()
     assert {path.split("/")[1] for path in ignored} == named
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from benchmarks.run_pool import OUTPUT_FILE
 from benchmarks.run_record import DONE, Entries, Entry
-from ramengpt.comparison.runs import FILES, SCRATCH_CONFIG, SCRATCH_RESULTS
+from ramengpt.comparison.runs import CONFIG, FILES, SCRATCH_RESULTS
 from ramengpt.files import write_bytes
 
 ARCHIVE = "curves.tar.xz"
-COMPARED = (SCRATCH_CONFIG, *(f"{SCRATCH_RESULTS}/{file}" for file in FILES))
+COMPARED = (CONFIG, *(f"{SCRATCH_RESULTS}/{file}" for file in FILES))
 
 
 def write_curves(folder: Path, entries: Entries) -> Path:

@@ -15,7 +15,7 @@ from ramengpt.training.tracking.log_table import LogTable
 
 RESULTS = "results/train"
 SCRATCH_RESULTS = "results"
-SCRATCH_CONFIG = "models/config.json"
+CONFIG = "models/config.json"
 FILES = ("metrics.json", "train.tsv", "validation.tsv")
 WORKSPACE = "workspace"
 
@@ -64,12 +64,35 @@ def is_scratch_run(name: str, project: Path) -> bool:
 def _read_folder(name: str, project: Path) -> ComparedRun:
     *texts, config = (
         _read_text(project / name / path, name, path)
-        for path in (*(f"{SCRATCH_RESULTS}/{file}" for file in FILES), SCRATCH_CONFIG)
+        for path in (*(f"{SCRATCH_RESULTS}/{file}" for file in FILES), CONFIG)
     )
-    settings = _parse_json(config, f"{name}/{SCRATCH_CONFIG}").get("run")
+    return _parsed(
+        name, texts, _parse_settings(config, f"{name}/{CONFIG}"), f"{name}/{SCRATCH_RESULTS}"
+    )
+
+
+def _parse_settings(config: str, where: str) -> dict[str, Any]:
+    """What the run that left a config.json was started with, by the names of params.yaml."""
+    settings = _parse_json(config, where).get("run")
     if not isinstance(settings, Mapping):
-        raise UserError(f"{name}/{SCRATCH_CONFIG} holds no run; train again")
-    return _parsed(name, texts, _named_as_in_params(settings), f"{name}/{SCRATCH_RESULTS}")
+        raise UserError(f"{where} holds no run; train again")
+    return _named_as_in_params(settings)
+
+
+def _check_run_is_of(name: str, params: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse numbers beside parameters that they do not come from.
+
+    Raises:
+        UserError: names the first parameter that the run had another value of.
+    """
+    expected, found = flatten(params), flatten(settings)
+    for key in expected.keys() & found.keys():
+        if expected[key] != found[key]:
+            raise UserError(
+                f"{name}: {key}: params.yaml has {expected[key]!r}, but the run of {CONFIG} was "
+                f"trained with {found[key]!r}; `dvc repro` trains with the parameters, "
+                "`dvc checkout` restores the outputs that dvc.lock records"
+            )
 
 
 def _read_text(file: Path, name: str, path: str) -> str:
@@ -105,7 +128,9 @@ def _read(name: str, project: Path) -> ComparedRun:
         if not name:
             raise RevError("an empty name")
         files = DVCFileSystem(str(project), rev=revision)
-        texts = [_read_output(files, name, file) for file in FILES]
+        texts = [_read_output(files, name, f"{RESULTS}/{file}") for file in FILES]
+        check_finished(texts[0], f"{name}: {RESULTS}/{FILES[0]}")
+        config = _read_output(files, name, CONFIG)
         params = params_show(repo=str(project), rev=revision, deps=True)
     except RevError:
         raise UserError(
@@ -114,11 +139,25 @@ def _read(name: str, project: Path) -> ComparedRun:
         ) from None
     except DvcException as error:
         raise UserError(f"{name}: {' '.join(str(error).split())}") from None
+    _check_run_is_of(name, params, _parse_settings(config, f"{name}: {CONFIG}"))
     return _parsed(name, texts, params, f"{name}: {RESULTS}")
 
 
-def _read_output(files: Any, name: str, file: str) -> str:
-    path = f"{RESULTS}/{file}"
+def check_finished(metrics: str, where: str) -> None:
+    """Refuse the numbers of a run that was killed, diverged, or goes on now.
+
+    Raises:
+        UserError: metrics.json says that its run has not ended.
+    """
+    values = _parse_json(metrics, where)
+    if values.get("finished") is False:
+        raise UserError(
+            f"{where} is of a run that has not ended, at step {values.get('step', 0)}; wait for "
+            "it, or resume it: `dvc repro`"
+        )
+
+
+def _read_output(files: Any, name: str, path: str) -> str:
     try:
         with files.open(path, "r", encoding="utf-8") as opened:
             return str(opened.read())
@@ -134,7 +173,7 @@ def _parsed(name: str, texts: Sequence[str], params: Mapping[str, Any], folder: 
     metrics, train, validation = zip(texts, (f"{folder}/{file}" for file in FILES), strict=True)
     return ComparedRun(
         name,
-        flatten(_parse_json(*metrics)),
+        {key: value for key, value in flatten(_parse_json(*metrics)).items() if key != "finished"},
         flatten(params),
         _parse_rows(*train),
         _parse_rows(*validation),

@@ -8,6 +8,7 @@ loading the two files gives the network as it was evaluated.
 """
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from ramengpt.config.base import Section
 from ramengpt.config.model import NetworkConfig
 from ramengpt.device import choose_dtype, flex_kernel_options, profile
 from ramengpt.errors import UserError
-from ramengpt.files import temporary_path, write_bytes
+from ramengpt.files import flush_folder, write_bytes
 from ramengpt.model.attention_backend import resolve_backend
 from ramengpt.model.gpt import GPT
 
@@ -68,11 +69,14 @@ def export_weights(
     micro_batch_tokens: int,
     run: Mapping[str, Any],
 ) -> None:
-    """Write the final weights.
+    """Write the final weights into a new folder.
+
+    Not one by one into place: safetensors writes under temporary names of its own, and whoever
+    loads both files must find those of one run. The caller renames the folder.
 
     Args:
         model: as trained; it is left as it is.
-        folder: made if missing.
+        folder: emptied if it is there.
         window_tokens: long attention window that the network is to be used with.
         micro_batch_tokens: of the run's validation.
         run: what the run was started with, JSON-ready.
@@ -88,13 +92,14 @@ def export_weights(
     )
     with model.temporary_window(window_tokens):
         tensors = {name: value.cpu().clone() for name, value in model.state_dict().items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_path(folder / WEIGHTS_FILE)
-    save_file(tensors, temporary, metadata={"format": FORMAT})
-    with temporary.open("rb") as file:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": FORMAT})
+    with (folder / WEIGHTS_FILE).open("rb") as file:
         os.fsync(file.fileno())
-    temporary.replace(folder / WEIGHTS_FILE)
     write_bytes(folder / CONFIG_FILE, (config.model_dump_json(indent=2) + "\n").encode())
+    flush_folder(folder)
 
 
 def load_weights(folder: Path, device: torch.device) -> Weights:

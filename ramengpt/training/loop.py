@@ -1,7 +1,7 @@
-"""The training loop: plan, step, log, validate, save. Stopped after any step, it can go on."""
+"""The training loop: plan, step, log, validate, save. Stopped after any step, it can resume."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,7 @@ class TrainingRun:
     show: Callable[[Rows], None]
     checkpoints: CheckpointFolder
     checkpoint_every_steps: int
+    environments: Sequence[Mapping[str, str | int]]
 
 
 def fit(run: TrainingRun, stop: StopRequest) -> None:
@@ -100,14 +101,14 @@ def fit(run: TrainingRun, stop: StopRequest) -> None:
         measured = train_step(run.loss_function, run.batches, run.optimizers, plan)
         row = measured | run.measurements.of_step(plan, end_of_step())
         steps_done = plan.step + 1
-        _take_in(run, run.tracker.log(steps_done, row))
+        _report_and_check_finite(run, run.tracker.log(steps_done, row))
         if steps_done == last_step or steps_done % run.validation.every_steps == 0:
             _validate(run, plan)
         if steps_done < last_step and _checkpoint_is_due(run, steps_done, stop):
             _save(run, steps_done)
         if steps_done < last_step and stop:
             raise _interrupted(run, f"stopped after step {steps_done} of {last_step}", stop)
-    _take_in(run, run.tracker.flush())
+    _report_and_check_finite(run, run.tracker.flush())
 
 
 def _checkpoint_is_due(run: TrainingRun, steps_done: int, stop: StopRequest) -> bool:
@@ -135,35 +136,59 @@ def restore(model: GPT, optimizers: OptimizerSet, state: Mapping[str, Any]) -> N
 
 
 def _save(run: TrainingRun, steps_done: int) -> None:
-    _take_in(run, run.tracker.flush())
+    _report_and_check_finite(run, run.tracker.flush())
     on_cuda = torch.cuda.is_initialized()
-    run.checkpoints.save(
-        steps_done,
-        {
-            "step": steps_done,
-            "model": run.model.state_dict(),
-            "optimizers": run.optimizers.state_dict(),
-            "cursor": run.batches.cursor,
-            "random": {
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state() if on_cuda else None,
-            },
-            "tracker": run.tracker.state(),
-            "seconds": run.measurements.clock.seconds,
+    state = {
+        "step": steps_done,
+        "model": run.model.state_dict(),
+        "optimizers": run.optimizers.state_dict(),
+        "cursor": run.batches.cursor,
+        "random": {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if on_cuda else None,
         },
-    )
+        "tracker": run.tracker.state(),
+        "seconds": run.measurements.clock.seconds,
+        "environments": [dict(environment) for environment in run.environments],
+    }
+    _check_state_is_finite(run, state)
+    run.checkpoints.save(steps_done, state)
+
+
+def _check_state_is_finite(run: TrainingRun, state: Mapping[str, Any]) -> None:
+    """A step's loss and norms precede its update, so that they can be finite and the update not."""
+    tensors = dict(_tensors({key: state[key] for key in ("model", "optimizers")}))
+    finite = [tensor.isfinite().all() for tensor in tensors.values()]
+    if finite and not bool(torch.stack([each.to(finite[0].device) for each in finite]).all()):
+        name = next(name for name, each in zip(tensors, finite, strict=True) if not bool(each))
+        raise DivergedError(
+            f"step {state['step']}: {name} holds a value that is not finite; training stopped; "
+            f"{_where_to_look(run)}"
+        )
+
+
+def _tensors(state: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """Tensors of real numbers in a nested state, with the way to them."""
+    if isinstance(state, torch.Tensor) and state.is_floating_point():
+        yield path, state
+    elif isinstance(state, Mapping):
+        for key, value in state.items():
+            yield from _tensors(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(state, list | tuple):
+        for number, value in enumerate(state):
+            yield from _tensors(value, f"{path}.{number}")
 
 
 def _validate(run: TrainingRun, plan: StepPlan) -> None:
-    _take_in(run, run.tracker.flush())
+    _report_and_check_finite(run, run.tracker.flush())
     window_tokens = run.validation.window_tokens
     with run.optimizers.evaluation_weights(), run.model.temporary_window(window_tokens):
         loss = validation_loss(run.model, run.validation.batches())
     row = run.measurements.of_validation(plan) | {"loss": loss}
-    _take_in(run, run.tracker.log(plan.step + 1, row, table="validation"))
+    _report_and_check_finite(run, run.tracker.log(plan.step + 1, row, table="validation"))
 
 
-def _take_in(run: TrainingRun, rows: Rows) -> None:
+def _report_and_check_finite(run: TrainingRun, rows: Rows) -> None:
     """Show the rows that became known; stop at one whose loss or norm is not a finite number."""
     for table, row in rows:
         norms = {name: value for name, value in row.items() if name.startswith("gradient_norm_")}
@@ -175,12 +200,17 @@ def _take_in(run: TrainingRun, rows: Rows) -> None:
 def _diverged(
     run: TrainingRun, table: str, row: Mapping[str, float], norms: Mapping[str, float]
 ) -> DivergedError:
-    saved = run.checkpoints.steps()
-    newest = str(run.checkpoints.path(saved[-1])) if saved else "none was written yet"
     listed = ", ".join(f"{name}: {value:.4g}" for name, value in norms.items())
     return DivergedError(
         f"step {row['step']:.0f}: the {table} loss is {row['loss']:.4g} "
-        f"({listed or 'measured on held-out text'}); training stopped, nothing good was "
-        f"overwritten; last good checkpoint: {newest}; log: {run.checkpoints.log}. Lower the "
-        "learning rate, or clip gradients (gradient_clipping in params.yaml)"
+        f"({listed or 'measured on held-out text'}); training stopped; {_where_to_look(run)}"
+    )
+
+
+def _where_to_look(run: TrainingRun) -> str:
+    saved = run.checkpoints.steps()
+    newest = str(run.checkpoints.path(saved[-1])) if saved else "none was written yet"
+    return (
+        f"last good checkpoint: {newest}; log: {run.tracker.directory}. Lower the learning rate, "
+        "or clip gradients (gradient_clipping in params.yaml)"
     )

@@ -1,84 +1,120 @@
-"""One run from start to end: hold its lock, train, write its outputs, let go of its checkpoints.
+"""One run from start to end: hold its locks, train, write its outputs, delete its checkpoints.
 
-The outputs are those of the last complete run until this one is complete: a run that is killed or
-diverges leaves them as they were.
+What its outputs say at any moment: `ramengpt.training.session.outputs`.
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from ramengpt.config import Config
 from ramengpt.errors import UserError
-from ramengpt.files import write_bytes
 from ramengpt.inference.weights import export_weights
 from ramengpt.progress import say
 from ramengpt.training.loop import fit
 from ramengpt.training.run_data import data_files, epochs_line, open_data, reading_order
-from ramengpt.training.schedule.plan_table import write_plan
 from ramengpt.training.session.checkpoint import CheckpointFolder
-from ramengpt.training.session.fingerprint import run_fingerprint
 from ramengpt.training.session.folders import RunFolders
+from ramengpt.training.session.inputs import (
+    RunInputs,
+    check_code_is_the_checked,
+    check_nothing_changed,
+    run_inputs,
+)
 from ramengpt.training.session.interruption import stop_on_signals
 from ramengpt.training.session.lock import run_lock
-from ramengpt.training.session.settings import RunOptions, plans_of, run_settings
+from ramengpt.training.session.outputs import publish_outputs, weights_aside, withdraw_outputs
+from ramengpt.training.session.settings import RunOptions, plans_of
+from ramengpt.training.session.unresumable import COMMAND, unresumable_runs
 from ramengpt.training.setup import prepared_run
 from ramengpt.training.tracking.live_view import LiveView, run_summary
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def train(config: Config, options: RunOptions, folders: RunFolders) -> None:
-    """Train, or go on where a killed run of the same settings, code and data stopped.
+def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFolders) -> None:
+    """Train, or resume where a killed run of the same settings, code and data stopped.
 
     Args:
-        config: the selected values.
+        read_config: gives the selected values, as params.yaml has them when it is called.
         options: of the command line and the environment.
         folders: where the run writes.
 
     Raises:
         UserError: data that is not what was verified, a run that is already going, a diverged
-            loss, a full disk, or an interruption; each says what to do.
+            loss, a full disk, inputs edited on the way, or an interruption; each says what to do.
     """
-    settings = run_settings(config, options)
-    plans = plans_of(config, options)
+    config = read_config()
     data = open_data(config)
-    record = settings | {"data_path": data.data_path}
-    fingerprint = run_fingerprint(settings, data_files())
-    checkpoints = CheckpointFolder(folders.checkpoints / fingerprint, config.train.checkpoints_kept)
-    with run_lock(checkpoints.folder), stop_on_signals() as stop, full_disk_in_one_line():
+    inputs = run_inputs(config, options, data_files())
+    plans = plans_of(config, options)
+    checkpoints = CheckpointFolder(
+        folders.checkpoints / inputs.fingerprint(), config.train.checkpoints_kept
+    )
+    with (
+        run_lock(folders.lock),
+        run_lock(checkpoints.folder),
+        stop_on_signals() as stop,
+        full_disk_in_one_line(),
+    ):
+        if folders.recorded:
+            check_code_is_the_checked(inputs)
+        checkpoints.describe(asdict(inputs))
+        name_unresumable_runs(folders.checkpoints)
         say(epochs_line(data.train, reading_order(config), plans))
-        say(f"the log grows in {checkpoints.log}")
-        write_plan(plans, checkpoints.log / "plan.csv")
+        record = inputs.settings | {"data_path": data.data_path}
         total_tokens = plans[-1].tokens_before + plans[-1].tokens
         with (
             LiveView(len(plans), total_tokens) as view,
             prepared_run(
-                config,
-                plans,
-                data,
-                checkpoints,
-                record=record,
-                wandb_directory=folders.wandb,
-                show=view.show,
+                config, plans, data, checkpoints, record=record, folders=folders, show=view.show
             ) as run,
         ):
+            say(f"the log grows in {folders.results}")
             fit(run, stop)
         with run.optimizers.evaluation_weights():
             export_weights(
                 run.model,
-                folders.models,
+                weights_aside(folders),
                 window_tokens=config.schedule.window.validation_tokens,
                 micro_batch_tokens=config.schedule.micro_batch_tokens,
-                run=record,
+                run=record | {"environments": run.environments},
             )
-        for file in checkpoints.log.iterdir():
-            write_bytes(folders.results / file.name, file.read_bytes())
+        if folders.recorded:
+            hold_inputs_against_now(inputs, read_config, options, folders, checkpoints)
+        publish_outputs(folders, run.tracker.metrics())
         checkpoints.remove()
     say(run_summary(run.tracker.metrics(), folders.models, folders.results))
+
+
+def hold_inputs_against_now(
+    inputs: RunInputs,
+    read_config: Callable[[], Config],
+    options: RunOptions,
+    folders: RunFolders,
+    checkpoints: CheckpointFolder,
+) -> None:
+    """Withdraw the outputs if params.yaml, code or data are no longer what they were.
+
+    Raises:
+        UserError: they are not, or params.yaml cannot be read any more.
+    """
+    try:
+        now = run_inputs(read_config(), options, data_files())
+        check_nothing_changed(inputs, now, checkpoints.folder)
+    except (UserError, OSError):
+        withdraw_outputs(folders)
+        raise
+
+
+def name_unresumable_runs(checkpoints: Path) -> None:
+    """Say which checkpoints take up room for nothing."""
+    for run in unresumable_runs(checkpoints):
+        say(f"no run can resume from {run}; `{COMMAND} --remove` deletes such checkpoints")
 
 
 @contextmanager
@@ -96,5 +132,5 @@ def full_disk_in_one_line() -> Iterator[None]:
         place = getattr(error, "filename", None) or Path.cwd()
         raise UserError(
             f"{place}: no room to write ({error}); free some disk space, then run the same "
-            "command again: it goes on from its newest checkpoint"
+            "command again: it resumes from its newest checkpoint"
         ) from error

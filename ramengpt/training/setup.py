@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +19,11 @@ from ramengpt.training.loop import Rows, TrainingRun, Validation, restore
 from ramengpt.training.network import build_model, build_run_optimizers, compiled_loss
 from ramengpt.training.run_data import Data, reading_order
 from ramengpt.training.schedule.plan import StepPlan
+from ramengpt.training.schedule.plan_table import write_plan
 from ramengpt.training.session.checkpoint import CheckpointFolder
+from ramengpt.training.session.environment import compute_environment, resumed_environments
+from ramengpt.training.session.folders import RunFolders
+from ramengpt.training.session.outputs import withdraw_outputs
 from ramengpt.training.tracking import Tracker
 from ramengpt.training.tracking.clock import StepClock
 from ramengpt.training.tracking.measurements import Measurements, matmul_flops_per_second
@@ -34,7 +37,7 @@ def prepared_run(
     checkpoints: CheckpointFolder,
     *,
     record: Mapping[str, Any],
-    wandb_directory: Path,
+    folders: RunFolders,
     show: Callable[[Rows], None],
 ) -> Iterator[TrainingRun]:
     """Build a run, at its start or where its newest checkpoint left it.
@@ -43,9 +46,9 @@ def prepared_run(
         config: the selected values.
         plans: of all steps of the run.
         data: checked.
-        checkpoints: of this run alone; its log grows beside them.
+        checkpoints: of this run alone.
         record: what the run was started with, shown by wandb.
-        wandb_directory: parent of wandb's own folder.
+        folders: where the run writes; outputs of an earlier run there are withdrawn now.
         show: is told the logged rows.
 
     Yields:
@@ -56,13 +59,21 @@ def prepared_run(
     model = build_model(config, device)
     optimizers = build_run_optimizers(config, model, plans)
     state = _resume(checkpoints, model, optimizers)
+    environments, exactness = resumed_environments(
+        state["environments"], compute_environment(device)
+    )
+    if exactness:
+        path = checkpoints.path(state["step"])
+        say(f"resuming after step {state['step']}, from {path}: {exactness}")
     remaining = plans[state["step"] :]
+    withdraw_outputs(folders)
+    write_plan(plans, folders.results / "plan.csv")
     clock = StepClock(device, state["seconds"])
     tracker = Tracker(
-        checkpoints.log,
+        folders.results,
         config.tracking,
         record,
-        wandb_directory=wandb_directory,
+        wandb_directory=folders.wandb,
         state=state["tracker"],
     )
     with (
@@ -87,6 +98,7 @@ def prepared_run(
             show=show,
             checkpoints=checkpoints,
             checkpoint_every_steps=config.train.checkpoint_every_steps,
+            environments=environments,
         )
 
 
@@ -96,14 +108,14 @@ def _resume(
     """Bring model, optimizers and random numbers to the newest checkpoint, if there is one.
 
     Returns:
-        `step`, `seconds`, `cursor` and `tracker`, from which the rest is built.
+        `step`, `seconds`, `cursor`, `tracker` and `environments`, from which the rest is built.
     """
-    state, passed_over = checkpoints.load_newest()
-    for line in passed_over:
+    state, skipped = checkpoints.load_newest()
+    for line in skipped:
         say(line)
     if state is None:
-        return {"step": 0, "seconds": 0.0, "cursor": START.to_json(), "tracker": None}
-    say(f"going on after step {state['step']}, from {checkpoints.path(state['step'])}")
+        cursor = START.to_json()
+        return {"step": 0, "seconds": 0.0, "cursor": cursor, "tracker": None, "environments": []}
     restore(model, optimizers, state)
     return state
 

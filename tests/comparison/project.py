@@ -27,7 +27,11 @@ header = "step\\ttokens\\tseconds\\tloss\\n"
 (folder / "validation.tsv").write_text(header + "\\n".join(validation) + "\\n")
 metrics = {"validation": {"loss": mean(200)}, "train": {"loss": noisy(200)}}
 metrics |= {"tokens": 200000, "seconds": 100.0, "speed": {"tokens_per_second": 2000.0}}
-(folder / "metrics.json").write_text(json.dumps(metrics))
+(folder / "metrics.json").write_text(json.dumps(metrics | {"finished": True}))
+pathlib.Path("models").mkdir()
+name = params["optimizer"]
+run = {"optimizer_name": name, "optimizer": params["optimizers"][name], "seed": 1}
+pathlib.Path("models/config.json").write_text(json.dumps({"run": run}))
 """
 DVC_YAML = """
 stages:
@@ -36,7 +40,7 @@ stages:
     deps: [train.py]
     params: [optimizer, "optimizers.${optimizer}"]
     metrics: [results/train/metrics.json]
-    outs: [results/train/train.tsv, results/train/validation.tsv]
+    outs: [models, results/train/train.tsv, results/train/validation.tsv]
 """
 PARAMS = """
 optimizer: normuon

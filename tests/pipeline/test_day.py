@@ -74,7 +74,7 @@ def test_queued_runs_fetch_nothing_and_start_at_their_first_step(day) -> None:
         for stage in ("download", "verify", "index"):
             assert f"Stage '{stage}' didn't change, skipping" in log
         assert re.findall(r"Running stage '(\w+)'", log) in (["train", "sample"], []), log
-        assert "going on after step" not in log
+        assert "resuming after step" not in log
         (reference,) = project.run(
             "git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/rivals-{number}"
         ).split()

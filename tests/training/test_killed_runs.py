@@ -55,7 +55,8 @@ DEATHS = [
     Death("loop", "_validate", 2),
     Death("session.checkpoint", "shutil.rmtree", 2),  # half-deleted
     Death("run", "export_weights", 1),
-    Death("run", "write_bytes", 2),  # the weights are there, the tables half
+    Death("run", "publish_outputs", 1),  # the weights lie aside
+    Death("session.outputs", "flush_folder", 1),  # the set is complete
     Death("session.checkpoint", "CheckpointFolder.remove", 1),
 ]
 
@@ -74,8 +75,8 @@ def test_death_at_every_kind_of_moment_changes_nothing(
     assert saved[-1][-1] == STEPS - 1
     assert train(project, *every) == 0
     said = printed(project)
-    assert said.count(f"going on after step {STEPS - 1}") == 3
-    assert "passed over" not in said
+    assert said.count(f"resuming after step {STEPS - 1}") == 4
+    assert "skipped" not in said
     assert result(project / "out") == expected
     assert [path.name for path in run_folder(project / "out").iterdir()] == ["run.lock"]
 
@@ -116,7 +117,7 @@ def test_a_polite_signal_saves_and_says_how_to_go_on(
     assert "Traceback" not in said
     assert not (project / "out/models").exists()
     assert train(project) == 0
-    assert f"going on after step {step}, from" in printed(project)
+    assert f"resuming after step {step}, from" in printed(project)
     assert result(project / "out") == expected
 
 
@@ -135,7 +136,7 @@ def test_a_second_process_is_refused_but_another_run_is_not(project: Path) -> No
         printed(project)
         assert train(project) == 1
         said = printed(project)
-        assert f"this run is already going, in process {first.pid} on " in said
+        assert f"a run is already going here, in process {first.pid} on " in said
         assert said.count("\n") == 1
         assert train(project, "--seed", "7", "--early_stop_steps", "1") == 0
     finally:

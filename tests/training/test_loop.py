@@ -20,6 +20,7 @@ class LateTracker:
     """Gives a row back only when asked to wait for it."""
 
     waiting: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    directory: str = "the log"
 
     def log(self, step: int, row: Mapping[str, Any], table: str = "train") -> list[Any]:
         self.waiting.append((table, {"step": step, **row}))
@@ -37,7 +38,6 @@ class LateTracker:
 @dataclass
 class Checkpoints:
     folder: str = "the folder"
-    log: str = "the log"
     saved: list[int] = field(default_factory=list)
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
@@ -95,6 +95,7 @@ def a_run(shown: list[Any]) -> Any:
         show=shown.extend,
         checkpoints=Checkpoints(),
         checkpoint_every_steps=3,
+        environments=[],
     )
 
 

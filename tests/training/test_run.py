@@ -104,8 +104,8 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
             (newest / "checkpoint.json").write_text("[]")
     train_in(out)
     said = capsys.readouterr().out
-    assert "step-00000007: passed over, " in said
-    assert "going on after step 6, from " in said
+    assert "step-00000007: skipped, " in said
+    assert "resuming after step 6, from " in said
     assert result(out) == result(project / "whole")
 
 

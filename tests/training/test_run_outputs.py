@@ -15,7 +15,8 @@ from ramengpt.training import loop
 from ramengpt.training.loop import DivergedError
 from ramengpt.training.run import full_disk_in_one_line, train
 from ramengpt.training.schedule.plan import StepPlan
-from ramengpt.training.session.folders import stage_folders
+from ramengpt.training.session.folders import RunFolders, stage_folders
+from ramengpt.training.session.outputs import RESULT_FILES
 from ramengpt.training.session.settings import RunOptions
 from tests.training.tiny_run import (
     Intervene,
@@ -43,36 +44,76 @@ def poison_before(step: int) -> Intervene:
     return poison
 
 
-def put_outputs_of_an_earlier_run() -> dict[Path, bytes]:
-    """Files where a stage's outputs lie; returns what must still be there later."""
+def put_outputs_of_an_earlier_run() -> None:
+    """Files where a stage's outputs lie."""
     folders = stage_folders()
     files = [folders.models / name for name in ("model.safetensors", "config.json")]
-    files += [folders.results / name for name in ("metrics.json", "train.tsv", "plan.csv")]
+    files += [folders.results / name for name in RESULT_FILES]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(f"good {file.name}".encode())
-    return {file: file.read_bytes() for file in files}
+        file.write_bytes(f"earlier {file.name}".encode())
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_costs_nothing(
+def check_unfinished(folders: RunFolders, steps: int) -> None:
+    """Nothing is there but numbers of this run, marked as what they are."""
+    assert not folders.models.exists()
+    metrics = json.loads((folders.results / "metrics.json").read_text())
+    assert (metrics["finished"], metrics["step"]) == (False, steps)
+    assert all("earlier" not in (folders.results / name).read_text() for name in RESULT_FILES)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_no_other_runs_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    outputs = put_outputs_of_an_earlier_run()
+    put_outputs_of_an_earlier_run()
     before_each_step(monkeypatch, poison_before(6))
     with pytest.raises(DivergedError) as diverged:
-        train(load_config(["seed=99"]), RunOptions(1, None), stage_folders())
+        train(lambda: load_config(["seed=99"]), RunOptions(1, None), stage_folders())
     message = str(diverged.value)
     assert "\n" not in message
     assert message.startswith("step 7: the train loss is nan (gradient_norm_embedding: nan, ")
     assert "gradient_norm_hidden: nan, gradient_norm_scalar: nan)" in message
-    (folder,) = (log.parent for log in Path("data/checkpoints").resolve().glob("*/log"))
+    (folder,) = (saved.parent for saved in Path("data/checkpoints").resolve().glob("*/*04"))
     assert f"last good checkpoint: {folder / 'step-00000006'}" in message
-    assert {file: file.read_bytes() for file in outputs} == outputs
+    check_unfinished(stage_folders(), 7)
     saved = sorted(folder.glob("step-*/state.pt"))
     assert [file.parent.name for file in saved] == ["step-00000004", "step-00000006"]
     for file in saved:
         assert all(bool(tensor.isfinite().all()) for tensor in tensors(torch.load(file)))
-    assert [row["loss"] for row in log_rows(folder / "log/train.tsv")][-1] == "nan"
+    assert [row["loss"] for row in log_rows(Path("results/train/train.tsv"))][-1] == "nan"
+
+
+def test_no_checkpoint_holds_what_an_update_made_infinite(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss and the norms of a step are measured before its update."""
+
+    original = loop.train_step
+
+    def step(loss_function: Any, batches: Any, optimizers: Any, plan: StepPlan) -> Any:
+        measured = original(loss_function, batches, optimizers, plan)
+        if plan.step == 3:
+            next(iter(loss_function.parameters())).data.view(-1)[0] = float("inf")
+        return measured
+
+    monkeypatch.setattr(loop, "train_step", step)
+    with pytest.raises(DivergedError, match=r"step 4: model\.\S+ holds a value that is not finite"):
+        train_in(out)
+    assert saved_steps(out) == [2]
+
+
+def test_inputs_edited_while_training_leave_no_output(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_outputs_of_an_earlier_run()
+    seeds = iter((97, 96))
+    with pytest.raises(UserError, match=r"^seed changed while this run trained"):
+        train(lambda: load_config([f"seed={next(seeds)}"]), RunOptions(1, 3), stage_folders())
+    folders = stage_folders()
+    assert not folders.models.exists()
+    assert not any((folders.results / name).exists() for name in RESULT_FILES)
+    train(lambda: load_config(["seed=97"]), RunOptions(1, 3), folders)
+    assert json.loads((folders.models / "config.json").read_text())["run"]["seed"] == 97
 
 
 def tensors(state: Any) -> Iterator[torch.Tensor]:
@@ -102,13 +143,50 @@ def test_a_validation_loss_that_is_no_number_stops_too(
 
 
 def test_a_stage_replaces_its_outputs_and_keeps_no_checkpoints(project: Path) -> None:
-    outputs = put_outputs_of_an_earlier_run()
-    config = load_config(["seed=98"])
-    train(config, RunOptions(1, early_stop_steps=3), stage_folders())
-    assert all(file.read_bytes() != content for file, content in outputs.items())
-    metrics = json.loads(Path("results/train/metrics.json").read_text())
-    assert metrics["step"] == 3
+    put_outputs_of_an_earlier_run()
+    folders = stage_folders()
+    train(lambda: load_config(["seed=98"]), RunOptions(1, early_stop_steps=3), folders)
+    for file in (*(folders.results / name for name in RESULT_FILES), *folders.models.iterdir()):
+        assert b"earlier" not in file.read_bytes()
+    metrics = json.loads((folders.results / "metrics.json").read_text())
+    assert (metrics["step"], metrics["finished"]) == (3, True)
     assert not list(Path("data/checkpoints").glob("*/step-0000000[123]/state.pt"))
+
+
+def test_while_it_goes_on_its_own_numbers_are_shown(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when another run was complete there."""
+    train_in(out, "seed=3", early_stop_steps=1)
+    shown = []
+
+    def look(plan: StepPlan, _: GPT) -> None:
+        if plan.step == 4:
+            shown.append((out / "models").exists())
+            shown.append(json.loads((out / "results/metrics.json").read_text())["finished"])
+            shown.append(len(log_rows(out / "results/train.tsv")) <= 4)
+            shown.append(len((out / "results/plan.csv").read_text().splitlines()) - 1)
+
+    before_each_step(monkeypatch, look)
+    train_in(out)
+    assert shown == [False, False, True, 12]
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def second(plan: StepPlan, _: GPT) -> None:
+        if plan.step == 1 and not refused:
+            refused.append("")
+            with pytest.raises(UserError, match="a run is already going here, in process"):
+                train_in(out, "seed=4")
+
+    before_each_step(monkeypatch, second)
+    train_in(out)
+    assert refused
+    assert json.loads((out / "models/config.json").read_text())["run"]["seed"] != 4
 
 
 def test_the_environment_is_recorded_in_the_runs_config(

@@ -86,7 +86,9 @@ def adopt_store(store: Path, dataset: str = "text") -> None:
 
 def folders_in(place: Path) -> RunFolders:
     """Everything that a run writes, in one folder."""
-    return RunFolders(place / "models", place / "results", place / "checkpoints", place)
+    return RunFolders(
+        place / "models", place / "results", place / "checkpoints", place, place, False
+    )
 
 
 def train_in(
@@ -98,7 +100,7 @@ def train_in(
     """Run the training of the current folder's params.yaml; outputs go to `place`."""
     config = load_config(overrides)
     options = RunOptions(batch_size_multiple, early_stop_steps)
-    train(config, options, folders_in(place))
+    train(lambda: config, options, folders_in(place))
     return config
 
 

@@ -1,1 +1,1 @@
-"""What makes a run survive: checkpoints, folders, lock, settings, fingerprint."""
+"""What makes a run survive, and its record true: inputs, outputs, checkpoints, locks."""

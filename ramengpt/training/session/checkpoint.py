@@ -5,7 +5,7 @@ stage starts):
 
     <folder>/step-00000100/state.pt         tensors and plain values, by torch.save
     <folder>/step-00000100/checkpoint.json  the run's name, bytes and sha256 of state.pt
-    <folder>/log/                           tables of the run as they grow
+    <folder>/run.json                       values, code and data that decide the run
     <folder>/run.lock                       held by the process that writes here
 
 A checkpoint is written under a temporary name, flushed, and renamed; a process killed at any
@@ -18,13 +18,14 @@ import os
 import pickle
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ramengpt.errors import UserError
-from ramengpt.files import write_bytes
+from ramengpt.files import flush_folder, write_bytes
 
 STEP_FOLDER = re.compile(r"step-(\d{8})")
 
@@ -51,13 +52,16 @@ class CheckpointFolder:
     def __init__(self, folder: Path, kept: int) -> None:
         self.folder = folder
         self.kept = kept
-        self.log = folder / "log"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(
                 f"{folder}: no checkpoint can be written there ({error.strerror})"
             ) from error
+
+    def describe(self, inputs: Mapping[str, Any]) -> None:
+        """Write down what decides the run, so that it is known later whether it can resume."""
+        write_bytes(self.folder / "run.json", (json.dumps(inputs, indent=1) + "\n").encode())
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that lie here under a final name, oldest first."""
@@ -71,7 +75,7 @@ class CheckpointFolder:
     def save(self, step: int, state: dict[str, Any]) -> Path:
         """Write one checkpoint, then remove those too old to keep, and those of later steps.
 
-        Later ones had to be passed over, or else they would have been gone on from.
+        Later checkpoints were unreadable (otherwise the run would have resumed from them).
 
         Args:
             step: number of steps done.
@@ -90,7 +94,7 @@ class CheckpointFolder:
             _write_state(partial, state, run=self.folder.name)
             _clear(self.path(step))
             partial.rename(self.path(step))
-            _flush_folder(self.folder)
+            flush_folder(self.folder)
         except (OSError, RuntimeError) as error:
             # torch.save reports a full disk as a RuntimeError of its zip writer.
             shutil.rmtree(partial, ignore_errors=True)
@@ -99,7 +103,7 @@ class CheckpointFolder:
             raise CheckpointError(
                 f"{self.folder}: the checkpoint of step {step} could not be written "
                 f"({_first_line(error)}); earlier checkpoints: {intact}. "
-                "Free some disk space, then run the same command again to go on"
+                "Free some disk space, then run the same command again to resume"
             ) from error
         until_here = [earlier for earlier in self.steps() if earlier <= step]
         for unwanted in set(self.steps()) - set(until_here[-self.kept :]):
@@ -111,27 +115,28 @@ class CheckpointFolder:
 
         Returns:
             The state, its tensors in host memory (None where no checkpoint is whole), and a line
-            for each newer one that had to be passed over, with the reason.
+            for each newer one that was skipped, with the reason.
 
         Raises:
             CheckpointError: the newest is of another run.
         """
-        passed_over: list[str] = []
+        skipped: list[str] = []
         for step in reversed(self.steps()):
             path = self.path(step)
             try:
-                return _read_state(path, run=self.folder.name), passed_over
+                return _read_state(path, run=self.folder.name), skipped
             except CheckpointError:
                 raise
             except UNREADABLE as error:
-                passed_over.append(f"{path}: passed over, {_first_line(error)}")
-        return None, passed_over
+                skipped.append(f"{path}: skipped, {_first_line(error)}")
+        return None, skipped
 
     def remove(self) -> None:
-        """Delete the checkpoints and the log: the run is complete and its outputs are written."""
+        """Delete the checkpoints: the run is complete and its outputs are written."""
         for folder in sorted(self.folder.iterdir()):  # the newest checkpoint last
             if folder.is_dir():
                 _clear(folder)
+        (self.folder / "run.json").unlink(missing_ok=True)
 
 
 def _write_state(folder: Path, state: dict[str, Any], run: str) -> None:
@@ -140,7 +145,7 @@ def _write_state(folder: Path, state: dict[str, Any], run: str) -> None:
     _flush(state_file)
     about = {"run": run, "bytes": state_file.stat().st_size, "sha256": _sha256(state_file)}
     write_bytes(folder / "checkpoint.json", (json.dumps(about) + "\n").encode())
-    _flush_folder(folder)
+    flush_folder(folder)
 
 
 def _read_state(folder: Path, run: str) -> dict[str, Any]:
@@ -148,7 +153,7 @@ def _read_state(folder: Path, run: str) -> dict[str, Any]:
     if about["run"] != run:
         raise CheckpointError(
             f"{folder}: expected a checkpoint of the run {run}, found one of {about['run']}; "
-            "delete it to go on without it"
+            "delete it to train without it"
         )
     state_file = folder / "state.pt"
     found_bytes = state_file.stat().st_size
@@ -169,14 +174,6 @@ def _sha256(path: Path) -> str:
 def _flush(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _flush_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _clear(path: Path) -> None:

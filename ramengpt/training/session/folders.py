@@ -15,14 +15,18 @@ class RunFolders:
     Attributes:
         models: final weights.
         results: metrics and plots of the finished run.
-        checkpoints: a folder for each run's fingerprint, with its log while it goes on.
+        checkpoints: a folder for each run's fingerprint.
         wandb: parent of wandb's own folder.
+        lock: held while a run writes here, whichever it is.
+        recorded: DVC records what is written, with the values, code and data it came from.
     """
 
     models: Path
     results: Path
     checkpoints: Path
     wandb: Path
+    lock: Path
+    recorded: bool
 
 
 def stage_folders() -> RunFolders:
@@ -37,6 +41,8 @@ def stage_folders() -> RunFolders:
         results=Path("results/train"),
         checkpoints=root / "data" / "checkpoints",
         wandb=root,
+        lock=Path("results"),
+        recorded=True,
     )
 
 
@@ -44,12 +50,12 @@ def scratch_folders(out: Path | None) -> RunFolders:
     """The folders of a scratch run.
 
     Args:
-        out: chosen by the user; None takes a new folder under runs/, named after the time.
+        out: chosen by the user; None takes a folder of this process under runs/.
 
     Raises:
         UserError: `out` is where the pipeline's own outputs are.
     """
-    out = out or Path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    out = out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     stage = stage_folders()
     place = out.resolve()
     if place == Path.cwd() or any(
@@ -57,5 +63,10 @@ def scratch_folders(out: Path | None) -> RunFolders:
     ):
         raise UserError(f"--out: expected a folder of its own, found {out}, the pipeline's")
     return RunFolders(
-        models=out / "models", results=out / "results", checkpoints=out / "checkpoints", wandb=out
+        models=out / "models",
+        results=out / "results",
+        checkpoints=out / "checkpoints",
+        wandb=out,
+        lock=out,
+        recorded=False,
     )

@@ -18,18 +18,19 @@ def run_lock(folder: Path) -> Iterator[None]:
     """Hold a run's folder for this process.
 
     Args:
-        folder: the run's checkpoint folder.
+        folder: of the run's checkpoints, or of its outputs; made if missing.
 
     Raises:
         UserError: another process holds it; the message names that process.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "run.lock")
     holder_file = folder / "run.lock.json"
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"{folder}: this run is already going, in {_holder(holder_file)}; "
+            f"{folder}: a run is already going here, in {_holder(holder_file)}; "
             "wait for it or stop it"
         ) from None
     holder = {
@@ -43,6 +44,17 @@ def run_lock(folder: Path) -> Iterator[None]:
     finally:
         holder_file.unlink(missing_ok=True)
         lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a run holds a folder now."""
+    lock = FileLock(folder / "run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def _holder(file: Path) -> str:

@@ -1,17 +1,17 @@
 """Everything a run logs goes through here: to DVC's metrics and plots, and to wandb.
 
-Files, all rewritten whole while the run goes on:
+Files, all rewritten whole while the run goes on, in its own outputs:
 
     <directory>/train.tsv         one row a step
     <directory>/validation.tsv    one row a measurement
-    <directory>/metrics.json      the few numbers that `dvc exp show` puts into its table
+    <directory>/metrics.json      the few numbers that `dvc exp show` puts into its table, marked as
+                                  unfinished
 
 Rows are part of a checkpoint. A resumed run starts from the rows of its checkpoint, so that the
 steps it repeats are not there twice. The files are written directly: dvclive reads every file
 again at each step, and repeats rows after a resume.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from ramengpt.config.tracking import TrackingConfig
 from ramengpt.files import write_bytes
+from ramengpt.training.session.outputs import write_metrics
 from ramengpt.training.tracking.deferred import DeferredRows, Value
 from ramengpt.training.tracking.log_table import LogTable
 from ramengpt.training.tracking.wandb_run import WandbRun, start_wandb
@@ -38,7 +39,7 @@ class Tracker:
         config: the section `tracking`.
         run_config: everything that the run was started with, shown by wandb.
         wandb_directory: wandb's own files go into its subfolder `wandb`; outside DVC's outputs.
-        state: what :meth:`state` gave, to go on from a checkpoint; None for a new run.
+        state: what :meth:`state` gave, to resume from a checkpoint; None for a new run.
 
     Raises:
         UserError: WANDB_MODE is set to something unknown.
@@ -54,7 +55,7 @@ class Tracker:
         state: Mapping[str, str] | None = None,
     ) -> None:
         state = state or {}
-        self._directory = directory
+        self.directory = directory
         self._write_every_seconds = config.write_every_seconds
         self._tables = {name: LogTable(state.get(name, "")) for name in TABLES}
         self._deferred = DeferredRows(config.log_every_steps, config.write_every_seconds)
@@ -95,7 +96,7 @@ class Tracker:
         return {"wandb_run_id": self._run_id, **tables}
 
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json holds, from the newest rows that are known."""
+        """The numbers of metrics.json, from the newest rows that are known."""
         return headline(self._tables["train"].last, self._tables["validation"].last)
 
     def close(self) -> list[tuple[TableName, dict[str, float]]]:
@@ -135,9 +136,8 @@ class Tracker:
     def _write(self) -> None:
         started = time.monotonic()
         for name, table in self._tables.items():
-            write_bytes(self._directory / f"{name}.tsv", table.text().encode())
-        metrics = json.dumps(self.metrics(), indent=2) + "\n"
-        write_bytes(self._directory / "metrics.json", metrics.encode())
+            write_bytes(self.directory / f"{name}.tsv", table.text().encode())
+        write_metrics(self.directory, self.metrics(), finished=False)
         now = time.monotonic()
         pause = max(self._write_every_seconds, (now - started) / WRITING_SHARE)
         self._next_write_seconds = now + pause

@@ -67,7 +67,7 @@ def test_removing_leaves_nothing_but_the_lock(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path, kept=2)
     for step in (5, 10):
         folder.save(step, state(step))
-    for left_by_a_kill in (folder.log, tmp_path / "step-15.part", tmp_path / "step-05.deleted"):
+    for left_by_a_kill in (tmp_path / "step-15.part", tmp_path / "step-05.deleted"):
         left_by_a_kill.mkdir()
         (left_by_a_kill / "file").write_text("content")
     (tmp_path / "run.lock").touch()
@@ -164,8 +164,11 @@ def test_kills_at_any_moment_leave_whole_checkpoints(tmp_path: Path) -> None:
         folder = CheckpointFolder(tmp_path, kept=2)
         loaded, passed_over = folder.load_newest()
         assert passed_over == []
-        assert loaded is not None
+        if loaded is None:  # killed before it had written any
+            assert newest == 0
+            continue
         assert torch.equal(loaded["weights"], torch.full((200_000,), float(loaded["step"])))
         assert loaded["step"] >= newest
         newest = loaded["step"]
+    assert newest > 0
     assert newest > 6

@@ -53,6 +53,7 @@ def test_metrics_are_few_and_nested(tmp_path):
     tracker.log(4, {"loss": 3.0}, table="validation")
     tracker.close()
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
+        "finished": False,
         "validation": {"loss": 3.0},
         "train": {"loss": 2.5},
         "step": 4,
@@ -117,7 +118,7 @@ def test_files_are_rewritten_during_the_run_but_not_at_every_step(tmp_path, monk
     for step in range(1, 101):
         now[0] += 0.1
         followed.log(step, train_row(step))
-    assert writes.count("metrics.json") == 5
+    assert writes.count("train.tsv") == 5
 
 
 @pytest.mark.gpu

@@ -1,0 +1,106 @@
+"""All that decides a run's result: values, code and data; their digest names its checkpoints.
+
+DVC hashes what a stage depends on when the stage has ended, so an edit made meanwhile would be
+recorded as what ran. Therefore the stage compares its inputs with those at its start, and fails if
+they differ.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ramengpt.config import Config
+from ramengpt.errors import UserError
+from ramengpt.source_code import stage_code
+from ramengpt.training.session.settings import RunOptions, run_settings
+
+CHECKED_CODE = Path("data/code/train.json")
+"""The code of this stage as `check` found it: what DVC records as the run's."""
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What a run's result follows from.
+
+    Attributes:
+        settings: the selected, JSON-ready values of params.yaml and the options of this run.
+        code: file -> digest of its code.
+        data: file -> sha256; the manifest and the index stand for the shards.
+    """
+
+    settings: dict[str, Any]
+    code: dict[str, str]
+    data: dict[str, str]
+
+    def fingerprint(self) -> str:
+        """A short name of the run: 16 hexadecimal digits."""
+        content = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def differences(self, later: "RunInputs") -> list[str]:
+        """Names of what is not the same: keys of params.yaml, then files."""
+        return [
+            *_different_keys(self.settings, later.settings),
+            *_different_keys(self.code, later.code),
+            *_different_keys(self.data, later.data),
+        ]
+
+
+def run_inputs(config: Config, options: RunOptions, data_files: Iterable[Path]) -> RunInputs:
+    """Read everything as it is now.
+
+    Raises:
+        OSError: a data file cannot be read.
+    """
+    return RunInputs(
+        json.loads(json.dumps(run_settings(config, options))),
+        stage_code("train", config.optimizer.rule),
+        {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in data_files},
+    )
+
+
+def check_code_is_the_checked(inputs: RunInputs) -> None:
+    """Refuse to start the stage with other code than stage `check` wrote down, if it did.
+
+    Raises:
+        UserError: code was edited since.
+    """
+    if not CHECKED_CODE.exists():
+        return
+    changed = _different_keys(json.loads(CHECKED_CODE.read_text()), inputs.code)
+    if changed:
+        raise UserError(
+            f"{changed[0]}: changed since {CHECKED_CODE} was written; start with `dvc repro`, "
+            "which runs stage check first"
+        )
+
+
+def check_nothing_changed(before: RunInputs, after: RunInputs, checkpoints: Path) -> None:
+    """Refuse to record a run whose inputs were edited while it trained.
+
+    Raises:
+        UserError: says what changed, and how to get at the run that was made.
+    """
+    changed = before.differences(after)
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UserError(
+            f"{changed[0]}{more} changed while this run trained, so that its outputs would be "
+            "recorded under values they do not come from; they were not written. Undo the edit to "
+            f"finish this run from {checkpoints}, or run the same command again to train with it"
+        )
+
+
+def _different_keys(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the values that differ."""
+    names: list[str] = []
+    for key in dict.fromkeys([*one, *other]):
+        ours, theirs = one.get(key), other.get(key)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            names += _different_keys(ours, theirs, f"{prefix}{key}.")
+        elif ours != theirs:
+            names.append(f"{prefix}{key}")
+    return names

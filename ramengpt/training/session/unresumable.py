@@ -1,0 +1,85 @@
+"""Checkpoints that no run can resume from: `python -m ramengpt.training.session.unresumable`.
+
+A killed run is found again by its values, code and data. Where its code or data has changed since,
+its checkpoints wait for a run that cannot come, short of undoing the edit. They are listed here and
+named whenever training starts; `--remove` deletes them.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramengpt.cli import run_main
+from ramengpt.source_code import stage_code
+from ramengpt.training.session.folders import stage_folders
+from ramengpt.training.session.lock import is_locked
+
+RUN_FILE = "run.json"
+COMMAND = "python -m ramengpt.training.session.unresumable"
+
+
+@dataclass(frozen=True)
+class UnresumableRun:
+    """Checkpoints of a run that cannot be resumed.
+
+    Attributes:
+        folder: of the run.
+        bytes: what it takes on disk.
+        reason: what has changed since.
+    """
+
+    folder: Path
+    bytes: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.folder}: {self.bytes / 1e6:.0f} MB; {self.reason}"
+
+
+def unresumable_runs(checkpoints: Path) -> list[UnresumableRun]:
+    """Look through the folder of all runs' checkpoints; runs that go on now are left out."""
+    return list(_unresumable(checkpoints))
+
+
+def _unresumable(checkpoints: Path) -> Iterator[UnresumableRun]:
+    for folder in sorted(checkpoints.glob("*/")):
+        if not any(folder.glob("step-*")) or is_locked(folder):
+            continue
+        reason = _reason(folder)
+        if reason:
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            yield UnresumableRun(folder, size, reason)
+
+
+def _reason(folder: Path) -> str:
+    """What keeps a run from being resumed; empty if nothing does."""
+    try:
+        run = json.loads((folder / RUN_FILE).read_text())
+        code, rule = run["code"], run["settings"]["optimizer"]["rule"]
+        now = stage_code("train", rule)
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{RUN_FILE} is missing or not of this version"
+    changed = [file for file in dict.fromkeys([*code, *now]) if code.get(file) != now.get(file)]
+    return f"{changed[0]} has changed since" if changed else ""
+
+
+def main() -> None:
+    """List them; delete them if asked to."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    parser.add_argument("--remove", action="store_true", help="delete what is listed")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="checkpoints of a scratch run: DIR/checkpoints"
+    )
+    arguments = parser.parse_args()
+    for run in unresumable_runs(arguments.folder or stage_folders().checkpoints):
+        if arguments.remove:
+            shutil.rmtree(run.folder)
+        sys.stdout.write(f"{'removed ' if arguments.remove else ''}{run}\n")
+
+
+if __name__ == "__main__":
+    run_main(main)

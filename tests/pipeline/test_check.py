@@ -1,0 +1,59 @@
+"""The stage that comes before all others."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import pipeline.check
+from pipeline.check import STAGES
+from ramengpt.config.base import ConfigError
+from ramengpt.source_code import stage_code
+from tests.conftest import ROOT
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("pipeline", "ramengpt"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["check"])
+    return tmp_path
+
+
+def code_of_all() -> dict[str, str]:
+    pipeline.check.main()
+    return {stage: Path(f"data/code/{stage}.json").read_text() for stage in STAGES}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_each_stage_has_its_own_code(project: Path) -> None:
+    written = code_of_all()
+    assert json.loads(written["train"]) == stage_code("train", "normuon", project)
+    assert "ramengpt/inference/decoding.py" in written["sample"]
+    assert "ramengpt/inference/decoding.py" not in written["train"]
+
+
+def test_the_code_is_that_of_the_selected_rule(project: Path) -> None:
+    before = code_of_all()
+    edit(project / "ramengpt/optimizers/bam.py", "\n\n\n", "\n\n\nUNUSED = 1\n\n\n")
+    assert code_of_all() == before
+    edit(project / "params.yaml", "\noptimizer: normuon", "\noptimizer: bam")
+    after = code_of_all()
+    assert [stage for stage in STAGES if after[stage] != before[stage]] == ["train"]
+    assert "ramengpt/optimizers/bam.py" in after["train"]
+
+
+def test_a_wrong_value_is_refused(project: Path) -> None:
+    edit(project / "params.yaml", "\nseed: ", "\nsed: 1\nseed: ")
+    with pytest.raises(ConfigError, match="sed: unknown key"):
+        pipeline.check.main()
+    assert not (project / "data").exists()

@@ -1,0 +1,194 @@
+"""What DVC records is what ran, with real DVC in a fresh clone: kills, edits, closed pipes."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.conftest import project_environment
+from tests.small_project import ALL, Project, small_project
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+]
+LIMIT_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = small_project(tmp_path_factory.mktemp("records") / "clone")
+    assert project.repro() == ALL
+    project.commit("its results")
+    return project
+
+
+@pytest.fixture(autouse=True)
+def back_to_the_commit(project: Project) -> Iterator[None]:
+    """Each test leaves the clone as it was committed, with its outputs."""
+    yield
+    project.run("git", "restore", ".")
+    project.run("dvc", "checkout", "--force")
+
+
+def metrics(project: Project) -> dict[str, Any]:
+    return json.loads((project.folder / "results/train/metrics.json").read_text())
+
+
+def trained_with(project: Project) -> dict[str, Any]:
+    return json.loads((project.folder / "models/config.json").read_text())["run"]
+
+
+@contextmanager
+def training(project: Project, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """A command in a group of processes of its own, once its first step is in its metrics."""
+    before = (project.folder / "results/train/metrics.json").stat().st_mtime_ns
+    process = subprocess.Popen(
+        command, cwd=project.folder, env=project_environment(), start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        limit = time.monotonic() + LIMIT_SECONDS
+        path = project.folder / "results/train/metrics.json"
+        while (
+            not path.exists() or path.stat().st_mtime_ns == before or "step" not in metrics(project)
+        ):
+            assert process.poll() is None and time.monotonic() < limit, process.communicate()[0]
+            time.sleep(0.05)
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_a_killed_run_leaves_no_other_runs_numbers(project: Project) -> None:
+    """Nor does `dvc exp save` make a success of it; and while it went on, its own were shown."""
+    project.set("optimizer", "bam")
+    project.set("schedules.instant.scheduled_steps", 20000)
+    with training(project, "dvc", "repro"):
+        assert metrics(project)["finished"] is False
+        shown = project.run("dvc", "metrics", "show")
+        assert "False" in shown
+    assert not (project.folder / "models").exists()
+    assert metrics(project)["finished"] is False
+    refused = project.run("python", "-m", "ramengpt.comparison", "HEAD", "workspace", fails=True)
+    assert "workspace: " in refused and "Traceback" not in refused
+    subprocess.run(["dvc", "exp", "save", "--name", "killed"], cwd=project.folder,
+                   env=project_environment(), capture_output=True)  # fmt: skip
+    assert "Running stage 'train'" in project.run("dvc", "repro", "--dry")
+
+
+@pytest.mark.parametrize(
+    ("edited", "said"),
+    [
+        ("params.yaml", "seed changed while"),
+        ("ramengpt/model/norm.py", "ramengpt/model/norm.py ch"),
+    ],
+)
+def test_an_edit_while_training_is_not_recorded_as_what_ran(
+    project: Project, edited: str, said: str
+) -> None:
+    lock = (project.folder / "dvc.lock").read_text()
+    project.set("schedules.instant.scheduled_steps", 60)
+    with training(project, "dvc", "repro", "train") as process:
+        if edited == "params.yaml":
+            project.set("seed", 4)
+        else:
+            project.edit(edited, "EDITED = True")
+        printed = process.communicate(timeout=LIMIT_SECONDS)[0]
+    assert process.returncode != 0
+    assert said in printed
+    assert "Traceback" not in printed
+    assert not (project.folder / "models").exists()
+    assert not (project.folder / "results/train/metrics.json").exists()
+    recorded = (project.folder / "dvc.lock").read_text()
+    assert recorded.partition("  train:")[2] == lock.partition("  train:")[2]
+
+
+def test_a_closed_pipe_is_no_success_without_a_model(project: Project) -> None:
+    project.set("seed", 77)
+    project.run("bash", "-c", "dvc repro -q | true")
+    project.run("dvc", "repro")
+    assert trained_with(project)["seed"] == 77
+    command = "set -o pipefail; python -m pipeline.train --early_stop_steps 1 --out runs/pipe"
+    ended = subprocess.run(
+        ["bash", "-c", f"{command} | true"], cwd=project.folder, env=project_environment()
+    )
+    assert (ended.returncode == 0) == (project.folder / "runs/pipe/models").exists()
+
+
+def test_the_same_experiment_twice_trains_once(project: Project) -> None:
+    project.set("seed", 5)
+    assert project.repro() == ["check", "train", "sample"]
+    loss = metrics(project)["validation"]["loss"]
+    project.set("seed", 6)
+    assert project.repro() == ["check", "train", "sample"]
+    assert metrics(project)["validation"]["loss"] != loss
+    project.set("seed", 5)
+    printed = project.run("dvc", "repro")
+    assert "Stage 'train' is cached - skipping run" in printed
+    assert "Running stage" not in printed.partition("'train'")[2]
+    assert metrics(project)["validation"]["loss"] == loss
+    assert trained_with(project)["seed"] == 5
+
+
+def test_what_decides_no_output_reruns_the_check_alone(project: Project) -> None:
+    for file in (
+        "optimizers/normuon.py", "model/gpt.py", "training/loop.py", "kernels/head/cuda.py",
+        "data/sources/build.py",
+    ):  # fmt: skip
+        project.edit(f"ramengpt/{file}", "# a comment")
+    for file in ("optimizers/bam.py", "comparison/page.py", "training/tracking/live_view.py"):
+        project.edit(f"ramengpt/{file}", "UNUSED = 1")
+    project.set("train.checkpoint_every_steps", 7)
+    project.set("train.checkpoints_kept", 1)
+    project.set("optimizers.bam.learning_rate", 0.0125)
+    assert project.repro() == ["check"]
+    assert "up to date" in project.run("dvc", "status")
+
+
+def test_a_comment_discards_no_killed_runs_progress(project: Project) -> None:
+    project.set("schedules.instant.scheduled_steps", 40)
+    project.set("train.checkpoint_every_steps", 10)
+    with training(project, "dvc", "repro", "train"):
+        limit = time.monotonic() + LIMIT_SECONDS
+        while not list(project.folder.glob("data/checkpoints/*/step-*/checkpoint.json")):
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+    project.edit("ramengpt/model/gpt.py", "# a comment")
+    project.edit("ramengpt/optimizers/aro.py", "UNUSED = 1")
+    assert "resuming after step" in project.run("dvc", "repro", "train")
+    project.edit("ramengpt/model/gpt.py", "UNUSED = 1")
+    project.set("schedules.instant.scheduled_steps", 4)
+    assert "resuming" not in project.run("dvc", "repro", "train")
+
+
+@pytest.mark.parametrize("edit", ["added", "removed", "changed"])
+def test_the_users_text_is_a_dependency(project: Project, edit: str) -> None:
+    """`git restore` leaves text alone, so each edit is undone here."""
+    file = project.folder / "data/text/39.txt"
+    content = file.read_text()
+    new = project.folder / "data/text/deeper/new.txt"
+    try:
+        match edit:
+            case "added":
+                new.parent.mkdir()
+                new.write_text("Another document. " * 30)
+            case "removed":
+                file.unlink()
+            case "changed":
+                file.write_text(content.replace("Document", "A document"))
+        assert project.repro() == [stage for stage in ALL if stage != "check"]
+    finally:
+        file.write_text(content)
+        new.unlink(missing_ok=True)
+        if new.parent.exists():
+            new.parent.rmdir()
+    assert "is cached" in project.run("dvc", "repro")

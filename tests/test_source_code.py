@@ -1,0 +1,128 @@
+"""Which code decides an output: held against what Python itself imports."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ramengpt.source_code import (
+    DERIVING_CONFIG,
+    FREE,
+    RULES_TABLE,
+    code_of,
+    decisive_text,
+    is_free,
+    stage_code,
+)
+from tests.conftest import ROOT
+
+SOURCE = '''"""A module."""
+
+import os  # for its path
+
+
+def f(x):
+    """A docstring,
+    of two lines."""
+
+    text = "# no comment"  # a comment: "ä"
+    return os.path.join(x, text, """no docstring""")
+
+
+class C:
+    """Only a docstring."""
+
+
+class D:
+    x: int = 1
+    """Of an attribute."""
+'''
+
+
+def test_what_is_left_is_the_same_program() -> None:
+    left = decisive_text(SOURCE)
+    assert "docstring," not in left and "comment:" not in left and "attribute" not in left
+    assert '"# no comment"' in left and "no docstring" in left
+    again = decisive_text(SOURCE.replace("A module.", "Ein Modul: ä.").replace("\n\n\n", "\n\n"))
+    assert again == left
+
+    def without_docstrings(source: str) -> str:
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and (len(body) > 1 or isinstance(node, ast.Module)):
+                node.body = [
+                    item
+                    for item in body
+                    if not (
+                        isinstance(item, ast.Expr)
+                        and isinstance(item.value, ast.Constant)
+                        and isinstance(item.value.value, str)
+                    )
+                ]
+        return ast.dump(tree)
+
+    for file in ROOT.glob("ramengpt/**/*.py"):
+        source = file.read_text()
+        assert ast.dump(ast.parse(decisive_text(source))) == without_docstrings(source), file
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("return os", "return  os"), ("# no comment", "# a comment"), ("x: int = 1", "x: int = 2")],
+)
+def test_whatever_else_is_edited_counts(old: str, new: str) -> None:
+    assert decisive_text(SOURCE.replace(old, new)) != decisive_text(SOURCE)
+
+
+@pytest.mark.parametrize("stage", ["download", "verify", "index", "train", "sample"])
+def test_a_stage_has_every_module_that_python_imports_for_it(stage: str) -> None:
+    loaded = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import pipeline.{stage}, sys, json;"
+            "print(json.dumps([m.__file__ for n, m in sys.modules.items()"
+            " if n.split('.')[0] in ('ramengpt', 'pipeline')]))",
+        ],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    files = {Path(file).relative_to(ROOT).as_posix() for file in json.loads(loaded.stdout)}
+    # Free files are not followed; what only they import may be no module that computes.
+    only_of_free = {"pipeline/__init__.py", *DERIVING_CONFIG}
+    missing = files - set(stage_code(stage, "normuon")) - only_of_free
+    missing = {file for file in missing if not is_free(file)}
+    rules = {file for file in missing if file.startswith("ramengpt/optimizers/")}
+    assert missing - rules == set()
+    assert rules <= set(code_of(RULES_TABLE)) | {RULES_TABLE}
+
+
+def test_of_the_update_rules_only_the_selected_one_counts() -> None:
+    normuon, aro = (set(stage_code("train", rule)) for rule in ("normuon", "aro"))
+    folder = "ramengpt/optimizers"
+    assert normuon - aro == {f"{folder}/normuon.py", f"{folder}/muon.py"} | (normuon - aro)
+    assert aro - normuon == {
+        f"{folder}/{name}.py" for name in ("aro", "cholesky_qr", "sinkhorn")
+    }  # fmt: skip
+    assert f"{folder}/bam.py" not in normuon | aro
+    assert RULES_TABLE not in normuon | aro
+
+
+def test_every_free_file_exists() -> None:
+    assert [file for file in FREE if not (ROOT / file).is_file()] == []
+
+
+def test_the_digest_is_of_the_text_and_the_path(tmp_path: Path) -> None:
+    folder = tmp_path / "ramengpt"
+    folder.mkdir()
+    (folder / "a.py").write_text("from ramengpt.b import c\n")
+    (folder / "b.py").write_text("c = 1\n")
+    before = code_of("ramengpt/a.py", root=tmp_path)
+    assert list(before) == ["ramengpt/a.py", "ramengpt/b.py"]
+    (folder / "b.py").write_text("# why\nc = 1\n")
+    assert code_of("ramengpt/a.py", root=tmp_path) == before
+    (folder / "b.py").write_text("c = 2\n")
+    assert code_of("ramengpt/a.py", root=tmp_path)["ramengpt/b.py"] != before["ramengpt/b.py"]
