@@ -68,7 +68,6 @@ TESTED_ELSEWHERE = {
     "ramengpt.data.sources.hub_client": "tests/data/sources/test_hub_shards.py",
     "ramengpt.data.sources.hub_text": "tests/data/sources/test_build.py",
     "ramengpt.data.text.workers": "tests/data/sources/test_build.py",
-    "ramengpt.inference.evaluate": "tests/inference/test_using_the_model.py",
     # Parts of an operation, tested through it: against its reference, on every path.
     "ramengpt.kernels.head.cpu": "tests/kernels/head/test_softcapped_cross_entropy.py",
     "ramengpt.kernels.head.cuda": "tests/kernels/head/test_softcapped_cross_entropy.py",
