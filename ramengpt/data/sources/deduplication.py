@@ -1,10 +1,15 @@
-"""Which documents are held out: none that training will have seen, nor anything close to one.
+"""Which documents are held out: those that have next to nothing in common with any other.
 
-A held-out document that shares many runs of eight words with the training documents is dropped.
+A document is held out if at most 2 % of its runs of 13 tokens, and at most 2 % of its runs of 8
+words, occur in any other document, held out or not. All others are for training, so nothing is
+lost. Text that repeats everywhere (licenses, lists of parameters) is therefore never scored.
 
-Source: word shingles, A. Broder, "On the resemblance and containment of documents" (1997).
+Source: runs of 13 as the test of contamination, Brown et al., "Language Models are Few-Shot
+Learners" (2020), appendix C; runs of words that survive changes of case, digits and punctuation
+(shingles), A. Broder, "On the resemblance and containment of documents" (1997).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +17,13 @@ from numpy.typing import NDArray
 
 from ramengpt.data.shards.format import Tokens
 
-SHINGLE_WORDS = 8
-SHARED_SHINGLES = 0.25  # a held-out document with more of its shingles in training is dropped
+RUN_TOKENS = 13
+RUN_WORDS = 8
+LARGEST_SHARE = 0.02
 
 
 @dataclass(frozen=True)
-class Docstring:
+class Document:
     """One document.
 
     Attributes:
@@ -31,27 +37,10 @@ class Docstring:
     words: NDArray[np.uint32]
 
 
-def shingles(words: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """Hash every run of eight words.
-
-    Args:
-        words: uint32 [n].
-
-    Returns:
-        uint64 [max(0, n - 7)].
-    """
-    count = max(0, len(words) - SHINGLE_WORDS + 1)
-    result = np.zeros(count, dtype=np.uint64)
-    for offset in range(SHINGLE_WORDS):
-        result *= np.uint64(0x9E3779B97F4A7C15)
-        result += words[offset : offset + count]
-    return result
-
-
 def split_documents(
-    documents: list[Docstring], val_tokens: int, train_tokens: int
-) -> tuple[list[Docstring], list[Docstring]]:
-    """Hold out documents that training will not have seen, nor anything close to them.
+    documents: list[Document], val_tokens: int, train_tokens: int
+) -> tuple[list[Document], list[Document]]:
+    """Hold out documents that share next to nothing with any other.
 
     Args:
         documents: in their final order.
@@ -61,25 +50,67 @@ def split_documents(
     Returns:
         Whole documents of the validation split, and of the training split.
     """
-    candidates, num_candidates = _take(documents, 2 * val_tokens)
-    train, _ = _take(documents[num_candidates:], train_tokens)
-    empty = [np.zeros(0, dtype=np.uint64)]
-    seen = np.unique(np.concatenate(empty + [shingles(document.words) for document in train]))
-    fresh = [document for document in candidates if _share(document, seen) <= SHARED_SHINGLES]
-    return _take(fresh, val_tokens)[0], train
+    shares = np.maximum(
+        shares_of_runs([document.tokens[1:] for document in documents], RUN_TOKENS),
+        shares_of_runs([document.words for document in documents], RUN_WORDS),
+    )
+    fresh = [number for number, share in enumerate(shares.tolist()) if share <= LARGEST_SHARE]
+    held_out = fresh[: _count_within([documents[number] for number in fresh], val_tokens)]
+    taken = set(held_out)
+    others = [document for number, document in enumerate(documents) if number not in taken]
+    return [documents[number] for number in held_out], others[: _count_within(others, train_tokens)]
 
 
-def _share(document: Docstring, seen: NDArray[np.uint64]) -> float:
-    """Share of a document's shingles that are among `seen` (sorted); 1 if it has none."""
-    own = shingles(document.words)
-    if not len(own) or not len(seen):
+def _count_within(documents: list[Document], tokens: int) -> int:
+    """How many documents from the first on have no more tokens than that together."""
+    ends = np.cumsum([len(document.tokens) for document in documents])
+    return int(np.searchsorted(ends, tokens, side="right"))
+
+
+def shares_of_runs(
+    sequences: Sequence[NDArray[np.uint16] | NDArray[np.uint32]], length: int
+) -> NDArray[np.float64]:
+    """Share of each sequence's runs that also occur in another sequence.
+
+    Args:
+        sequences: D of them, each [n].
+        length: of a run.
+
+    Returns:
+        float64 [D], 0 to 1; 1 for a sequence too short to have a run, of which nothing is known.
+    """
+    runs = [hashed_runs(sequence, length) for sequence in sequences]
+    found, counts = np.unique(
+        np.concatenate([np.zeros(0, np.uint64), *map(np.unique, runs)]), return_counts=True
+    )
+    repeated = found[counts > 1]
+    return np.array([_share_among(own, repeated) for own in runs])
+
+
+def _share_among(own: NDArray[np.uint64], repeated: NDArray[np.uint64]) -> float:
+    """Share of the runs that are among `repeated`, which is sorted."""
+    if not len(own) or not len(repeated):
         return float(not len(own))
-    nearest = seen[np.searchsorted(seen, own).clip(max=len(seen) - 1)]
+    nearest = repeated[np.searchsorted(repeated, own).clip(max=len(repeated) - 1)]
     return float(np.mean(nearest == own))
 
 
-def _take(documents: list[Docstring], tokens: int) -> tuple[list[Docstring], int]:
-    """The first documents that have no more tokens than that, and how many they are."""
-    ends = np.cumsum([len(document.tokens) for document in documents])
-    count = int(np.searchsorted(ends, tokens, side="right"))
-    return documents[:count], count
+def hashed_runs(
+    sequence: NDArray[np.uint16] | NDArray[np.uint32], length: int
+) -> NDArray[np.uint64]:
+    """Hash every run of a sequence.
+
+    Args:
+        sequence: [n] tokens, or hashes of words.
+        length: of a run.
+
+    Returns:
+        uint64 [max(0, n - length + 1)].
+    """
+    count = max(0, len(sequence) - length + 1)
+    values = sequence.astype(np.uint64) + np.uint64(1)
+    result = np.zeros(count, dtype=np.uint64)
+    for offset in range(length):
+        result *= np.uint64(0x9E3779B97F4A7C15)
+        result += values[offset : offset + count]
+    return result

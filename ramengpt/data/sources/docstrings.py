@@ -25,8 +25,10 @@ import numpy as np
 from ramengpt.config.dataset import DocstringsConfig
 from ramengpt.data.shards.format import ShardWriter, Split, shard_filename
 from ramengpt.data.shards.manifest import ReceiptShard
-from ramengpt.data.shards.provenance import Provenance
-from ramengpt.data.sources.deduplication import Docstring, split_documents
+from ramengpt.data.shards.provenance import Provenance, code_digest
+from ramengpt.data.sources import deduplication
+from ramengpt.data.sources.deduplication import Document, split_documents
+from ramengpt.data.text import tokenizer
 from ramengpt.data.text.tokenizer import encode_document
 from ramengpt.data.text.workers import worker_pool
 from ramengpt.errors import UserError
@@ -34,6 +36,9 @@ from ramengpt.progress import say
 
 PROSE_SHARE = 0.80  # of a docstring's characters that are letters or blanks
 FILES_PER_TASK = 64
+CODE = tuple(  # decides which tokens there are, and which are held out
+    Path(str(file)) for file in (__file__, deduplication.__file__, tokenizer.__file__)
+)
 _WORD = re.compile(r"[a-z]+")
 
 
@@ -46,7 +51,7 @@ def build_docstrings(
         config: caps and packages.
         folder: the dataset's store.
         processes: how many read and tokenise.
-        redo: None, or anything else to make the shards again whatever is there.
+        redo: None, or anything else to rebuild the shards whatever is there.
 
     Returns:
         The shards in the order of training, validation first.
@@ -76,13 +81,12 @@ def _describe(provenance: Provenance, file: str) -> ReceiptShard:
 
 
 def _source(config: DocstringsConfig) -> dict[str, Any]:
-    """What determines the shards: the caps, the packages as installed, and this code."""
-    code = Path(__file__).read_bytes()
+    """What determines the shards: the caps, the packages as installed, and the code."""
     return {
         **config.model_dump(),
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in config.packages},
-        "code": hashlib.sha256(code).hexdigest(),
+        "code": code_digest(CODE),
     }
 
 
@@ -114,7 +118,7 @@ def _python_files(root: Path) -> Iterator[Path]:
             yield path
 
 
-def read_docstrings(config: DocstringsConfig, processes: int) -> list[Docstring]:
+def read_docstrings(config: DocstringsConfig, processes: int) -> list[Document]:
     """Read, filter and tokenise all docstrings.
 
     Returns:
@@ -130,7 +134,7 @@ def read_docstrings(config: DocstringsConfig, processes: int) -> list[Docstring]
     return [distinct[key] for key in sorted(distinct)]
 
 
-def documents_in(files: list[Path], minimum_characters: int) -> list[Docstring]:
+def documents_in(files: list[Path], minimum_characters: int) -> list[Document]:
     """Turn the docstrings of some Python files into documents, duplicates included."""
     return [
         _document(text)
@@ -172,15 +176,15 @@ def prose_share(text: str) -> float:
     return sum(character.isalpha() or character.isspace() for character in text) / len(text)
 
 
-def _document(text: str) -> Docstring:
+def _document(text: str) -> Document:
     words = _WORD.findall(text.lower())
     key = hashlib.sha256(" ".join(words).encode()).digest()
     hashes = np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint32)
-    return Docstring(key, encode_document(text.encode("utf-8", "replace").decode()), hashes)
+    return Document(key, encode_document(text.encode("utf-8", "replace").decode()), hashes)
 
 
 def _write_shards(
-    config: DocstringsConfig, provenance: Provenance, val: list[Docstring], train: list[Docstring]
+    config: DocstringsConfig, provenance: Provenance, val: list[Document], train: list[Document]
 ) -> None:
     for split, documents in (("val", val), ("train", train)):
         if not documents:
@@ -191,14 +195,15 @@ def _write_shards(
     provenance.forget(list(provenance.origins))
     val_stream = np.concatenate([document.tokens for document in val])
     stream = np.concatenate([document.tokens for document in train])
-    pieces = [("val", val_stream)]
+    shards = [("val", val_stream)]
     for start in range(0, len(stream), config.shard_tokens):
-        pieces.append(("train", stream[start : start + config.shard_tokens]))
-    for number, (split, tokens) in enumerate(pieces):
+        shards.append(("train", stream[start : start + config.shard_tokens]))
+    for number, (split, tokens) in enumerate(shards):
         file = shard_filename(config.name, "val" if split == "val" else "train", number)
+        provenance.claim(file)
         with ShardWriter(provenance.folder / file) as writer:
             writer.write(tokens)
-        provenance.record(file, last=number == len(pieces) - 1)
+        provenance.record(file, last=number == len(shards) - 1)
     say(
         f"docstrings: {len(train)} documents, {len(stream)} tokens for training; "
         f"{len(val)} documents, {len(val_stream)} tokens held out; in {provenance.folder}"
