@@ -24,12 +24,14 @@ LARGE_SUFFIXES = (".bin", ".parquet")
 class Fault:
     """What goes wrong with one GET of a file.
 
-    `status` answers that instead; `drop_after` breaks the connection after so many bytes;
-    `content` is served instead of the file's; `chunk_seconds` waits between chunks of 64 kB.
+    `status` answers that instead, with `retry_after` as its header; `drop_after` breaks the
+    connection after so many bytes; `content` is served instead of the file's;
+    `chunk_seconds` waits between chunks of 64 kB.
     """
 
     status: int = 0
     error_code: str = ""
+    retry_after: str = ""
     drop_after: int = -1
     content: bytes | None = None
     chunk_seconds: float = 0.0
@@ -154,8 +156,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def _error(self, status: int, code: str) -> None:
+    def _error(self, status: int, code: str, retry_after: str = "") -> None:
         headers = {"X-Error-Code": code, "X-Error-Message": code} if code else {}
+        headers |= {"Retry-After": retry_after} if retry_after else {}
         self._send(status, b"", headers)
 
     def _json(self, content: Any) -> None:
@@ -176,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         revision = parts[3] if len(parts) > 3 else "main"
         fault = self._fault(f"api/{kind}")
         if fault is not None:
-            self._error(fault.status, fault.error_code)
+            self._error(fault.status, fault.error_code, fault.retry_after)
         elif not self._known(repository, revision):
             return
         elif kind == "revision":
@@ -262,7 +265,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _content(self, repository: str, name: str) -> None:
         fault = (self._fault(name) if self.command == "GET" else None) or Fault()
         if fault.status:
-            self._error(fault.status, fault.error_code)
+            self._error(fault.status, fault.error_code, fault.retry_after)
             return
         whole = self.hub.repositories[repository][name]
         content = whole if fault.content is None else fault.content

@@ -1,7 +1,7 @@
 """One dataset repository on the Hugging Face Hub: what it holds, and its files, fetched whole.
 
 A file grows beside its target under a name that holds its checksum, so a download that was killed
-goes on where it stopped, and gets its own name only once size and checksum are those the Hub
+resumes where it stopped, and gets its own name only once size and checksum are those the Hub
 states. Requests that fail for a passing reason are tried again after 1, 2, 4... times the
 back-off; a connection that brought bytes before it broke does not count as a failure.
 
@@ -13,9 +13,12 @@ import importlib
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
+from types import ModuleType
 from typing import BinaryIO, TypeVar
 
 from ramengpt.config.dataset import DownloadConfig
@@ -25,7 +28,17 @@ from ramengpt.errors import UserError
 from ramengpt.progress import say
 
 PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
+RANGE_REFUSED = 416
+TOO_MANY_REQUESTS = 429
 OFFLINE_ADVICE = "check the network and run again, or use dataset=docstrings, which runs offline"
+
+_LOGIN = "run `hf auth login` or set HF_TOKEN"
+_REFUSALS = {
+    401: f"no such dataset, or it needs a login, or the token is invalid; check its name, {_LOGIN}",
+    403: f"the token's account may not read it; ask its owner, or {_LOGIN} with another token",
+    404: f"no such dataset, or one that only its owner may see; check its name, or {_LOGIN}",
+}
+_OTHER_REFUSAL = "the Hub refuses to answer; check the repository's name and HF_ENDPOINT"
 
 Result = TypeVar("Result")
 
@@ -35,7 +48,16 @@ class HubUnreachableError(UserError):
 
 
 class PassingError(Exception):
-    """Something that may well work at the next attempt."""
+    """Something that may well work at the next attempt.
+
+    Args:
+        reason: what happened.
+        wait_seconds: the least time before the next attempt, if the Hub asked for it.
+    """
+
+    def __init__(self, reason: str, wait_seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_seconds = wait_seconds
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: another download failed first
@@ -147,6 +169,10 @@ class HubRepository:
             ) as response,
             part.open("ab") as output,
         ):
+            if have and response.status_code == RANGE_REFUSED:
+                output.truncate(0)
+                advance(-have)
+                raise PassingError("the Hub refuses to resume it (HTTP 416); it starts over")
             hf_raise_for_status(response)
             if have and response.status_code != 206:
                 output.truncate(0)
@@ -200,17 +226,17 @@ class HubRepository:
                     raise HubUnreachableError(
                         f"{what}: {error}; given up after {attempt} attempts; {OFFLINE_ADVICE}"
                     ) from None
-                wait = self.settings.backoff_seconds * 2 ** (attempt - 1)
+                wait = max(self.settings.backoff_seconds * 2 ** (attempt - 1), error.wait_seconds)
                 say(f"{what}: {error}; next attempt in {wait:g} s")
                 self.stop.wait(wait)
 
     def _guarded(self, action: Callable[[], Result]) -> Result:
         """Turn what huggingface_hub raises into PassingError, or UserError with advice."""
         from huggingface_hub import errors
-        from huggingface_hub.utils import get_session
 
         where = f"{self.repository} at revision {self.revision}"
-        transport = importlib.import_module(type(get_session()).__module__.partition(".")[0])
+        transport = _transport()
+        _check_token()
         try:
             return action()
         except errors.OfflineModeIsEnabled:
@@ -228,13 +254,58 @@ class HubRepository:
         except errors.HfHubHTTPError as error:
             status = error.response.status_code
             if status in PASSING_STATUS:
-                raise PassingError(f"the Hub answered {status}") from None
+                wait = _retry_after(error.response.headers.get("Retry-After", ""))
+                asked = f" and asks to wait {wait:g} s" if wait else ""
+                raise PassingError(f"the Hub answered {status}{asked}", wait) from None
             raise UserError(
-                f"{where}: no such dataset, or one that needs a login (HTTP {status}); check its "
-                "name, run `hf auth login` or set HF_TOKEN"
+                f"{where}: {_REFUSALS.get(status, _OTHER_REFUSAL)} (HTTP {status})"
             ) from None
         except transport.RequestError as error:
             reason = str(error) or type(error).__name__
             raise PassingError(f"no connection to the Hub ({reason})") from None
         except json.JSONDecodeError:
             raise PassingError("the answer is not the Hub's (HF_ENDPOINT, a proxy?)") from None
+
+
+def _transport() -> ModuleType:
+    """The library that carries the requests, with a session that honours the user's proxies.
+
+    Raises:
+        UserError: the proxies cannot be used.
+    """
+    from huggingface_hub.utils import get_session
+
+    try:
+        return importlib.import_module(type(get_session()).__module__.partition(".")[0])
+    except ImportError:
+        raise UserError(
+            "ALL_PROXY or HTTPS_PROXY names a SOCKS proxy, which needs the package socksio; "
+            "`pip install socksio`, or name an HTTP proxy"
+        ) from None
+    except ValueError as error:
+        raise UserError(
+            f"ALL_PROXY or HTTPS_PROXY: {error}; expected http://host:port or socks5://host:port"
+        ) from None
+
+
+def _check_token() -> None:
+    """Refuse a token that no request can carry."""
+    from huggingface_hub import get_token
+
+    token = get_token() or ""
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise UserError(
+            "HF_TOKEN (or the token that `hf auth login` stored): holds a blank, or a character "
+            "other than letters, digits and ASCII signs; copy it again from the Hub"
+        )
+
+
+def _retry_after(value: str) -> float:
+    """Seconds that a Retry-After header asks for, given as a number or a date; 0 for neither."""
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        until = parsedate_to_datetime(value)
+    except ValueError:
+        return 0.0
+    return max(0.0, until.timestamp() - time.time())

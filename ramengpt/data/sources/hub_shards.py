@@ -95,6 +95,8 @@ def _complete(
     missing = [
         listing[file] for file in unknown if file in forced or not _adopt(provenance, listing[file])
     ]
+    for shard in missing:
+        provenance.claim(shard.name)
     if missing:
         _check_space(provenance.folder, missing)
         _fetch_all(repository, missing, provenance, settings.connections)
@@ -139,8 +141,9 @@ def _adopt(provenance: Provenance, file: HubFile) -> bool:
         and file.sha256 in ("", provenance.checksums.sha256(file.name))
     )
     if right:
+        provenance.ours.add(file.name)
         provenance.record(file.name)
-    else:
+    elif file.name in provenance.ours:
         say(f"{path}: not what the Hub has; it is fetched again")
     return right
 

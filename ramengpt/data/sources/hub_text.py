@@ -76,6 +76,11 @@ class _one_line_errors:  # noqa: N801 - a context manager, used like a function
         if isinstance(error, AssertionError | TypeError | AttributeError | ImportError):
             return
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "Config" in reason and "'columns'" in reason:
+            raise UserError(
+                f"{self.repository}: its files are not Parquet, which is all that is read from the "
+                "Hub; download them and use dataset=text"
+            ) from None
         raise UserError(
             f"{self.repository}: {reason[:300]}; finished shards are kept; {OFFLINE_ADVICE}"
         ) from error

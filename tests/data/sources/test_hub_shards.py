@@ -1,6 +1,8 @@
 """Shards from a Hub on loopback, through the real client: whole, right, and never twice."""
 
 import os
+import time
+from email.utils import formatdate
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from ramengpt.config.dataset import DownloadConfig, HubShardsConfig
 from ramengpt.data.shards.format import MAGIC, ShardHeader
 from ramengpt.data.sources import hub_shards
+from ramengpt.data.sources.hub_client import _retry_after
 from ramengpt.data.sources.hub_shards import fetch_shards
 from ramengpt.errors import UserError
 from tests.loopback_hub import COMMIT, Fault, LoopbackHub
@@ -145,7 +148,10 @@ def test_a_shard_that_does_not_exist(hub, store):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (Fault(status=401), "needs a login.*hf auth login"),
+        (Fault(status=401), r"needs a login.*hf auth login.*HTTP 401"),
+        (Fault(status=403), r"account may not read it.*HTTP 403"),
+        (Fault(status=404), r"no such dataset.*HTTP 404"),
+        (Fault(status=418), r"refuses to answer.*HTTP 418"),
         (Fault(status=403, error_code="GatedRepo"), "gated.*accept its conditions"),
     ],
 )
@@ -154,6 +160,56 @@ def test_repositories_that_need_a_login(hub, store, fault, message):
     with pytest.raises(UserError, match=message) as caught:
         fetch_shards(dataset(), settings(), store, None)
     assert "\n" not in str(caught.value)
+
+
+def test_the_hub_is_asked_again_when_it_says_so(hub, store, monkeypatch, capsys):
+    waited = []
+    monkeypatch.setattr("threading.Event.wait", lambda event, seconds=None: waited.append(seconds))
+    hub.faults["api/revision"] = [Fault(status=429, retry_after="7")]
+    fetch_shards(dataset(), settings(connections=1), store, None)
+    assert 7.0 in waited
+    assert "answered 429 and asks to wait 7 s" in capsys.readouterr().out
+
+
+def test_dates_in_retry_after():
+    assert _retry_after("12") == 12
+    assert 3590 < _retry_after(formatdate(time.time() + 3600, usegmt=True)) <= 3600
+    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert _retry_after("soon") == _retry_after("") == 0
+
+
+def test_a_part_that_the_hub_does_not_resume_starts_over(hub, store):
+    hub.faults[FIRST] = [Fault(drop_after=70_000), Fault(status=416)]
+    fetch_shards(dataset(), settings(connections=1), store, None)
+    assert hub.gets(FIRST)[-1] == ""
+    assert_whole(store)
+
+
+@pytest.mark.parametrize("token", ["hf_é", "hf a", "hf_\x01"], ids=["accent", "blank", "control"])
+def test_tokens_that_no_request_can_carry(hub, store, monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(UserError, match="copy it again from the Hub"):
+        fetch_shards(dataset(), settings(), store, None)
+
+
+def test_proxies_that_cannot_be_used(hub, store, monkeypatch):
+    for error, message in ((ImportError("socksio"), "socksio"), (ValueError("x"), "http://host")):
+
+        def session(error=error):
+            raise error
+
+        monkeypatch.setattr("huggingface_hub.utils.get_session", session)
+        with pytest.raises(UserError, match=message):
+            fetch_shards(dataset(), settings(), store, None)
+
+
+def test_shards_of_the_user_are_never_replaced(hub, store):
+    theirs = shard_bytes(77)
+    (store / FIRST).write_bytes(theirs)
+    for redo in (None, [FIRST], []):
+        with pytest.raises(UserError, match=rf"{FIRST}: not a file that the toolkit put there"):
+            fetch_shards(dataset(), settings(), store, redo)
+        assert (store / FIRST).read_bytes() == theirs
 
 
 def test_a_gated_file_is_not_tried_again(hub, store):
@@ -180,10 +236,12 @@ def test_the_list_is_asked_for_again_after_a_500(hub, store):
 def test_shards_that_somebody_copied_are_compared_not_fetched(hub, store):
     for file in ("tiny_val_000000.bin", FIRST):
         (store / file).write_bytes(FILES[file])
+    fetch_shards(dataset(), settings(), store, None)
+    assert_whole(store)
+    assert hub.gets("tiny_val_000000.bin") == hub.gets(FIRST) == []
     (store / FIRST).write_bytes(FILES[FIRST][:-4] + b"evil")
     fetch_shards(dataset(), settings(), store, None)
     assert_whole(store)
-    assert hub.gets("tiny_val_000000.bin") == []
     assert len(hub.gets(FIRST)) == 1
 
 
