@@ -98,4 +98,4 @@ def obtain_locked(config: Config, folder: Path, redo: Sequence[str] | None) -> R
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, output_is_optional=True)

@@ -1,31 +1,125 @@
 """The entry point of every command: user errors end in one line, not a traceback."""
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from ramengpt.errors import UserError
 
+FULL = "make room there, then run the same command again"
+ADVICE = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: FULL,
+    errno.EROFS: "it lies on a read-only disk; make it writable or work in another folder",
+    errno.EACCES: "fix its permissions",
+    errno.EPERM: "fix its permissions",
+    errno.EIO: "check the disk",
+    errno.ENOENT: "it was removed while the command ran, or its folder is missing",
+    errno.ENOTDIR: "something that is no folder is in its way",
+    errno.EISDIR: "a folder is in its way",
+    errno.ENAMETOOLONG: "use shorter names",
+}
+"""What to do about the system's errors, whichever file they are about."""
 
-def run_main(main: Callable[[], None]) -> None:
+
+class OptionalOutput(io.TextIOBase):
+    """A stream that the work does not depend on: once it is closed or full, text is dropped.
+
+    Args:
+        stream: standard output or standard error; None where the command was started without.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write if that is still possible."""
+        self._attempt(lambda stream: stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if that is still possible."""
+        self._attempt(lambda stream: stream.flush())
+
+    def isatty(self) -> bool:
+        """Whether a person is looking."""
+        return self._stream is not None and self._stream.isatty()
+
+    def fileno(self) -> int:
+        """The stream's own descriptor."""
+        return self._stream.fileno() if self._stream is not None else super().fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's own encoding."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def _attempt(self, action: Callable[[TextIO], object]) -> None:
+        if self._stream is None:
+            return
+        try:
+            action(self._stream)
+        except UnicodeEncodeError:
+            self.write("(text that this terminal cannot show)\n")
+        except (OSError, ValueError):
+            _discard(self._stream)
+            self._stream = None
+
+
+def run_main(main: Callable[[], None], *, output_is_optional: bool = False) -> None:
     """Run a command's main function and turn its end into an exit status.
 
     Args:
         main: the command; parses its own arguments.
+        output_is_optional: what it prints only accompanies the files that it writes, so it goes on
+            to its end when nobody can read it any more.
 
     Raises:
-        SystemExit: the error's own status after a :class:`UserError` (printed as one line on
-            standard error), 130 after Ctrl-C, 141 when
+        SystemExit: the error's own status after a :class:`UserError` or an error of the system
+            about a file (printed as one line on standard error), 130 after Ctrl-C, 141 when
             whoever read standard output has gone, as for any command that SIGPIPE ends.
     """
+    if output_is_optional:
+        sys.stdout, sys.stderr = OptionalOutput(sys.stdout), OptionalOutput(sys.stderr)
     try:
         main()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(error.exit_status) from None
+        _end(f"error: {error}", error.exit_status)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        raise SystemExit(130) from None
+        _end("interrupted", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         raise SystemExit(141) from None
+    except OSError as error:
+        advice = ADVICE.get(error.errno or 0)
+        if advice is None:
+            raise
+        if error.filename is None:
+            _discard(sys.stdout)
+        _end(f"error: {error.filename or 'the output'}: {error.strerror}; {advice}", 1)
+
+
+def _end(line: str, status: int) -> None:
+    """Say a last line and leave.
+
+    Raises:
+        SystemExit: always.
+    """
+    OptionalOutput(sys.stderr).write(f"{line}\n")
+    raise SystemExit(status) from None
+
+
+def _discard(stream: TextIO | None) -> None:
+    """Send what is still in a stream's buffer nowhere, or Python fails over it when it ends."""
+    try:
+        descriptor = stream.fileno() if stream is not None else None
+    except (OSError, ValueError):
+        return  # one that a test put in its place
+    if descriptor is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

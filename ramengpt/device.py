@@ -6,7 +6,9 @@ Imports nothing of data, model, optimizers or training; imports triton only with
 import ctypes
 import os
 import platform
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -177,9 +179,27 @@ def keep_freed_memory() -> bool:
 
 
 def user_cache_folder() -> Path:
-    """`ramengpt` in the user's cache folder, by the XDG rule that a relative path is ignored."""
-    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (home if home.is_absolute() else Path.home() / ".cache") / "ramengpt"
+    """`ramengpt` in the user's cache folder, or below the temporary one where that is no use.
+
+    By the XDG rule a relative path is ignored. On clusters and in containers HOME is often missing
+    or read-only.
+    """
+    parents = [Path(os.environ.get("XDG_CACHE_HOME", ""))]
+    with suppress(RuntimeError):  # a user without a home
+        parents.append(Path.home() / ".cache")
+    for parent in parents:
+        if parent.is_absolute() and _can_be_made(parent):
+            return parent / "ramengpt"
+    return Path(tempfile.gettempdir()) / f"ramengpt-{os.getuid()}"
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether a folder can be written to, or be made where it is missing."""
+    try:
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
+        return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    except OSError:
+        return False
 
 
 def patch_triton_shared_memory(device_profile: Profile, utilities: Any = None) -> bool:

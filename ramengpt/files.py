@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY_SUFFIX = ".part"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def temporary_path(path: Path) -> Path:
@@ -31,8 +32,8 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
         The temporary file, open for binary writing and seeking.
 
     Raises:
-        OSError: the folder cannot be written to or the disk is full. After this or any other
-            error inside the block the temporary file is gone and `path` is as it was.
+        OSError: the folder cannot be written to or the disk is full; it names the file. After this
+            or any other error inside the block the temporary file is gone and `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
@@ -43,7 +44,9 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
+            error.filename = str(path)  # write() does not know of what
         temporary.unlink(missing_ok=True)
         raise
 

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -209,3 +210,21 @@ def test_a_larger_card_gets_a_larger_micro_batch():
         assert needed(found + 4096) > 0.8 * gib * 2**30
     with pytest.raises(ValueError, match="micro_batch_tokens: even 4096 tokens"):
         device.suggest_micro_batch(needed, card(memory_gib=1), 4096)
+
+
+@pytest.mark.parametrize("home", ["/proc/none", "/dev/null/none"])
+def test_without_a_home_that_can_be_written_to_the_cache_is_temporary(monkeypatch, home):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", home)
+    folder = device.user_cache_folder()
+    assert folder.is_relative_to(tempfile.gettempdir())
+    assert str(os.getuid()) in folder.name
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch):
+    def no_home():
+        raise RuntimeError
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(device.Path, "home", no_home)
+    assert device.user_cache_folder().is_relative_to(tempfile.gettempdir())

@@ -3,7 +3,6 @@
 What its outputs say at any moment: `ramengpt.training.session.outputs`.
 """
 
-import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 
 from ramengpt.config import Config
 from ramengpt.errors import UserError
+from ramengpt.files import NO_ROOM
 from ramengpt.inference.weights import export_weights
 from ramengpt.progress import say
 from ramengpt.training.loop import fit
@@ -28,12 +28,11 @@ from ramengpt.training.session.inputs import (
 from ramengpt.training.session.interruption import stop_on_signals
 from ramengpt.training.session.lock import run_lock
 from ramengpt.training.session.outputs import publish_outputs, weights_aside, withdraw_outputs
+from ramengpt.training.session.own_device import own_device
 from ramengpt.training.session.settings import RunOptions, plans_of
 from ramengpt.training.session.unresumable import COMMAND, unresumable_runs
 from ramengpt.training.setup import prepared_run
 from ramengpt.training.tracking.live_view import LiveView, run_summary
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFolders) -> None:
@@ -56,10 +55,11 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
         folders.checkpoints / inputs.fingerprint(), config.train.checkpoints_kept
     )
     with (
-        run_lock(folders.lock),
-        run_lock(checkpoints.folder),
-        stop_on_signals() as stop,
         full_disk_in_one_line(),
+        run_lock(folders.lock, wait=False),
+        run_lock(checkpoints.folder, wait=folders.recorded),
+        own_device() as device,
+        stop_on_signals() as stop,
     ):
         if folders.recorded:
             check_code_is_the_checked(inputs)
@@ -71,7 +71,14 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
         with (
             LiveView(len(plans), total_tokens) as view,
             prepared_run(
-                config, plans, data, checkpoints, record=record, folders=folders, show=view.show
+                config,
+                device,
+                plans,
+                data,
+                checkpoints,
+                record=record,
+                folders=folders,
+                show=view.show,
             ) as run,
         ):
             say(f"the log grows in {folders.results}")

@@ -32,6 +32,7 @@ from ramengpt.training.tracking.measurements import Measurements, matmul_flops_p
 @contextmanager
 def prepared_run(
     config: Config,
+    device: torch.device,
     plans: Sequence[StepPlan],
     data: Data,
     checkpoints: CheckpointFolder,
@@ -44,6 +45,7 @@ def prepared_run(
 
     Args:
         config: the selected values.
+        device: where it trains.
         plans: of all steps of the run.
         data: checked.
         checkpoints: of this run alone.
@@ -54,7 +56,6 @@ def prepared_run(
     Yields:
         The run; the thread that loads its batches ends with the block, and its tracker is closed.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     configure(device)
     model = build_model(config, device)
     optimizers = build_run_optimizers(config, model, plans)

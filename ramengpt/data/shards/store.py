@@ -1,8 +1,9 @@
 """Where shards lie: one folder a dataset, outside what DVC checks out, so that runs share it.
 
 The store is `data/shards` of the main checkout: experiments that DVC runs elsewhere (queued, or
-with --temp) find it through DVC_ROOT, which DVC sets. DATA_PATH overrides it, by one rule: a folder
-that itself holds .bin files is the dataset's own folder; any other stands in for `data/shards`.
+with --temp) find it through DVC_ROOT, which DVC sets. DATA_PATH overrides it. If it holds .bin
+files itself, it is the dataset's own folder; if `data/<dataset>` in it does, that is the folder
+(the layout of the script that this toolkit grew from); otherwise it stands in for `data/shards`.
 """
 
 import os
@@ -10,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from ramengpt.errors import UserError, shown
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,24 @@ def locate_store(dataset: str, environment: Mapping[str, str] = os.environ) -> S
     Args:
         dataset: the selector, a key of `datasets` in params.yaml.
         environment: where DATA_PATH and DVC_ROOT are looked up.
+
+    Raises:
+        UserError: DATA_PATH is no path.
     """
     data_path = environment.get("DATA_PATH", "")
     if data_path:
-        folder = Path(data_path).expanduser().resolve()
-        own = any(folder.glob("*.bin"))
-        return Store(folder if own else folder / dataset, data_path)
+        root = _expanded(data_path)
+        places = (root, root / "data" / dataset)
+        own = (place for place in places if any(place.glob("*.bin")))
+        return Store(next(own, root / dataset), data_path)
     root = Path(environment.get("DVC_ROOT") or Path.cwd())
     return Store(root.resolve() / "data" / "shards" / dataset, "")
+
+
+def _expanded(data_path: str) -> Path:
+    try:
+        return Path(data_path).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UserError(
+            f"DATA_PATH: expected a folder, found {shown(data_path)} ({error})"
+        ) from None

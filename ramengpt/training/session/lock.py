@@ -11,17 +11,19 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ramengpt.errors import UserError
+from ramengpt.progress import say
 
 
 @contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
+def run_lock(folder: Path, *, wait: bool) -> Iterator[None]:
     """Hold a run's folder for this process.
 
     Args:
         folder: of the run's checkpoints, or of its outputs; made if missing.
+        wait: until another process that holds it has ended, after saying so.
 
     Raises:
-        UserError: another process holds it; the message names that process.
+        UserError: another process holds it, and `wait` is false; the message names that process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "run.lock")
@@ -29,10 +31,11 @@ def run_lock(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(
-            f"{folder}: a run is already going here, in {_holder(holder_file)}; "
-            "wait for it or stop it"
-        ) from None
+        running = f"{folder}: a run is already going here, in {_holder(holder_file)}"
+        if not wait:
+            raise UserError(f"{running}; wait for it or stop it") from None
+        say(f"{running}; waiting for it to end")
+        lock.acquire()
     holder = {
         "process": os.getpid(),
         "host": socket.gethostname(),
