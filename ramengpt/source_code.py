@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ramengpt", "pipeline")
 RULES_TABLE = "ramengpt/optimizers/rules.py"
 FREE = (
+    "ramengpt/__init__.py",
     "ramengpt/cli.py",
     "ramengpt/errors.py",
     "ramengpt/files.py",
@@ -36,6 +37,7 @@ FREE = (
     "ramengpt/training/session/interruption.py",
     "ramengpt/training/session/lock.py",
     "ramengpt/training/session/outputs.py",
+    "ramengpt/training/session/own_device.py",
     "ramengpt/training/session/unresumable.py",
     "ramengpt/training/tracking/live_view.py",
     "ramengpt/training/tracking/wandb_run.py",
