@@ -119,6 +119,8 @@ class ArchitectureConfig(Section):
     key_offset: bool
     value_embeddings: Literal["none", "shared", "untied"]
     """Tables shared as the model's pattern says, or one for each layer that it marks."""
+    split_value_gate: bool
+    """Half of the inputs of a value embedding's gate come from its table."""
     value_embedding_init_std: NonNegative
     bigram_embedding: bool
     bigram_vocabularies: Annotated[int, Field(gt=0, le=64)]

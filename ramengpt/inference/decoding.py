@@ -16,8 +16,8 @@ from torch import Tensor
 from ramengpt.model.gpt import GPT
 
 
-class CachedSequence:
-    """The cache of one growing document; see :class:`ramengpt.model.attention_backend.Context`."""
+class CachedContext:
+    """The KV cache of one growing document, an `AttentionContext` of the model."""
 
     positions_T: Tensor
     whole_documents = False
@@ -47,7 +47,7 @@ class CachedSequence:
         )
 
     def look_back(self, slot: str, x: Tensor, at_start: Tensor) -> Tensor:
-        """See :class:`ramengpt.model.attention_backend.Context`."""
+        """See :class:`ramengpt.model.attention_backend.AttentionContext`."""
         before = self.last_rows.get(slot, at_start[:1])
         self.last_rows[slot] = x[-1:]
         return torch.cat([before, x[:-1]])
@@ -55,7 +55,7 @@ class CachedSequence:
     def attend(
         self, layer: int, window: str, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor
     ) -> Tensor:
-        """See :class:`ramengpt.model.attention_backend.Context`."""
+        """See :class:`ramengpt.model.attention_backend.AttentionContext`."""
         end = self.num_tokens + self.num_new
         cache = self.keys_and_values[layer]
         cache[0, self.num_tokens : end] = k_THK
@@ -76,7 +76,7 @@ class Decoder:
     def __init__(self, model: GPT) -> None:
         """Keep the model, whose window must be set."""
         self.model = model
-        self.context = CachedSequence(model)
+        self.context = CachedContext(model)
 
     @property
     def full(self) -> bool:
@@ -98,7 +98,7 @@ class Decoder:
         """
         if not tokens:
             raise ValueError("decoder: expected at least the BOS token, found none")
-        self.context = CachedSequence(self.model)
+        self.context = CachedContext(self.model)
         return self._read(list(tokens))
 
     def step(self, token: int) -> Tensor:

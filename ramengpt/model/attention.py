@@ -17,7 +17,7 @@ from ramengpt.kernels.qkv_prologue import (
     qkv_prologue,
     qkv_prologue_reference,
 )
-from ramengpt.model.attention_backend import Context
+from ramengpt.model.attention_backend import AttentionContext
 from ramengpt.model.exclusive_attention import without_own_value
 from ramengpt.model.norm import EPSILON
 from ramengpt.model.parameters import make_parameter
@@ -26,7 +26,7 @@ from ramengpt.model.parameters import make_parameter
 class Attention(nn.Module):
     """The attention of one layer.
 
-    `weight` [4D, D] holds the blocks of q, k, v and o; the three gates' absence is None.
+    `weight` [4D, D] holds the blocks of q, k, v and o. A part that is off is None.
     """
 
     def __init__(self, config: NetworkConfig, layer: int) -> None:
@@ -42,6 +42,7 @@ class Attention(nn.Module):
         self.gate = make_parameter("attention_gate", *gate_shape) if config.attention_gate else None
         has_values = config.value_embedding_pattern[layer] != "-"
         self.value_gate = make_parameter("value_gate", *gate_shape) if has_values else None
+        self.splits_value_gate = config.split_value_gate
         self.exclusion = None
         if config.exclusive_attention:
             self.exclusion = make_parameter("exclusive_attention", config.num_heads)
@@ -52,7 +53,7 @@ class Attention(nn.Module):
         value_TD: Tensor | None,
         lambdas_2: Tensor | None,
         rotation: Rotation,
-        context: Context,
+        context: AttentionContext,
     ) -> Tensor:
         """Attend.
 
@@ -76,7 +77,7 @@ class Attention(nn.Module):
         if self.value_gate is not None:
             assert value_TD is not None
             value_THK = value_TD.view(num_tokens, self.num_heads, -1)
-            gate_TH = 2 * self._open(self.value_gate, inputs)
+            gate_TH = 2 * self._open(self.value_gate, self._value_gate_inputs(x_TD, value_TD))
         qkv_T3HK = qkv_TD3.view(num_tokens, 3, self.num_heads, -1)
         q, k, v = self._heads(qkv_T3HK, rotation, context, value_THK, gate_TH)
         y = context.attend(self.layer, self.window, q, k, v)
@@ -91,7 +92,7 @@ class Attention(nn.Module):
         self,
         qkv_T3HK: Tensor,
         rotation: Rotation,
-        context: Context,
+        context: AttentionContext,
         value_THK: Tensor | None,
         gate_TH: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -109,6 +110,13 @@ class Attention(nn.Module):
 
         look_back = before if self.offsets_keys else None
         return qkv_prologue_reference(qkv_T3HK, rotation, look_back, value_THK, gate_TH, EPSILON)
+
+    def _value_gate_inputs(self, x_TD: Tensor, value_TD: Tensor) -> Tensor:
+        """The leading entries of the layer's input; if split, half of them from its table."""
+        if not self.splits_value_gate:
+            return x_TD[:, : self.gate_inputs]
+        half = self.gate_inputs // 2
+        return torch.cat([x_TD[:, : self.gate_inputs - half], value_TD[:, :half]], dim=1)
 
     @staticmethod
     def _open(gate_HG: Tensor, inputs_TG: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """What a token sees beside itself: the tokens before it in its document, packed or cached.
 
 The network asks two questions only: what was this at the token before (`look_back`), and what does
-attention over the permitted keys give (`attend`). :class:`PackedSequence` answers for a batch of
-whole documents, `ramengpt.inference.decoding.CachedSequence` for one document that grows.
+attention over the permitted keys give (`attend`). :class:`PackedContext` answers for a batch of
+whole documents, `ramengpt.inference.decoding.CachedContext` for one document that grows.
 
 Shapes: T packed tokens, H heads, K head_dim.
 """
@@ -24,7 +24,7 @@ Backend = Literal["flex", "sdpa"]
 KernelOptions = dict[str, int | bool]
 
 
-class Context(Protocol):
+class AttentionContext(Protocol):
     """The past of the tokens that pass through the network."""
 
     positions_T: Tensor
@@ -79,7 +79,7 @@ def resolve_backend(name: Literal["auto", "flex", "sdpa"], device: torch.device)
     return name
 
 
-class PackedSequence:
+class PackedContext:
     """A batch of documents, one after the other; masks are made once and shared by the layers."""
 
     whole_documents = True
@@ -113,14 +113,14 @@ class PackedSequence:
         }
 
     def look_back(self, slot: str, x: Tensor, at_start: Tensor) -> Tensor:
-        """See :class:`Context`."""
+        """See :class:`AttentionContext`."""
         starts = self.starts_T.view(-1, *(1,) * (x.dim() - 1))
         return torch.where(starts, at_start, torch.roll(x, 1, 0))
 
     def attend(
         self, layer: int, window: str, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor
     ) -> Tensor:
-        """See :class:`Context`."""
+        """See :class:`AttentionContext`."""
         return self.attention[window](q_THK, k_THK, v_THK)
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramengpt.config.model import NetworkConfig
-from ramengpt.model.attention_backend import Context
+from ramengpt.model.attention_backend import AttentionContext
 from ramengpt.model.parameters import make_parameter
 
 TOKEN_FACTOR, PREVIOUS_FACTOR = 36313, 27191
@@ -57,7 +57,7 @@ class BigramEmbedding(nn.Module):
             torch.where(first, 0, (token ^ previous) % SIGN_ROWS),
         )
 
-    def forward(self, tokens_T: Tensor, context: Context, dtype: torch.dtype) -> Tensor:
+    def forward(self, tokens_T: Tensor, context: AttentionContext, dtype: torch.dtype) -> Tensor:
         """Look up [T, D] in `dtype`."""
         nobody_T = torch.full_like(tokens_T, -1)
         previous_T = context.look_back("tokens", tokens_T, at_start=nobody_T)

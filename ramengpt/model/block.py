@@ -1,4 +1,4 @@
-"""One layer: mix the residual stream with the embedding, attend, then the MLP.
+"""One layer: attention, then MLP, each added to the residual stream.
 
 Shapes: T packed tokens, D width.
 """
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from ramengpt.config.model import NetworkConfig
 from ramengpt.kernels.qkv_prologue import Rotation
 from ramengpt.model.attention import Attention
-from ramengpt.model.attention_backend import Context
+from ramengpt.model.attention_backend import AttentionContext
 from ramengpt.model.mlp import MLP
-from ramengpt.model.norm import normalise_again
+from ramengpt.model.norm import rms_norm_recomputed
 
 
 class Block(nn.Module):
@@ -30,9 +30,9 @@ class Block(nn.Module):
         attention_lambdas_2: Tensor | None,
         *,
         rotation: Rotation,
-        context: Context,
+        context: AttentionContext,
     ) -> Tensor:
-        """Add what attention and MLP make of the residual stream to it.
+        """Add the outputs of attention and MLP to the residual stream.
 
         Args:
             x_TD: [T, D], the residual stream.
@@ -47,6 +47,6 @@ class Block(nn.Module):
         """
         if self.attention is not None:
             x_TD = x_TD + self.attention(
-                normalise_again(attended_TD), value_TD, attention_lambdas_2, rotation, context
+                rms_norm_recomputed(attended_TD), value_TD, attention_lambdas_2, rotation, context
             )
-        return x_TD + self.mlp(normalise_again(x_TD))
+        return x_TD + self.mlp(rms_norm_recomputed(x_TD))

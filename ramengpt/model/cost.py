@@ -38,7 +38,7 @@ def flops_per_token(config: NetworkConfig, *, sequence_tokens: int, window_token
     """Floating point operations of training on one token: forward, and twice that backward.
 
     Matrix products only; attention counts the keys that the mask permits, not those that a kernel
-    reads besides. Nothing is counted twice that a kernel computes again.
+    reads besides. Recomputation is not counted.
 
     Args:
         config: the network.
@@ -97,7 +97,8 @@ def training_bytes(
     inner = config.ffn_units * (3 if config.gated else 1)  # both halves and their product
     layers = 8 * width * num_attentions + (2 * width + inner) * config.num_layers
     kept = (layers + 7 * width) * compute_dtype.itemsize
-    tables = (1 + len(config.value_tables)) * width * (compute_dtype.itemsize + 4)
+    num_tables = 1 + len(config.value_tables) + config.bigram_embedding
+    tables = num_tables * width * (compute_dtype.itemsize + 4)
     chunk_tokens = min(micro_batch_tokens, GPU_CHUNK_TOKENS)
     logits = config.padded_vocabulary * compute_dtype.itemsize * chunk_tokens
     return states + head + logits + (kept + tables) * micro_batch_tokens

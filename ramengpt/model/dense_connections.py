@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramengpt.config.model import NetworkConfig
-from ramengpt.model.norm import normalise
+from ramengpt.model.norm import rms_norm
 from ramengpt.model.parameters import make_parameter
 
 COEFFICIENT_SCALE = 0.1
@@ -52,7 +52,7 @@ class DenseConnection(nn.Module):
             [T, D].
         """
         dtype = x_TD.dtype
-        hidden_TF = F.gelu(F.linear(normalise(x_TD), self.weight_in.to(dtype)))
+        hidden_TF = F.gelu(F.linear(rms_norm(x_TD), self.weight_in.to(dtype)))
         coefficients_TN = F.linear(hidden_TF, self.weight_out.to(dtype), self.bias.to(dtype))
         coefficients_TN = COEFFICIENT_SCALE * coefficients_TN
         for coefficient_T, source_TD in zip(coefficients_TN.unbind(1), sources, strict=True):

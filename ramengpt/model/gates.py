@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramengpt.config.model import NetworkConfig
-from ramengpt.model.attention_backend import Context
+from ramengpt.model.attention_backend import AttentionContext
 from ramengpt.model.parameters import make_parameter
 
 
@@ -22,7 +22,7 @@ class Smear(nn.Module):
         self.gate = make_parameter("smear_gate", 1, config.gate_inputs)
         self.smear_lambda = make_parameter("smear_lambda", 1)
 
-    def forward(self, x_TD: Tensor, context: Context) -> Tensor:
+    def forward(self, x_TD: Tensor, context: AttentionContext) -> Tensor:
         """e_t + lambda sigmoid(g . e_t) e_(t-1), for embeddings [T, D]."""
         earlier_TD = context.look_back("embeddings", x_TD, at_start=torch.zeros_like(x_TD))
         open_T1 = _open(self.gate, x_TD)

@@ -9,7 +9,7 @@
 
 Shapes: T packed tokens, D width, L layers, V rows of embedding and head.
 
-Source: modded-nanogpt, whose parts these are; defects of its look-back across documents mended.
+Source: modded-nanogpt, whose parts these are; with its leaks across documents fixed.
 """
 
 from collections.abc import Iterator
@@ -20,19 +20,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramengpt.config.model import NetworkConfig
-from ramengpt.model.attention_backend import Backend, Context, KernelOptions, PackedSequence
+from ramengpt.model.attention_backend import AttentionContext, Backend, KernelOptions, PackedContext
 from ramengpt.model.bigram import BigramEmbedding
 from ramengpt.model.block import Block
 from ramengpt.model.dense_connections import DenseConnection
 from ramengpt.model.gates import SkipConnection, Smear
 from ramengpt.model.head import Head
 from ramengpt.model.initialisation import initialise
-from ramengpt.model.norm import normalise
+from ramengpt.model.norm import rms_norm
 from ramengpt.model.parameters import make_parameter
 from ramengpt.model.rope import Rotary
 
 
-class Table(nn.Module):
+class Embedding(nn.Module):
     """A vector [D] for each token of the padded vocabulary."""
 
     def __init__(self, config: NetworkConfig, label: str) -> None:
@@ -78,9 +78,9 @@ class GPT(nn.Module):
         self.kernel_options = kernel_options
         self.windows = "".join(sorted(set(config.attention_pattern) - {"-"}))
         self.rotary = Rotary(config, max_sequence_tokens)
-        self.embedding = Table(config, "embedding")
+        self.embedding = Embedding(config, "embedding")
         self.value_embeddings = nn.ModuleDict(
-            {letter: Table(config, "value_embedding") for letter in config.value_tables}
+            {letter: Embedding(config, "value_embedding") for letter in config.value_tables}
         )
         self.bigram = self.bigram_lambda = None
         if config.bigram_embedding:
@@ -148,12 +148,12 @@ class GPT(nn.Module):
     def _packed(self, tokens_T: Tensor, positions_T: Tensor) -> Tensor:
         if not self.rotary.has_window:
             raise ValueError("model: no attention window yet; call set_window before the forward")
-        context = PackedSequence(
+        context = PackedContext(
             positions_T, self.rotary, self.windows, self.backend, self.kernel_options
         )
         return self.hidden(tokens_T, context)
 
-    def hidden(self, tokens_T: Tensor, context: Context) -> Tensor:
+    def hidden(self, tokens_T: Tensor, context: AttentionContext) -> Tensor:
         """The head's input [T, D], normed.
 
         Args:
@@ -164,7 +164,7 @@ class GPT(nn.Module):
         x_TD = self.embedding(tokens_T).to(self.compute_dtype)
         if self.smear is not None:
             x_TD = self.smear(x_TD, context)
-        x0_TD = x_TD = normalise(x_TD)
+        x0_TD = x_TD = rms_norm(x_TD)
         values = {
             letter: table(tokens_T).to(self.compute_dtype)
             for letter, table in self.value_embeddings.items()
@@ -197,4 +197,4 @@ class GPT(nn.Module):
             x_TD = x_TD - self.backout_lambda.to(x_TD.dtype) * backed_out_TD
         if self.into_head is not None:
             x_TD = self.into_head(x_TD, [x0_TD, backed_out_TD, before_last_TD, skipped_TD])
-        return normalise(x_TD)
+        return rms_norm(x_TD)

@@ -9,7 +9,7 @@ EPSILON = torch.finfo(torch.float32).eps
 """Added to the mean square in every dtype: bfloat16's own epsilon would shrink small vectors."""
 
 
-def normalise(x: Tensor) -> Tensor:
+def rms_norm(x: Tensor) -> Tensor:
     """Divide by the root mean square over the last dim, computed in float32 or wider.
 
     Args:
@@ -21,11 +21,11 @@ def normalise(x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.size(-1),), eps=EPSILON)
 
 
-def normalise_again(x: Tensor) -> Tensor:
-    """:func:`normalise`, made anew in a compiled backward pass instead of being kept for it.
+def rms_norm_recomputed(x: Tensor) -> Tensor:
+    """:func:`rms_norm`, recomputed in a compiled backward pass instead of saved for it.
 
-    A tensor less in memory for each call, at the price of one pass over `x`.
+    Activation checkpointing: one tensor less in memory for each call, for one more pass over `x`.
     """
     if torch.compiler.is_compiling():
-        return checkpoint(normalise, x, use_reentrant=False)
-    return normalise(x)
+        return checkpoint(rms_norm, x, use_reentrant=False)
+    return rms_norm(x)

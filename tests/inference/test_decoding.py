@@ -29,6 +29,7 @@ def test_one_token_at_a_time_equals_the_packed_forward(prompt_tokens):
                 "bigram_embedding", "exclusive_attention", "late_attention", "dense_connections",
                 "smear", "skip_connection", "backout", "key_offset", "attention_gate",
                 "embedding_mix", "attention_lambdas", "attention_free_layers",
+                "split_value_gate",
             )
         }
         | {"value_embeddings": st.sampled_from(["none", "shared", "untied"])}

@@ -46,7 +46,11 @@ def attention(model: GPT, layer: int, x_TD: Tensor, tokens: Tensor, positions: T
     letter = config.value_embedding_pattern[layer]
     if letter != "-":
         value = model.value_embeddings[letter].weight[tokens].view(-1, heads, size)
-        v = v + 2 * torch.sigmoid(inputs @ module.value_gate.T)[..., None] * value
+        gate_inputs = inputs.clone()
+        if config.split_value_gate:
+            half = config.gate_inputs // 2
+            gate_inputs[:, config.gate_inputs - half :] = value.reshape(-1, width)[:, :half]
+        v = v + 2 * torch.sigmoid(gate_inputs @ module.value_gate.T)[..., None] * value
     document = (positions == 0).cumsum(0).tolist()
     rows = []
     for t in range(len(x_TD)):

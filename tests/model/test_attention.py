@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ramengpt.model.attention import Attention
-from ramengpt.model.attention_backend import PackedSequence
+from ramengpt.model.attention_backend import PackedContext
 from ramengpt.model.gpt import GPT
 from tests.model import reference
 from tests.model.tiny import packed, tiny_config, tiny_model
@@ -18,7 +18,7 @@ def attend(model: GPT, layer: int, x_TD: torch.Tensor) -> tuple[torch.Tensor, to
     """The layer's output, and the reference's."""
     tokens_T, _, positions_T = packed(LENGTHS)
     module = model.blocks[layer].attention
-    context = PackedSequence(positions_T, model.rotary, model.windows, "sdpa", None)
+    context = PackedContext(positions_T, model.rotary, model.windows, "sdpa", None)
     letter = model.config.value_embedding_pattern[layer]
     value_TD = model.value_embeddings[letter](tokens_T) if letter != "-" else None
     lambdas = None if model.attention_lambda is None else model.attention_lambda[layer]
@@ -41,6 +41,7 @@ def normed_inputs() -> torch.Tensor:
         {"key_offset": False},
         {"value_embeddings": "none"},
         {"attention_lambdas": False},
+        {"split_value_gate": False},
         {"exclusive_attention": False},
     ],
     ids=lambda changes: "".join(changes) or "everything",

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ramengpt.model.attention_backend import PackedSequence, resolve_backend
+from ramengpt.model.attention_backend import PackedContext, resolve_backend
 from ramengpt.model.rope import Rotary
 from tests.model.test_masks import dense
 from tests.model.tiny import packed, tiny_config, tiny_model
@@ -26,7 +26,7 @@ def test_attention_equals_the_dense_mask(lengths, window, backend):
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 512, 2, 16, dtype=torch.float64)
     positions = packed(lengths)[2]
-    context = PackedSequence(positions, rotary(window), "LS", backend, None)
+    context = PackedContext(positions, rotary(window), "LS", backend, None)
     for kind, tokens in (("L", window), ("S", max(128, window // 2 // 128 * 128))):
         scores = torch.einsum("qhk,shk->hqs", q, k)
         scores = scores.masked_fill(~dense(positions, tokens), -torch.inf)
@@ -39,7 +39,7 @@ def test_sdpa_takes_any_number_of_tokens(num_tokens):
     torch.manual_seed(0)
     q, k, v = torch.randn(3, num_tokens, 2, 16, dtype=torch.float64, requires_grad=True)
     positions = torch.arange(num_tokens, dtype=torch.int32)
-    context = PackedSequence(positions, rotary(256), "L", "sdpa", None)
+    context = PackedContext(positions, rotary(256), "L", "sdpa", None)
     y = context.attend(0, "L", q, k, v)
     expected = F.scaled_dot_product_attention(
         *(x.transpose(0, 1) for x in (q, k, v)), is_causal=True, scale=1.0

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ramengpt.model.attention_backend import PackedSequence
+from ramengpt.model.attention_backend import PackedContext
 from tests.model import reference
 from tests.model.tiny import packed, tiny_config, tiny_model
 
@@ -17,7 +17,7 @@ def through(layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     block = model.blocks[layer]
     generator = torch.Generator().manual_seed(5)
     x_TD = 10 * torch.randn(130, 32, generator=generator, dtype=torch.float64)
-    context = PackedSequence(positions_T, model.rotary, model.windows, "sdpa", None)
+    context = PackedContext(positions_T, model.rotary, model.windows, "sdpa", None)
     letter = model.config.value_embedding_pattern[layer]
     value_TD = model.value_embeddings[letter](tokens_T) if letter != "-" else None
     lambdas = model.attention_lambda[layer] if layer == WITH_ATTENTION else None

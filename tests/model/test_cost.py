@@ -109,3 +109,12 @@ def test_memory_is_what_an_h200_measured(preset, tokens, activation, gib):
         [f"model={preset}", f"architectures.ramen.activation={activation}"]
     ).network
     assert training_bytes(config, tokens, torch.bfloat16) / 2**30 == pytest.approx(gib, rel=0.01)
+
+
+def test_the_bigram_table_counts_in_the_memory_of_a_token():
+    on, off = (tiny_config(bigram_embedding=switch) for switch in (True, False))
+    width = on.width
+    for tokens in (0, 1000):
+        on_bytes, off_bytes = (training_bytes(x, tokens, torch.float32) for x in (on, off))
+        states = 16 * (on.bigram_vocabularies * on.padded_vocabulary * width + on.num_layers)
+        assert on_bytes - off_bytes == states + tokens * width * 8

@@ -18,6 +18,7 @@ TINY = {
     "value_embedding_pattern": "ab-a",
     "attention_free_layers": True,
     "value_embeddings": "shared",
+    "split_value_gate": True,
     "value_embedding_init_std": 0.0,
     "bigram_embedding": True,
     "bigram_vocabularies": 3,
