@@ -13,14 +13,15 @@ def entries(group: str) -> tuple[dict[str, torch.nn.Parameter], list]:
     return parameters, [e for e in labelled_parameters(parameters.items()) if e.group == group]
 
 
+@pytest.mark.parametrize("heads", [0, 1, 2, 4])
 @pytest.mark.parametrize("oriented", [False, True])
-def test_writing_what_was_read_changes_nothing_and_adding_adds_everywhere(oriented) -> None:
+def test_writing_what_was_read_changes_nothing_and_adding_adds_everywhere(oriented, heads) -> None:
     parameters, hidden = entries("hidden")
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    for stack in block_stacks(hidden, oriented=oriented, query_key_block_heads=0):
+    for stack in block_stacks(hidden, oriented=oriented, query_key_block_heads=heads):
         stack.write(stack.weight())
     assert all(torch.equal(parameters[name], before[name]) for name in before)
-    for stack in block_stacks(hidden, oriented=oriented, query_key_block_heads=0):
+    for stack in block_stacks(hidden, oriented=oriented, query_key_block_heads=heads):
         stack.write(stack.weight() + 1)
     for entry in hidden:
         assert torch.equal(entry.parameter.detach(), before[entry.name] + 1)
@@ -38,6 +39,17 @@ def test_gradients_line_up_with_weights(oriented: bool) -> None:
 def test_equal_shapes_of_all_layers_share_one_stack() -> None:
     stacks = block_stacks(entries("hidden")[1], oriented=False, query_key_block_heads=0)
     assert [tuple(stack.weight().shape) for stack in stacks] == [(8, 16, 16), (4, 48, 16)]
+
+
+def test_by_pairs_of_heads_only_q_and_k_are_cut() -> None:
+    stacks = block_stacks(entries("hidden")[1], oriented=False, query_key_block_heads=2)
+    assert [tuple(stack.weight().shape) for stack in stacks] == [
+        (8, 8, 16), (4, 16, 16), (4, 48, 16),
+    ]  # fmt: skip
+    assert stacks[0].members[:4] == ["0.qkvo[0.0]", "0.qkvo[0.1]", "0.qkvo[1.0]", "0.qkvo[1.1]"]
+    assert stacks[1].members[:2] == ["0.qkvo[2]", "0.qkvo[3]"]
+    qkvo = entries("hidden")[0]["0.qkvo"].detach()
+    assert torch.equal(stacks[0].weight()[3], qkvo[24:32])
 
 
 def test_multipliers_line_up_with_blocks() -> None:
