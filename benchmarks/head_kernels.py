@@ -103,9 +103,10 @@ def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, wi
     targets = torch.randint(0, VOCABULARY, (chunk,), device="cuda", dtype=torch.int32)
     u, nothing = random_matrix(chunk, PADDED), x.new_empty(0)
     weights = torch.full((chunk,), 1 / tokens, device="cuda")
+    shares = torch.ones(chunk, 1, device="cuda")
     grad_x, grad_weight, scaled_x = torch.empty_like(x), weight.float(), torch.empty_like(x)
     sums = cuda.exponentials(x, weight, u, VOCABULARY, softcap, True)
-    per_token = (targets, weights, sums, torch.empty_like(weights))
+    per_token = (targets[:, None], weights, shares, sums, torch.empty_like(shares))
     pieces: dict[str, Callable[[], object]] = {
         "x W^T by cuBLAS": lambda: torch.mm(x, weight.T, out=u),
         "targets": lambda: cuda.finish_targets(

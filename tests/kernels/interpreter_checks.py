@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0917
 """The Triton kernels in Triton's interpreter; test_interpreter.py runs this in its own process.
 
 The interpreter's products are numpy's, which has no bfloat16: float32 and float16 stand in
@@ -20,6 +21,7 @@ from tests.kernels.numbers import (
     double,
     head_inputs,
     relative_error,
+    several_targets,
 )
 
 TOLERANCES = {torch.float32: 1e-6, torch.float16: 2e-3}
@@ -27,13 +29,24 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 in_both_dtypes = pytest.mark.parametrize("dtype", TOLERANCES)
 
 
+def weighted(targets, weights, vocabulary, num_targets):
+    """Targets and weights [T, K], and the latter as totals [T] and shares [T, K]."""
+    targets, weights = targets[:, None], weights[:, None]
+    if num_targets > 1:
+        targets, weights = several_targets(targets[:, 0], vocabulary, num_targets)
+    totals = weights.sum(1)
+    return targets, weights, totals, (weights / totals[:, None]).nan_to_num()
+
+
+@pytest.mark.parametrize("num_targets", [1, 3])
 @pytest.mark.parametrize(
     ("tokens", "width", "rows", "vocabulary"), [(200, 72, 200, 190), (64, 32, 128, 128)]
 )
-def test_head(tokens, width, rows, vocabulary, monkeypatch):
+def test_head(tokens, width, rows, vocabulary, num_targets, monkeypatch):
     monkeypatch.setattr(cuda, "GPU_CHUNK_TOKENS", 96)
     x, weight, targets, weights = head_inputs(tokens, width, rows, vocabulary, torch.float32)
-    arguments = (x, weight, targets, weights, vocabulary, *SOFTCAP)
+    targets, weights, totals, shares = weighted(targets, weights, vocabulary, num_targets)
+    arguments = (x, weight, targets, totals, shares, vocabulary, *SOFTCAP)
     losses, grad_x, grad_weight = cuda.chunked_on_cuda(*arguments, True)
     only_losses, *empty = cuda.chunked_on_cuda(*arguments, False)
     assert torch.equal(losses, only_losses)
@@ -44,7 +57,8 @@ def test_head(tokens, width, rows, vocabulary, monkeypatch):
         x, weight, targets, weights.double(), vocabulary, *SOFTCAP
     )
     expected_x, expected_weight = torch.autograd.grad(loss, (x, weight))
-    assert relative_error(losses, expected) < 1e-6
+    assert relative_error(losses[:, 0], expected) < 1e-6
+    assert relative_error((losses * weights).sum(), loss.detach()) < 1e-6
     assert relative_error(grad_x, expected_x) < 1e-6
     assert relative_error(grad_weight, expected_weight) < 1e-6
     assert not grad_weight[vocabulary:].any()
@@ -61,17 +75,19 @@ def test_persistent_head_product():
     assert relative_error(u, expected_u) < 1e-6
 
 
-def test_float8_head(monkeypatch):
+@pytest.mark.parametrize("num_targets", [1, 3])
+def test_float8_head(num_targets, monkeypatch):
     monkeypatch.setattr(float8, "GPU_CHUNK_TOKENS", 96)
     x, weight, targets, weights = head_inputs(208, 64, 208, 190, torch.float32)
-    arguments = (x, weight, targets, weights, 190, *SOFTCAP)
-    found = float8.chunked_in_float8(*arguments)
+    targets, weights, totals, shares = weighted(targets, weights, 190, num_targets)
+    found = float8.chunked_in_float8(x, weight, targets, totals, shares, 190, *SOFTCAP)
     x, weight = (t.double().requires_grad_() for t in (x, weight))
     loss, losses = softcapped_cross_entropy_reference(
         x, weight, targets, weights.double(), 190, *SOFTCAP
     )
     gradients = torch.autograd.grad(loss, (x, weight))
     assert not found[2][190:].any()
+    found = (found[0][:, 0], *found[1:])
     errors = [relative_error(a, b) for a, b in zip(found, (losses, *gradients), strict=True)]
     assert errors[0] < 5e-3
     assert max(errors[1:]) < 4e-2

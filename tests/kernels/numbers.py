@@ -31,6 +31,18 @@ def head_inputs(
     return x_TD, weight_VD, targets_T, torch.rand(tokens, device=device) / tokens
 
 
+def several_targets(targets_T: Tensor, vocabulary: int, count: int) -> tuple[Tensor, Tensor]:
+    """`count` targets and weights [T, count]: some missing, some equal, a few of weight 0 only."""
+    tokens, device = len(targets_T), targets_T.device
+    targets_TK = torch.randint(0, vocabulary, (tokens, count), device=device, dtype=torch.int32)
+    targets_TK[:, 0] = targets_T
+    targets_TK[1::3] = targets_TK[1::3, :1]
+    weights_TK = torch.rand(tokens, count, device=device) / tokens
+    weights_TK[:, 1:][torch.rand(tokens, count - 1, device=device) < 0.3] = 0
+    weights_TK[-2:] = 0
+    return targets_TK, weights_TK
+
+
 def attention_numbers(
     lengths: list[int], num_heads: int, head_dim: int, dtype: torch.dtype, device: str = "cpu"
 ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Rotation]:

@@ -4,7 +4,7 @@
 1. `exponentials_kernel` multiplies z = x W^T, and stores u = e (1 - t^2) instead of z: the gradient
    before it is normalised. Each tile leaves the sum of its e = exp(logit - scale / 2).
 2. `targets_kernel`, the small one, adds up those sums, S_t, writes the losses, and corrects u at
-   each token's target, the only element that needs S: (e - S) (1 - t^2).
+   the token's targets, the only elements that need S: (e - share S) (1 - t^2).
 3. dz = r u with r_t = weight_t scale / (4 divisor S_t), a factor a row. So dx = r (u W) and
    dW += u^T (r x), by cuBLAS: r multiplies D columns and never V, and the sum over chunks is in
    W's dtype (float32).
@@ -12,7 +12,8 @@
 Without gradients nothing is stored, and the sigmoids are exact instead of approximate. On GPUs
 with TMA, `persistent_exponentials` replaces the first kernel.
 
-Shapes: T packed tokens, C tokens of a chunk, D width, V rows of the head, N column tiles.
+Shapes: T packed tokens, K targets of a token, C tokens of a chunk, D width, V rows of the head, N
+column tiles.
 """
 
 import torch
@@ -29,26 +30,28 @@ GPU_CHUNK_TOKENS = 8192  # as fast as longer chunks, in less memory
 def chunked_on_cuda(
     x_TD: Tensor,
     weight_VD: Tensor,
-    targets_T: Tensor,
-    weights_T: Tensor,
+    targets_TK: Tensor,
+    totals_T: Tensor,
+    shares_TK: Tensor,
     vocabulary: int,
     scale: float,
     shift: float,
     divisor: float,
     with_gradients: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Token losses [T], and the gradients of x and W (empty unless asked for).
+    """Losses [T, K], and the gradients of x and W (empty unless asked for).
 
-    Arguments as for `softcapped_cross_entropy`, `weights_T` given. CPU tensors are for Triton's
-    interpreter.
+    Arguments as for `softcapped_cross_entropy`, but for the weights: those of a token add up to
+    `totals_T`, of which each target has its share. CPU tensors are for Triton's interpreter.
     """
     num_tokens = len(x_TD)
     softcap = halves(scale, shift, divisor)
-    x_TD, targets_T, weights_T = x_TD.contiguous(), targets_T.contiguous(), weights_T.contiguous()
+    x_TD, targets_TK = x_TD.contiguous(), targets_TK.contiguous()
+    totals_T, shares_TK = totals_T.contiguous(), shares_TK.contiguous()
     weight = weight_VD.to(x_TD.dtype).contiguous()
     approximate = with_gradients and x_TD.is_cuda and x_TD.dtype != torch.float32
     persistent = approximate and supports_tma(x_TD, weight)
-    losses_T, factors_T = (weights_T.new_empty(num_tokens) for _ in range(2))
+    losses_TK, factors_T = torch.empty_like(shares_TK), torch.empty_like(totals_T)
     grad_x_TD = torch.empty_like(x_TD) if with_gradients else x_TD.new_empty(0)
     grad_weight_VD = torch.zeros_like(weight_VD) if with_gradients else weight_VD.new_empty(0)
     chunk_tokens = min(GPU_CHUNK_TOKENS, num_tokens)
@@ -60,15 +63,17 @@ def chunked_on_cuda(
         u, scaled_x = u_CV[: len(x)], scaled_x_CD[: len(x)]
         multiply = persistent_exponentials if persistent else exponentials
         sums_NC = multiply(x, weight, u, vocabulary, softcap, approximate)
-        per_token = (targets_T[chunk], weights_T[chunk], sums_NC, losses_T[chunk])
+        targets = (targets_TK[chunk], totals_T[chunk], shares_TK[chunk])
         gradients = (u, factors_T[chunk], scaled_x)
-        finish_targets(x, weight, *per_token, *gradients, softcap, approximate)
+        finish_targets(
+            x, weight, *targets, sums_NC, losses_TK[chunk], *gradients, softcap, approximate
+        )
         if with_gradients:
             torch.mm(u, weight, out=grad_x_TD[chunk])
             add_product(grad_weight_VD, u.T, scaled_x)
     if with_gradients:
         grad_x_TD.mul_(factors_T[:, None])
-    return losses_T, grad_x_TD, grad_weight_VD
+    return losses_TK, grad_x_TD, grad_weight_VD
 
 
 def halves(scale: float, shift: float, divisor: float) -> tuple[float, float, float]:
@@ -119,10 +124,11 @@ def exponentials(
 def finish_targets(
     x_CD: Tensor,
     weight_VD: Tensor,
-    targets_C: Tensor,
-    weights_C: Tensor,
+    targets_CK: Tensor,
+    totals_C: Tensor,
+    shares_CK: Tensor,
     sums_NC: Tensor,
-    losses_C: Tensor,
+    losses_CK: Tensor,
     u: Tensor,
     factors_C: Tensor,
     scaled_x_CD: Tensor,
@@ -131,31 +137,34 @@ def finish_targets(
     *,
     exclude_targets: bool = False,
 ) -> None:
-    """Fill `losses_C`; if `u` has elements, correct it and fill `factors_C` and `scaled_x_CD`.
+    """Fill `losses_CK`; if `u` has elements, correct it and fill `factors_C` and `scaled_x_CD`.
 
     Args:
         x_CD: [C, D], contiguous.
         weight_VD: [V, D], contiguous.
-        targets_C: integers [C].
-        weights_C: float32 [C].
+        targets_CK: integers [C, K], contiguous.
+        totals_C: float32 [C], the sum of a token's weights.
+        shares_CK: float32 [C, K], contiguous: each target's share of it.
         sums_NC: from :func:`exponentials`.
-        losses_C: float32 [C], written.
+        losses_CK: float32 [C, K], written.
         u: [C, V] from :func:`exponentials`, or empty.
         factors_C: float32 [C], written: r.
         scaled_x_CD: [C, D], written: r x.
         softcap: as for :func:`exponentials`.
         approximate: as for :func:`exponentials`.
-        exclude_targets: the sums lack the targets' e, and `u` is float32 [C], written: only the
-            targets' elements.
+        exclude_targets: the sums lack the first targets' e, and `u` is float32 [C, K], written:
+            what each target adds to the row's element.
     """
     num_rows, width = x_CD.shape
     block_rows = 16
     targets_kernel[(triton.cdiv(num_rows, block_rows),)](
-        *(x_CD, weight_VD, targets_C, weights_C, sums_NC, losses_C, u, factors_C, scaled_x_CD),
+        *(x_CD, weight_VD, targets_CK, totals_C, shares_CK, sums_NC, losses_CK),
+        *(u, factors_C, scaled_x_CD),
         *(num_rows, len(weight_VD), len(sums_NC), width),
         *softcap,
         WITH_GRADIENTS=u.numel() > 0,
         EXCLUDE_TARGETS=exclude_targets,
+        NUM_TARGETS=targets_CK.shape[1],
         APPROXIMATE=approximate,
         BLOCK_ROWS=block_rows,
         BLOCK_TILES=64,

@@ -7,11 +7,11 @@ As `ramengpt.kernels.head.cuda`, with other operands for the tensor cores:
     u           e5m2, whose range holds that of e, in two layouts, since float8 products want both
                 operands along the inner dim
 
-and for the targets' elements: p - 1 is far larger than any other element of its row, so e4m3 and
-e5m2 never see it; its share of the loss, of dx and of dW comes from x and W as they are.
+except for the targets: share - p is far larger than any other element of its row, so e4m3 and e5m2
+never see the first target's element, nor any target's share; what they add to the loss, dx and dW
+is computed from x and W as they are.
 
-Shapes: T packed tokens, C tokens of a chunk, D width, V rows of the head.
-
+Shapes: T packed tokens, K targets of a token, C tokens of a chunk, D width, V rows of the head.
 Source: float8 formats and which is for what, 2209.05433; a head in float8, modded-nanogpt.
 """
 
@@ -53,28 +53,31 @@ def largest_power_for_u(half_scale: float) -> float:
 def chunked_in_float8(
     x_TD: Tensor,
     weight_VD: Tensor,
-    targets_T: Tensor,
-    weights_T: Tensor,
+    targets_TK: Tensor,
+    totals_T: Tensor,
+    shares_TK: Tensor,
     vocabulary: int,
     scale: float,
     shift: float,
     divisor: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Token losses [T], and the gradients of x and W.
+    """Losses [T, K], and the gradients of x and W; arguments as for `chunked_on_cuda`.
 
-    Arguments as for `softcapped_cross_entropy`, `weights_T` given. CPU tensors are for Triton's
-    interpreter.
+    CPU tensors are for Triton's interpreter.
     """
     num_tokens, rows = len(x_TD), len(weight_VD)
     softcap = halves(scale, shift, divisor)
-    x_TD, targets_T, weights_T = x_TD.contiguous(), targets_T.contiguous(), weights_T.contiguous()
+    x_TD, targets_TK = x_TD.contiguous(), targets_TK.contiguous()
+    totals_T, shares_TK = totals_T.contiguous(), shares_TK.contiguous()
+    first_targets_T = targets_TK[:, 0].contiguous()
     weight = weight_VD.to(x_TD.dtype).contiguous()
     x8_TD, x_scale = to_float8(x_TD)
     weight8_VD, weight_scale = to_float8(weight)
     weight8_DV = weight8_VD.T.contiguous()
     power = largest_power_for_u(scale / 2)
     u_scale = torch.full((), 1 / power, device=x_TD.device)
-    losses_T, factors_T, target_u_T = (weights_T.new_empty(num_tokens) for _ in range(3))
+    losses_TK, target_u_TK = torch.empty_like(shares_TK), torch.empty_like(shares_TK)
+    factors_T = torch.empty_like(totals_T)
     grad_x_TD, grad_weight_VD = torch.empty_like(x_TD), torch.zeros_like(weight_VD)
     chunk_tokens = min(GPU_CHUNK_TOKENS, num_tokens)
     buffers = [torch.empty(chunk_tokens * rows, dtype=_E5M2, device=x_TD.device) for _ in range(2)]
@@ -85,14 +88,14 @@ def chunked_in_float8(
         u_CV, u_VC = (buffer[: len(x) * rows] for buffer in buffers)
         u_CV, u_VC = u_CV.view(len(x), rows), u_VC.view(rows, len(x))
         scaled_x = scaled_x_CD[: len(x)]
-        float8 = (u_VC, targets_T[chunk], x_scale * weight_scale, power)
+        float8 = (u_VC, first_targets_T[chunk], x_scale * weight_scale, power)
         sums_NC = persistent_exponentials(
             x8_TD[chunk], weight8_VD, u_CV, vocabulary, softcap, x_TD.is_cuda, float8=float8
         )
-        per_token = (targets_T[chunk], weights_T[chunk], sums_NC, losses_T[chunk])
-        gradients = (target_u_T[chunk], factors_T[chunk], scaled_x)
+        targets = (targets_TK[chunk], totals_T[chunk], shares_TK[chunk], sums_NC, losses_TK[chunk])
+        gradients = (target_u_TK[chunk], factors_T[chunk], scaled_x)
         finish_targets(
-            x, weight, *per_token, *gradients, softcap, approximate=False, exclude_targets=True
+            x, weight, *targets, *gradients, softcap, approximate=False, exclude_targets=True
         )
         grad_x_TD[chunk] = _product(u_CV, weight8_DV.T, u_scale, weight_scale, x.dtype)
         scaled_x8_DC, scaled_x_scale = to_float8(scaled_x.T)
@@ -100,10 +103,12 @@ def chunked_in_float8(
             u_VC, scaled_x8_DC.T, u_scale, scaled_x_scale, grad_weight_VD.dtype
         )
     grad_x_TD.mul_(factors_T[:, None])
-    target_z_T1 = (factors_T * target_u_T)[:, None]
-    grad_x_TD.addcmul_(weight[targets_T], target_z_T1.to(x_TD.dtype))
-    grad_weight_VD.index_add_(0, targets_T, (x_TD * target_z_T1).to(grad_weight_VD.dtype))
-    return losses_T, grad_x_TD, grad_weight_VD
+    target_z_TK = factors_T[:, None] * target_u_TK
+    for targets_T, target_z_T in zip(targets_TK.unbind(1), target_z_TK.unbind(1), strict=True):
+        grad_x_TD.addcmul_(weight[targets_T], target_z_T[:, None].to(x_TD.dtype))
+        grad_target_TD = (x_TD * target_z_T[:, None]).to(grad_weight_VD.dtype)
+        grad_weight_VD.index_add_(0, targets_T, grad_target_TD)
+    return losses_TK, grad_x_TD, grad_weight_VD
 
 
 def _product(

@@ -5,16 +5,20 @@ become their own gradient and are consumed at once, so three matrix products are
 largest temporary is one chunk. Backward only multiplies by the upstream scalar.
 
     z = x W^T        s = sigmoid((z + shift) / divisor)        logit = scale s
-    CE_t = log sum_v exp(logit_tv) - logit_ty
-    dz_tv = weight_t (softmax_tv - [v = y]) (scale / divisor) s (1 - s)
+    CE_tk = log sum_v exp(logit_tv) - logit_(t, y_tk)        loss = sum_tk w_tk CE_tk
+    dz_tv = (weight_t softmax_tv - sum_k w_tk [v = y_tk]) (scale / divisor) s (1 - s)
+
+A token has K targets, one for plain next-token prediction; weight_t = sum_k w_tk. Weights of equal
+targets add up, and a target of weight 0 has no part in anything.
 
 Logits lie in (0, scale), so the exponentials need no maximum subtracted: subtracting scale / 2
 centres them. And so the gradient needs no second pass that normalises:
 
     e_tv = exp(logit_tv - scale / 2)    S_t = sum_v e_tv    r_t = weight_t scale / (divisor S_t)
-    u_tv = (e_tv - [v = y] S_t) s (1 - s)        dz = r u        dx = r (u W)        dW = u^T (r x)
+    u_tv = (e_tv - share_tv S_t) s (1 - s)        share_tv = sum_k w_tk [v = y_tk] / weight_t
+    dz = r u        dx = r (u W)        dW = u^T (r x)
 
-Shapes: T packed tokens, D width, V rows of the head (padded).
+Shapes: T packed tokens, K targets of a token, D width, V rows of the head (padded).
 """
 
 # ruff: noqa: PLR0917
@@ -34,8 +38,8 @@ _FLOAT8_MULTIPLE = 16  # float8 products want inner dims of whole blocks of 16 b
 def softcapped_cross_entropy(
     x_TD: Tensor,
     weight_VD: Tensor,
-    targets_T: Tensor,
-    weights_T: Tensor | None,
+    targets: Tensor,
+    weights: Tensor | None,
     vocabulary: int,
     scale: float,
     shift: float,
@@ -51,8 +55,10 @@ def softcapped_cross_entropy(
     Args:
         x_TD: [T, D], the head's input.
         weight_VD: [V, D]; rows from `vocabulary` on are padding, outside the softmax.
-        targets_T: integers [T] in [0, vocabulary). Not checked: that would stop the GPU.
-        weights_T: float32 [T], the weight of each token's loss; None means 1 / T.
+        targets: integers [T, K] in [0, vocabulary), or [T] for K = 1. Not checked: that would stop
+            the GPU.
+        weights: float32, the weight of each target's loss, in the shape of `targets`, not below 0;
+            None means 1 / T.
         vocabulary: number of rows that take part in the softmax.
         scale: upper bound of the logits, in (0, 80].
         shift: added before the division.
@@ -62,7 +68,7 @@ def softcapped_cross_entropy(
 
     Returns:
         The weighted sum of the losses (float32 scalar, differentiable in x and W), and every
-        token's unweighted loss (float32 [T], not differentiable).
+        token's unweighted loss of its first target (float32 [T], not differentiable).
 
     Raises:
         ValueError: shapes that do not fit, a constant out of range, or a dtype that cannot be.
@@ -70,12 +76,12 @@ def softcapped_cross_entropy(
     Source: the softcap of Gemma 2 (2408.00118) in modded-nanogpt's form; gradients in the forward
     pass as in Liger Kernel (2410.10989).
     """
-    _check(x_TD, weight_VD, targets_T, weights_T, vocabulary, scale, divisor)
+    _check(x_TD, weight_VD, targets, weights, vocabulary, scale, divisor)
     if float8:
         rows, width = weight_VD.shape
         check_float8_sizes({"tokens": len(x_TD), "width": width, "rows of W": rows})
     with_gradients = torch.is_grad_enabled() and (x_TD.requires_grad or weight_VD.requires_grad)
-    arguments = (x_TD, weight_VD, targets_T, weights_T, vocabulary, scale, shift, divisor)
+    arguments = (x_TD, weight_VD, targets, weights, vocabulary, scale, shift, divisor)
     loss, token_losses_T, _, _ = _operator(*arguments, with_gradients, float8)
     return loss, token_losses_T.detach()
 
@@ -83,8 +89,8 @@ def softcapped_cross_entropy(
 def softcapped_cross_entropy_reference(
     x_TD: Tensor,
     weight_VD: Tensor,
-    targets_T: Tensor,
-    weights_T: Tensor | None,
+    targets: Tensor,
+    weights: Tensor | None,
     vocabulary: int,
     scale: float,
     shift: float,
@@ -93,17 +99,19 @@ def softcapped_cross_entropy_reference(
     """The same in plain PyTorch with all logits in memory: what the kernels are tested against."""
     z_TV = x_TD @ weight_VD[:vocabulary].to(x_TD.dtype).T
     logits_TV = scale * torch.sigmoid((z_TV.to(_wide(x_TD)) + shift) / divisor)
-    losses_T = torch.nn.functional.cross_entropy(logits_TV, targets_T.long(), reduction="none")
-    if weights_T is None:
-        return losses_T.mean(), losses_T.detach()
-    return (losses_T * weights_T).sum(), losses_T.detach()
+    logs_TV = torch.log_softmax(logits_TV, dim=1)
+    losses_TK = -logs_TV.gather(1, targets.reshape(len(x_TD), -1).long())
+    token_losses_T = losses_TK[:, 0].detach()
+    if weights is None:
+        return losses_TK.sum() / len(x_TD), token_losses_T
+    return (losses_TK * weights.reshape(losses_TK.shape)).sum(), token_losses_T
 
 
 def _check(
     x_TD: Tensor,
     weight_VD: Tensor,
-    targets_T: Tensor,
-    weights_T: Tensor | None,
+    targets: Tensor,
+    weights: Tensor | None,
     vocabulary: int,
     scale: float,
     divisor: float,
@@ -111,10 +119,16 @@ def _check(
     num_tokens, width = x_TD.shape
     if weight_VD.shape[1] != width:
         raise ValueError(f"head: weight is {tuple(weight_VD.shape)}, but x has width {width}")
-    if targets_T.shape != (num_tokens,) or (
-        weights_T is not None and weights_T.shape != (num_tokens,)
-    ):
-        raise ValueError(f"head: targets and weights must have shape ({num_tokens},)")
+    if targets.dim() not in (1, 2) or len(targets) != num_tokens:
+        raise ValueError(
+            f"head: targets must have shape ({num_tokens},) or ({num_tokens}, K), "
+            f"found {tuple(targets.shape)}"
+        )
+    if weights is not None and weights.shape != targets.shape:
+        raise ValueError(
+            f"head: weights must have the targets' shape {tuple(targets.shape)}, "
+            f"found {tuple(weights.shape)}"
+        )
     if not 0 < vocabulary <= weight_VD.shape[0]:
         raise ValueError(f"head: vocabulary {vocabulary} must be in 1..{weight_VD.shape[0]}")
     if not 0 < scale <= _LARGEST_SCALE or divisor <= 0:
@@ -147,8 +161,8 @@ def _wide(x: Tensor) -> torch.dtype:
 def _operator(
     x_TD: Tensor,
     weight_VD: Tensor,
-    targets_T: Tensor,
-    weights_T: Tensor | None,
+    targets: Tensor,
+    weights: Tensor | None,
     vocabulary: int,
     scale: float,
     shift: float,
@@ -158,24 +172,29 @@ def _operator(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Loss, token losses, and the gradients of x and W (empty unless asked for)."""
     chunked = chunked_on_cuda if x_TD.is_cuda else chunked_on_cpu
-    weighted_T = torch.full_like(targets_T, 1 / len(targets_T), dtype=_wide(x_TD))
-    if weights_T is not None:
-        weighted_T = weights_T.to(weighted_T.dtype)
-    arguments = (x_TD, weight_VD, targets_T, weighted_T, vocabulary, scale, shift, divisor)
-    if float8 and with_gradients:
-        losses_T, grad_x_TD, grad_weight_VD = chunked_in_float8(*arguments)
+    targets_TK = targets.reshape(len(targets), -1)
+    if weights is None:
+        weights_TK = torch.full_like(targets_TK, 1 / len(targets), dtype=_wide(x_TD))
     else:
-        losses_T, grad_x_TD, grad_weight_VD = chunked(*arguments, with_gradients)
-    loss = torch.dot(losses_T, weighted_T)
-    return loss.float(), losses_T.float(), grad_x_TD, grad_weight_VD
+        weights_TK = weights.to(_wide(x_TD)).reshape(targets_TK.shape)
+    totals_T = weights_TK.sum(1)
+    shares_TK = (weights_TK / totals_T[:, None]).masked_fill(totals_T[:, None] == 0, 0)
+    weighted = (targets_TK, totals_T, shares_TK)
+    arguments = (x_TD, weight_VD, *weighted, vocabulary, scale, shift, divisor)
+    if float8 and with_gradients:
+        losses_TK, grad_x_TD, grad_weight_VD = chunked_in_float8(*arguments)
+    else:
+        losses_TK, grad_x_TD, grad_weight_VD = chunked(*arguments, with_gradients)
+    loss = torch.dot(losses_TK.flatten(), weights_TK.flatten())
+    return loss.float(), losses_TK[:, 0].float().clone(), grad_x_TD, grad_weight_VD
 
 
 @_operator.register_fake
 def _operator_shapes(
     x_TD: Tensor,
     weight_VD: Tensor,
-    targets_T: Tensor,
-    weights_T: Tensor | None,
+    targets: Tensor,
+    weights: Tensor | None,
     vocabulary: int,
     scale: float,
     shift: float,
@@ -185,7 +204,7 @@ def _operator_shapes(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (
         x_TD.new_empty((), dtype=torch.float32),
-        x_TD.new_empty(targets_T.shape, dtype=torch.float32),
+        x_TD.new_empty(len(targets), dtype=torch.float32),
         torch.empty_like(x_TD) if with_gradients else x_TD.new_empty(0),
         torch.empty_like(weight_VD) if with_gradients else weight_VD.new_empty(0),
     )

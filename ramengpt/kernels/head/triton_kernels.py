@@ -9,9 +9,10 @@ so with half_scale = scale / 2, half_slope = 1 / (2 divisor) and half_shift = sh
     e = exp(half_scale t)                    u = e (1 - t^2)
 
 Subtracting half_scale changes no softmax and centres the exponentials around 1. No logit is needed
-a second time: up to a factor a row, u is the gradient but for the one element of the target.
+a second time: up to a factor a row, u is the gradient except at the row's targets.
 
-Shapes: T packed tokens, C tokens of a chunk, D width, V rows of the head, N column tiles.
+Shapes: T packed tokens, K targets of a token, C tokens of a chunk, D width, V rows of the head, N
+column tiles.
 """
 
 import triton
@@ -83,14 +84,39 @@ def exponentials_kernel(
 
 
 @triton.jit
+def _rows_product(
+    x_ptr,
+    weight_ptr,
+    rows,
+    targets,
+    inside,
+    width,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_WIDTH: tl.constexpr,
+):
+    """z [BLOCK_ROWS] of some tokens, each at a column of its own, in float32."""
+    z = tl.zeros((BLOCK_ROWS,), dtype=tl.float32)
+    for start in range(0, width, BLOCK_WIDTH):
+        inner = start + tl.arange(0, BLOCK_WIDTH)
+        mask = inside[:, None] & (inner[None, :] < width)
+        x_ptrs = x_ptr + rows[:, None].to(tl.int64) * width + inner[None, :]
+        x = tl.load(x_ptrs, mask=mask, other=0.0).to(tl.float32)
+        weight_ptrs = weight_ptr + targets[:, None] * width + inner[None, :]
+        weight = tl.load(weight_ptrs, mask=mask, other=0.0).to(tl.float32)
+        z += tl.sum(x * weight, axis=1)
+    return z
+
+
+@triton.jit
 def targets_kernel(
     x_ptr,  # [C, D]
     weight_ptr,  # [V, D]
-    targets_ptr,  # [C]
-    weights_ptr,  # float32 [C]
+    targets_ptr,  # [C, K]
+    totals_ptr,  # float32 [C]
+    shares_ptr,  # float32 [C, K]
     sums_ptr,  # float32 [N, C], from `exponentials_kernel`
-    losses_ptr,  # float32 [C], written
-    u_ptr,  # [C, V]: the target's element is replaced
+    losses_ptr,  # float32 [C, K], written
+    u_ptr,  # [C, V]: the targets' elements are replaced
     factors_ptr,  # float32 [C], written: what a row of u must be multiplied by
     scaled_x_ptr,  # [C, D], written: x times the factor
     num_rows,
@@ -102,6 +128,7 @@ def targets_kernel(
     half_shift,
     WITH_GRADIENTS: tl.constexpr,
     EXCLUDE_TARGETS: tl.constexpr,
+    NUM_TARGETS: tl.constexpr,
     APPROXIMATE: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_TILES: tl.constexpr,
@@ -109,10 +136,10 @@ def targets_kernel(
 ):
     """Loss of BLOCK_ROWS tokens, and what makes u their gradient.
 
-    The target's z is a dot product of two rows, exact in float32. Its gradient takes the same
-    approximate tanh as the sum, so that a certain token's gradient vanishes. With
-    EXCLUDE_TARGETS the sums lack the target's e, u is float32 [C], only the targets' elements, and
-    everything is exact.
+    A target's z is a dot product of two rows, exact in float32. Its gradient takes the same
+    approximate tanh as the sum, so that a certain token's gradient vanishes. Equal targets of a
+    token all write the element with the sum of their shares. With EXCLUDE_TARGETS the sums lack the
+    first target's e, u is float32 [C, K]: what each target adds to its element; all is exact.
     """
     rows = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     inside = rows < num_rows
@@ -123,27 +150,36 @@ def targets_kernel(
         sums_ptrs = sums_ptr + tiles[:, None] * num_rows + rows[None, :]
         sums += tl.sum(tl.load(sums_ptrs, mask=mask, other=0.0), axis=0)
     sums = tl.where(inside, sums, 1.0)
-    targets = tl.load(targets_ptr + rows, mask=inside, other=0).to(tl.int64)
-    z = tl.zeros((BLOCK_ROWS,), dtype=tl.float32)
-    for start in range(0, width, BLOCK_WIDTH):
-        inner = start + tl.arange(0, BLOCK_WIDTH)
-        mask = inside[:, None] & (inner[None, :] < width)
-        x_ptrs = x_ptr + rows[:, None].to(tl.int64) * width + inner[None, :]
-        x = tl.load(x_ptrs, mask=mask, other=0.0).to(tl.float32)
-        weight_ptrs = weight_ptr + targets[:, None] * width + inner[None, :]
-        weight = tl.load(weight_ptrs, mask=mask, other=0.0).to(tl.float32)
-        z += tl.sum(x * weight, axis=1)
-    exact = half_tanh(z, half_slope, half_shift, False)
-    if EXCLUDE_TARGETS:
-        sums += exponential_of(exact, half_scale)
-    tl.store(losses_ptr + rows, tl.log(sums) - half_scale * exact, mask=inside)
+    for number in tl.static_range(NUM_TARGETS):
+        places = rows * NUM_TARGETS + number
+        targets = tl.load(targets_ptr + places, mask=inside, other=0).to(tl.int64)
+        z = _rows_product(x_ptr, weight_ptr, rows, targets, inside, width, BLOCK_ROWS, BLOCK_WIDTH)
+        exact = half_tanh(z, half_slope, half_shift, False)
+        if EXCLUDE_TARGETS:  # noqa: SIM102 (Triton resolves each constant condition by itself)
+            if number == 0:
+                sums += exponential_of(exact, half_scale)
+        tl.store(losses_ptr + places, tl.log(sums) - half_scale * exact, mask=inside)
+        if WITH_GRADIENTS:
+            tanh = half_tanh(z, half_slope, half_shift, APPROXIMATE)
+            share = tl.load(shares_ptr + places, mask=inside, other=0.0)
+            element = exponential_of(tanh, half_scale)
+            if EXCLUDE_TARGETS:
+                u_ptrs = u_ptr + places
+                if number > 0:
+                    element = tl.zeros_like(element)
+            else:
+                u_ptrs = u_ptr + rows.to(tl.int64) * num_columns + targets
+                for other in tl.static_range(NUM_TARGETS):
+                    if other != number:
+                        other_places = rows * NUM_TARGETS + other
+                        twins = tl.load(targets_ptr + other_places, mask=inside, other=0)
+                        other_share = tl.load(shares_ptr + other_places, mask=inside, other=0.0)
+                        share += tl.where(twins == targets, other_share, 0.0)
+            u = (element - share * sums) * (1.0 - tanh * tanh)
+            tl.store(u_ptrs, u.to(u_ptr.dtype.element_ty), mask=inside)
     if WITH_GRADIENTS:
-        tanh = half_tanh(z, half_slope, half_shift, APPROXIMATE)
-        u = (exponential_of(tanh, half_scale) - sums) * (1.0 - tanh * tanh)
-        u_ptrs = u_ptr + (rows if EXCLUDE_TARGETS else rows.to(tl.int64) * num_columns + targets)
-        tl.store(u_ptrs, u.to(u_ptr.dtype.element_ty), mask=inside)
-        weights = tl.load(weights_ptr + rows, mask=inside, other=0.0)
-        factors = weights * half_scale * half_slope / sums
+        totals = tl.load(totals_ptr + rows, mask=inside, other=0.0)
+        factors = totals * half_scale * half_slope / sums
         tl.store(factors_ptr + rows, factors, mask=inside)
         for start in range(0, width, BLOCK_WIDTH):
             inner = start + tl.arange(0, BLOCK_WIDTH)

@@ -13,7 +13,7 @@ from ramengpt.kernels.head.softcapped_cross_entropy import (
     softcapped_cross_entropy,
     softcapped_cross_entropy_reference,
 )
-from tests.kernels.numbers import SOFTCAP, head_inputs, relative_error
+from tests.kernels.numbers import SOFTCAP, head_inputs, relative_error, several_targets
 
 
 def exact(x, weight, targets, weights, vocabulary, upstream=1.0):
@@ -39,12 +39,17 @@ def ours(x, weight, targets, weights, vocabulary, upstream=1.0):
     vocabulary=st.integers(2, 50),
     padding=st.integers(0, 9),
     weighted=st.booleans(),
+    num_targets=st.integers(1, 4),
     chunk=st.integers(1, 40),
 )
-def test_equals_all_logits_at_once(tokens, width, vocabulary, padding, weighted, chunk):
+def test_equals_all_logits_at_once(
+    tokens, width, vocabulary, padding, weighted, num_targets, chunk
+):
     x, weight, targets, weights = head_inputs(
         tokens, width, vocabulary + padding, vocabulary, torch.float32
     )
+    if num_targets > 1:
+        targets, weights = several_targets(targets, vocabulary, num_targets)
     weights = weights if weighted else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu, "CHUNK_TOKENS", chunk)
@@ -72,6 +77,42 @@ def test_gradients_have_all_digits_of_float64():
     expected = exact(x, weight, targets, weights, 11)
     assert relative_error(found[2], expected[2]) < 1e-12
     assert relative_error(found[3], expected[3]) < 1e-12
+
+
+def test_the_gradient_in_float64_is_that_of_finite_differences():
+    x, weight, targets, _ = head_inputs(7, 3, 6, 5, torch.float64)
+    targets, weights = several_targets(targets, 5, 3)
+
+    def loss(x, weight):
+        return softcapped_cross_entropy_reference(
+            x, weight, targets, weights.double(), 5, *SOFTCAP
+        )[0]
+
+    leaves = (x.requires_grad_(), weight.requires_grad_())
+    assert torch.autograd.gradcheck(loss, leaves)
+    found = ours(x, weight, targets, weights, 5)[2:]
+    for ours_, exact_ in zip(found, torch.autograd.grad(loss(*leaves), leaves), strict=True):
+        assert relative_error(ours_, exact_) < 1e-12
+
+
+def test_equal_targets_are_one_target_with_the_sum_of_their_weights():
+    x, weight, targets, weights = head_inputs(12, 4, 9, 9, torch.float64)
+    twice = torch.stack([targets, targets], dim=1)
+    shared = torch.stack([weights * 0.25, weights * 0.75], dim=1)
+    for one, two in zip(
+        ours(x, weight, targets, weights, 9), ours(x, weight, twice, shared, 9), strict=True
+    ):
+        assert relative_error(two, one) < 1e-6
+
+
+def test_targets_without_weight_change_nothing():
+    x, weight, targets, weights = head_inputs(12, 4, 9, 9, torch.float32)
+    more, _ = several_targets(targets, 9, 3)
+    alone = torch.cat([weights[:, None], torch.zeros(12, 2)], dim=1)
+    for one, three in zip(
+        ours(x, weight, targets, weights, 9), ours(x, weight, more, alone, 9), strict=True
+    ):
+        assert relative_error(three, one) < 1e-6
 
 
 def test_a_float32_master_gets_a_float32_gradient_beside_bfloat16():
@@ -138,8 +179,8 @@ def test_the_operator_is_registered_as_pytorch_wants_it():
     ("change", "message"),
     [
         ({"weight_VD": torch.ones(5, 3)}, "has width 2"),
-        ({"targets_T": torch.zeros(3)}, r"must have shape \(4,\)"),
-        ({"weights_T": torch.zeros(5)}, r"must have shape \(4,\)"),
+        ({"targets": torch.zeros(3)}, r"must have shape \(4,\) or \(4, K\), found \(3,\)"),
+        ({"weights": torch.zeros(4, 2)}, r"targets' shape \(4,\), found \(4, 2\)"),
         ({"vocabulary": 6}, "vocabulary 6 must be in 1..5"),
         ({"scale": 200.0}, "scale 200.0 must be in"),
         ({"divisor": 0.0}, "divisor 0.0 positive"),
@@ -151,8 +192,8 @@ def test_what_does_not_fit_is_refused(change, message):
     arguments = {
         "x_TD": torch.ones(4, 2),
         "weight_VD": torch.ones(5, 2),
-        "targets_T": torch.zeros(4, dtype=torch.int32),
-        "weights_T": None,
+        "targets": torch.zeros(4, dtype=torch.int32),
+        "weights": None,
         "vocabulary": 5,
         "scale": 23.0,
         "shift": 5.0,
@@ -178,13 +219,18 @@ def test_sizes_that_float8_cannot_take_are_named():
         (torch.float32, torch.float32, 1e-5),
     ],
 )
-@pytest.mark.parametrize(("weighted", "rows"), [(False, 1096), (True, 1096), (True, 1001)])
-def test_on_gpu(dtype, weight_dtype, tolerance, weighted, rows, monkeypatch):
+@pytest.mark.parametrize(
+    ("num_targets", "rows"), [(None, 1096), (1, 1096), (1, 1001), (4, 1096), (4, 1001)]
+)
+def test_on_gpu(dtype, weight_dtype, tolerance, num_targets, rows, monkeypatch):
     from ramengpt.kernels.head import cuda
 
     monkeypatch.setattr(cuda, "GPU_CHUNK_TOKENS", 384)
     x, weight, targets, weights = head_inputs(1000, 200, rows, 1000, dtype, "cuda")
-    weights = weights if weighted else None
+    if num_targets is None:
+        weights = None
+    elif num_targets > 1:
+        targets, weights = several_targets(targets, 1000, num_targets)
     found = ours(x, weight.to(weight_dtype), targets, weights, 1000, upstream=3.0)
     expected = exact(x, weight, targets, weights, 1000, upstream=3.0)
     assert (found[2].dtype, found[3].dtype) == (dtype, weight_dtype)
@@ -199,7 +245,8 @@ def test_on_gpu(dtype, weight_dtype, tolerance, weighted, rows, monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.usefixtures("poisoned")
-def test_in_float8_on_gpu(monkeypatch):
+@pytest.mark.parametrize("num_targets", [1, 4])
+def test_in_float8_on_gpu(num_targets, monkeypatch):
     from ramengpt.kernels.head import float8
     from ramengpt.kernels.tiles import supports_tma
 
@@ -207,6 +254,8 @@ def test_in_float8_on_gpu(monkeypatch):
     x, weight, targets, weights = head_inputs(1008, 208, 1104, 1000, torch.bfloat16, "cuda")
     if not supports_tma(x, weight):
         pytest.skip("this GPU has no float8 head")
+    if num_targets > 1:
+        targets, weights = several_targets(targets, 1000, num_targets)
     x, weight = x.requires_grad_(), weight.float().requires_grad_()
     arguments = (x, weight, targets, weights, 1000, *SOFTCAP)
     loss, losses = softcapped_cross_entropy(*arguments, float8=True)
