@@ -135,6 +135,8 @@ class ArchitectureConfig(Section):
     backout: bool
     dense_connections: bool
     dense_connection_units: GateInputs
+    multi_token_loss: bool
+    prefix_loss: bool
     gate_inputs: GateInputs
     """Every gate reads this many leading entries of its input."""
     attention_scale_gain: Positive

@@ -98,6 +98,21 @@ class LearningRateSchedule(Section):
         return self
 
 
+class ExtraLossSchedule(Section):
+    """Weights of an architecture's losses beside the next token's, linear between the fractions."""
+
+    fractions: Stages
+    second_token: Stages
+    third_token: Stages
+    prefix: Stages
+
+    @model_validator(mode="after")
+    def _stages(self) -> Self:
+        for key in ("second_token", "third_token", "prefix"):
+            check_stages(self.fractions, getattr(self, key), key)
+        return self
+
+
 class ScheduleConfig(Section):
     """One entry of `schedules`."""
 
@@ -109,6 +124,7 @@ class ScheduleConfig(Section):
     sequence: SequenceSchedule
     learning_rate: LearningRateSchedule
     embedding_split_fraction: Fraction
+    extra_losses: ExtraLossSchedule
     scalar_freeze_steps: StepsOrNone
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ Shapes: T packed tokens, D width, L layers, V rows of embedding and head.
 Source: modded-nanogpt, whose parts these are; with its leaks across documents fixed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -24,6 +24,7 @@ from ramengpt.model.attention_backend import AttentionContext, Backend, KernelOp
 from ramengpt.model.bigram import BigramEmbedding
 from ramengpt.model.block import Block
 from ramengpt.model.dense_connections import DenseConnection
+from ramengpt.model.extra_targets import ExtraTargets
 from ramengpt.model.gates import SkipConnection, Smear
 from ramengpt.model.head import Head
 from ramengpt.model.initialisation import initialise
@@ -60,6 +61,7 @@ class GPT(nn.Module):
         compute_dtype: torch.dtype,
         kernel_options: KernelOptions | None = None,
         float8_head: bool = False,
+        prefixes_V: Tensor | None = None,
     ) -> None:
         """Build and initialise, drawing from the global generator.
 
@@ -70,6 +72,7 @@ class GPT(nn.Module):
             compute_dtype: of activations and matrix products.
             kernel_options: FlexAttention's, for this GPU.
             float8_head: multiply in float8 where the head is trained.
+            prefixes_V: see :class:`ExtraTargets`; needed to train with `prefix_loss`.
         """
         super().__init__()
         self.config = config
@@ -103,6 +106,9 @@ class GPT(nn.Module):
             self.into_last = DenseConnection(config, num_sources=2)
             self.into_head = DenseConnection(config, num_sources=4)
         self.head = Head(config, float8=float8_head)
+        self.extra_targets = None
+        if config.multi_token_loss or config.prefix_loss:
+            self.extra_targets = ExtraTargets(config, prefixes_V)
         initialise(self, config)
 
     @property
@@ -114,6 +120,11 @@ class GPT(nn.Module):
         """Set the attention window, and stretch the rotations to it; see :class:`Rotary`."""
         self.rotary.set_window(long_window_tokens)
 
+    def set_extra_loss_weights(self, further_tokens: Sequence[float], prefix: float) -> None:
+        """Set what the losses beside the next token's weigh; see :class:`ExtraTargets`."""
+        if self.extra_targets is not None:
+            self.extra_targets.set_weights(further_tokens, prefix)
+
     @contextmanager
     def temporary_window(self, long_window_tokens: int) -> Iterator[None]:
         """Another window inside a `with` (for validation); the exact state comes back after."""
@@ -121,7 +132,7 @@ class GPT(nn.Module):
             yield
 
     def forward(self, tokens_T: Tensor, targets_T: Tensor, positions_T: Tensor) -> Tensor:
-        """Mean cross entropy of one packed micro-batch.
+        """Mean loss of one packed micro-batch: cross entropy, and those of :class:`ExtraTargets`.
 
         Args:
             tokens_T: int32 [T].
@@ -134,12 +145,15 @@ class GPT(nn.Module):
         Raises:
             ValueError: no window has been set.
         """
-        return self.head.losses(self._packed(tokens_T, positions_T), targets_T)[0]
+        targets, weights = targets_T, None
+        if self.extra_targets is not None:
+            targets, weights = self.extra_targets(targets_T, positions_T)
+        return self.head.losses(self._packed(tokens_T, positions_T), targets, weights)[0]
 
     @torch.no_grad()
     def token_losses(self, tokens_T: Tensor, targets_T: Tensor, positions_T: Tensor) -> Tensor:
         """Cross entropy of each token, float32 [T], without gradient; see :meth:`forward`."""
-        return self.head.losses(self._packed(tokens_T, positions_T), targets_T)[1]
+        return self.head.losses(self._packed(tokens_T, positions_T), targets_T, None)[1]
 
     def logits(self, tokens_T: Tensor, positions_T: Tensor) -> Tensor:
         """All logits [T, vocabulary], float32 or wider; see :meth:`forward`."""

@@ -32,13 +32,21 @@ class Head(nn.Module):
         wide_TV = z_TV.to(torch.promote_types(x_TD.dtype, torch.float32))
         return self.scale * torch.sigmoid((wide_TV + self.shift) / self.divisor)
 
-    def losses(self, x_TD: Tensor, targets_T: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean cross entropy, and that of each token (float32 [T], without gradient)."""
+    def losses(
+        self, x_TD: Tensor, targets: Tensor, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Cross entropy in training, and of each token (float32 [T], without gradient).
+
+        Args:
+            x_TD: [T, D], the last hidden state.
+            targets: integers [T], or [T, K] with several for a token.
+            weights: float32 in the shape of `targets`; None for the mean.
+        """
         return softcapped_cross_entropy(
             x_TD,
             self.weight,
-            targets_T,
-            None,
+            targets,
+            weights,
             self.vocabulary,
             self.scale,
             self.shift,

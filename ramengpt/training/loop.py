@@ -97,6 +97,7 @@ def fit(run: TrainingRun, stop: StopRequest) -> None:
     last_step = run.plans[-1].step + 1
     for plan in run.plans:
         run.model.set_window(plan.window_tokens)
+        run.model.set_extra_loss_weights(plan.further_token_weights, plan.prefix_weight)
         end_of_step = run.measurements.clock.start()
         measured = train_step(run.loss_function, run.batches, run.optimizers, plan)
         row = measured | run.measurements.of_step(plan, end_of_step())

@@ -7,6 +7,7 @@ import torch
 
 from ramengpt.config import Config
 from ramengpt.config.model import NetworkConfig
+from ramengpt.data.text.tokenizer import token_prefixes
 from ramengpt.device import Profile, choose_dtype, flex_kernel_options, profile
 from ramengpt.errors import UserError
 from ramengpt.kernels.head.softcapped_cross_entropy import check_float8_sizes
@@ -42,7 +43,22 @@ def build_model(config: Config, device: torch.device) -> GPT:
         compute_dtype=dtype,
         kernel_options=options,
         float8_head=config.train.float8_head,
+        prefixes_V=_prefix_table(config),
     ).to(device)
+
+
+def _prefix_table(config: Config) -> torch.Tensor | None:
+    """The prefix of every token, for `prefix_loss`; None without it."""
+    if not config.network.prefix_loss:
+        return None
+    prefixes = token_prefixes()
+    if len(prefixes) != config.network.vocabulary:
+        raise UserError(
+            f"params.yaml: prefix_loss needs GPT-2's vocabulary of {len(prefixes)} tokens, found "
+            f"models.{config.model_name}.vocabulary {config.network.vocabulary}; set "
+            f"architectures.{config.architecture_name}.prefix_loss to false"
+        )
+    return torch.from_numpy(prefixes)
 
 
 def check_float8_head(device_profile: Profile, dtype: torch.dtype, model: NetworkConfig) -> None:

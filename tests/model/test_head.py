@@ -27,20 +27,20 @@ def test_logits_stay_between_zero_and_the_scale_and_keep_their_order():
 def test_padded_vocabulary_has_no_probability():
     made, x = head(0.3), torch.randn(5, 32, dtype=torch.float64)
     targets = torch.tensor([0, 7, 60, 3, 3], dtype=torch.int32)
-    before = made.losses(x, targets)
+    before = made.losses(x, targets, None)
     with torch.no_grad():
         made.weight[61:] = 1e6
     assert made.weight.shape == (64, 32)
     assert made.logits(x).shape == (5, 61)
-    assert all(map(torch.equal, made.losses(x, targets), before))
-    made.losses(x, targets)[0].backward()
+    assert all(map(torch.equal, made.losses(x, targets, None), before))
+    made.losses(x, targets, None)[0].backward()
     assert not made.weight.grad[61:].any() and made.weight.grad[:61].any(1).all()
 
 
 def test_losses_are_the_cross_entropy_of_the_logits():
     made, x = head(0.3), torch.randn(5, 32, dtype=torch.float64)
     targets = torch.tensor([0, 7, 60, 3, 3], dtype=torch.int32)
-    loss, token_losses = made.losses(x, targets)
+    loss, token_losses = made.losses(x, targets, None)
     expected = torch.nn.functional.cross_entropy(made.logits(x), targets.long(), reduction="none")
     torch.testing.assert_close(token_losses.double(), expected, rtol=1e-6, atol=0)
     torch.testing.assert_close(loss.double(), expected.mean(), rtol=1e-6, atol=0)

@@ -34,6 +34,8 @@ TINY = {
     "skip_source_layer": 0,
     "skip_target_layer": 2,
     "backout": True,
+    "multi_token_loss": False,
+    "prefix_loss": False,
     "backout_layer": 2,
     "dense_connections": True,
     "dense_connection_units": 8,

@@ -41,6 +41,8 @@ def plan(micro_batches: int, *, embedding_tied: bool) -> StepPlan:
         scalars_frozen=False,
         transition=False,
         tokens_before=0,
+        further_token_weights=(0.0, 0.0),
+        prefix_weight=0.0,
     )
 
 

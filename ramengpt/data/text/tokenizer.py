@@ -51,6 +51,27 @@ def gpt2_encoding() -> "Encoding":
             raise UserError(" ".join(message.split())) from error
 
 
+def token_prefixes() -> np.ndarray:
+    """The longest proper prefix of every token's bytes that is a token too.
+
+    Returns:
+        int32 [vocabulary]: token numbers, -1 for single bytes and for the end of text.
+    """
+    encoding = gpt2_encoding()
+    numbers = {
+        encoding.decode_single_token_bytes(token): token
+        for token in range(encoding.n_vocab)
+        if token != BOS_TOKEN
+    }
+    prefixes = np.full(encoding.n_vocab, -1, dtype=np.int32)
+    for text, token in numbers.items():
+        for end in range(len(text) - 1, 0, -1):
+            if text[:end] in numbers:
+                prefixes[token] = numbers[text[:end]]
+                break
+    return prefixes
+
+
 def _cache_key(name: str) -> str:
     return hashlib.sha1((GPT2_URL + name).encode()).hexdigest()
 

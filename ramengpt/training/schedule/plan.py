@@ -36,6 +36,8 @@ class StepPlan:
         scalars_frozen: scalars and gates are not updated.
         transition: batch stage, window, sequence or embedding_tied differ from the step before.
         tokens_before: tokens of all earlier steps.
+        further_token_weights: of the losses of the second and the third token.
+        prefix_weight: of the loss of the next token's prefix.
     """
 
     step: int
@@ -50,6 +52,8 @@ class StepPlan:
     scalars_frozen: bool
     transition: bool
     tokens_before: int
+    further_token_weights: tuple[float, float]
+    prefix_weight: float
 
     @property
     def tokens(self) -> int:
@@ -100,6 +104,11 @@ def plan_run(
                 scalars_frozen=scalars_frozen_at(schedule, step),
                 transition=transition_at(schedule, step),
                 tokens_before=tokens_before,
+                further_token_weights=(
+                    extra_loss_weight_at(schedule, "second_token", step),
+                    extra_loss_weight_at(schedule, "third_token", step),
+                ),
+                prefix_weight=extra_loss_weight_at(schedule, "prefix", step),
             )
         )
         tokens_before += plans[-1].tokens
@@ -192,6 +201,19 @@ def momentum_at(momentum: MomentumConfig, step: int, total_steps: int) -> float:
     if steps_left < cooldown_steps:
         return interpolate("linear", momentum.end, momentum.peak, steps_left / cooldown_steps)
     return momentum.peak
+
+
+def extra_loss_weight_at(schedule: ScheduleConfig, name: str, step: int) -> float:
+    """Weight of one extra loss: linear from each fraction's value to the next, then level."""
+    extra, steps = schedule.extra_losses, schedule.scheduled_steps
+    values: list[float] = getattr(extra, name)
+    stage = stage_at(extra.fractions, step, steps)
+    if stage + 1 == len(values):
+        return values[stage]
+    first, following = (stage_start(extra.fractions[n], steps) for n in (stage, stage + 1))
+    return interpolate(
+        "linear", values[stage], values[stage + 1], (step - first) / (following - first)
+    )
 
 
 def embedding_tied_at(schedule: ScheduleConfig, step: int) -> bool:

