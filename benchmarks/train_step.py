@@ -4,7 +4,8 @@ Every measurement runs in a process of its own, so that compile caches and peak 
 The first process of a configuration has an empty compile cache (cold), the second the one it left
 (warm).
 
-    python -m benchmarks.train_step --presets base --backends flex --optimizers normuon,adam
+    python -m benchmarks.train_step --presets small --architectures ramen,plain
+    python -m benchmarks.train_step --presets small --nested_blocks     # a candidate, see below
 """
 
 import argparse
@@ -16,7 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from benchmarks.ceilings import Ceilings, measure_ceilings
 from benchmarks.report import Report
 from ramengpt.config import Config, load_config
 from ramengpt.data.batches.loader import Batch
+from ramengpt.model.block import Block
 from ramengpt.model.gpt import GPT
 from ramengpt.training.schedule.plan import StepPlan, plan_run
 from ramengpt.training.step import train_step
@@ -35,6 +39,46 @@ STARTED = "RAMENGPT_BENCHMARK_STARTED"  # environment: when the parent started t
 MEDIAN_DOCUMENT_TOKENS = 400.0  # FineWeb's documents are about log-normal around this
 STEPS = 20
 DISTINCT_BATCHES = 4
+NESTED_BLOCKS = "--nested_blocks"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one measurement trains: selectors, further values, and whether blocks are nested."""
+
+    preset: str
+    architecture: str
+    backend: str
+    optimizer: str
+    overrides: tuple[str, ...]
+    nested_blocks: bool
+
+    def name(self) -> str:
+        """As the table shows it."""
+        nested = ("nested blocks",) if self.nested_blocks else ()
+        parts = (self.preset, self.architecture, self.backend, self.optimizer)
+        return ", ".join((*parts, *self.overrides, *nested))
+
+    def arguments(self) -> list[str]:
+        """Of the process that measures it."""
+        chosen = [
+            f"model={self.preset}",
+            f"schedule={self.preset}",
+            f"architecture={self.architecture}",
+            f"optimizer={self.optimizer}",
+            f"train.attention_backend={self.backend}",
+            *self.overrides,
+        ]
+        values = [argument for value in chosen for argument in ("--set", value)]
+        return values + [NESTED_BLOCKS] * self.nested_blocks
+
+
+def nest_blocks() -> None:
+    """Candidate: compile the blocks of one kind once, and call them from the network's one graph.
+
+    PyTorch's nested compile regions; elsewhere the compiler sees every layer by itself.
+    """
+    Block.forward = torch.compiler.nested_compile_region(Block.forward)  # type: ignore[method-assign]
 
 
 def synthetic_batch(tokens: int, sequence_tokens: int, vocabulary: int, seed: int) -> Batch:
@@ -62,34 +106,39 @@ def measure(report: Report) -> None:
     """`base` and `small` with normuon, cold and warm; then with SDPA, and with a float8 head."""
     from ramengpt.kernels.tiles import TMA_MAJORS
 
-    compare(report, ["base", "small"], ["flex"], ["normuon"])
-    compare(report, ["base"], ["sdpa"], ["normuon"], states=("cold",))
+    compare(report, settings(["base", "small"]))
+    compare(report, settings(["base"], backends=["sdpa"]), states=("cold",))
     if torch.cuda.get_device_capability()[0] in TMA_MAJORS:
-        float8 = ("train.float8_head=true",)
-        compare(report, ["base", "small"], ["flex"], ["normuon"], float8, states=("cold",))
+        float8 = settings(["base", "small"], overrides=("train.float8_head=true",))
+        compare(report, float8, states=("cold",))
+
+
+def settings(
+    presets: Sequence[str],
+    architectures: Sequence[str] = ("ramen",),
+    backends: Sequence[str] = ("flex",),
+    optimizers: Sequence[str] = ("normuon",),
+    overrides: tuple[str, ...] = (),
+    *,
+    nested_blocks: bool = False,
+) -> list[Setting]:
+    """Every combination."""
+    combinations = product(presets, architectures, backends, optimizers)
+    return [Setting(*chosen, overrides, nested_blocks) for chosen in combinations]
 
 
 def compare(
-    report: Report,
-    presets: list[str],
-    backends: list[str],
-    optimizers: list[str],
-    overrides: tuple[str, ...] = (),
-    *,
-    states: tuple[str, ...] = ("cold", "warm"),
+    report: Report, chosen: Sequence[Setting], *, states: tuple[str, ...] = ("cold", "warm")
 ) -> None:
-    """Measure every combination, each in one process for each state of the compile cache."""
+    """Measure every setting, in one process for each state of the compile cache."""
     ceilings = measure_ceilings(report)
     report.title("training steps")
-    for preset in presets:
-        for backend in backends:
-            for optimizer in optimizers:
-                with tempfile.TemporaryDirectory() as cache:
-                    for state in states:
-                        if report.time_left():
-                            found = _child(preset, backend, optimizer, Path(cache), overrides)
-                            parts = (preset, backend, optimizer, *overrides, f"{state} cache")
-                            _add(report, ceilings, ", ".join(parts), found)
+    for setting in chosen:
+        with tempfile.TemporaryDirectory() as cache:
+            for state in states:
+                if report.time_left():
+                    found = _child(setting, Path(cache))
+                    _add(report, ceilings, f"{setting.name()}, {state} cache", found)
 
 
 def _add(report: Report, ceilings: Ceilings, name: str, found: dict[str, Any]) -> None:
@@ -99,18 +148,13 @@ def _add(report: Report, ceilings: Ceilings, name: str, found: dict[str, Any]) -
     report.add("train_step", name, **found)
 
 
-def _child(
-    preset: str, backend: str, optimizer: str, cache: Path, overrides: tuple[str, ...]
-) -> dict[str, Any]:
+def _child(setting: Setting, cache: Path) -> dict[str, Any]:
     environment = os.environ | {
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "TRITON_CACHE_DIR": str(cache / "triton"),
         STARTED: str(time.time()),
     }
-    command = [sys.executable, "-m", "benchmarks.train_step", "--child", "--presets", preset]
-    command += ["--backends", backend, "--optimizers", optimizer]
-    for override in overrides:
-        command += ["--set", override]
+    command = [sys.executable, "-m", "benchmarks.train_step", "--child", *setting.arguments()]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         print(done.stderr[-3000:], flush=True)
@@ -167,6 +211,7 @@ def _time_steps(
     for plan in [first] * (STEPS + 1) + [later] * 5:
         started = time.perf_counter()
         model.set_window(plan.window_tokens)
+        model.set_extra_loss_weights(plan.further_token_weights, plan.prefix_weight)
         figures = step(plan)
         torch.cuda.synchronize()
         seconds.append((time.perf_counter() - started) / plan.micro_batches)
@@ -186,27 +231,33 @@ def main() -> None:
     """Compare what was asked for; as a child, run one configuration and print JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
     parser.add_argument("--presets", default="base,small")
+    parser.add_argument("--architectures", default="ramen")
     parser.add_argument("--backends", default="flex")
     parser.add_argument("--optimizers", default="normuon")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument(NESTED_BLOCKS, action="store_true", help="compare with nested blocks too")
     parser.add_argument("--seconds", type=float, default=600, help="begin nothing after this long")
     parser.add_argument("--json", type=Path, default=Path("results/benchmarks/train_step.json"))
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        preset = arguments.presets
-        selectors = [f"model={preset}", f"schedule={preset}", f"optimizer={arguments.optimizers}"]
-        selectors.append(f"train.attention_backend={arguments.backends}")
-        print(json.dumps(run_steps(load_config([*selectors, *arguments.set]))))
+        if arguments.nested_blocks:
+            nest_blocks()
+        print(json.dumps(run_steps(load_config(arguments.set))))
         return
     report = Report(arguments.seconds)
-    compare(
-        report,
+    asked = partial(
+        settings,
         arguments.presets.split(","),
+        arguments.architectures.split(","),
         arguments.backends.split(","),
         arguments.optimizers.split(","),
         tuple(arguments.set),
     )
+    chosen = asked()
+    if arguments.nested_blocks:
+        chosen += asked(nested_blocks=True)
+    compare(report, chosen)
     report.write(arguments.json)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
+from benchmarks import train_step
 from benchmarks.ceilings import Ceilings
 from benchmarks.report import Report, relative_error
 from benchmarks.train_step import synthetic_batch
@@ -89,3 +90,25 @@ def test_without_a_gpu_its_parts_are_skipped_and_said_to_be(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("skipped, it needs a GPU") == 2
     assert json.loads(path.read_text())["rows"] == []
+
+
+def test_every_setting_of_whole_steps_is_a_process_with_a_configuration_of_its_own(monkeypatch):
+    chosen = train_step.settings(
+        ["base", "small"],
+        ["ramen", "plain"],
+        ["sdpa"],
+        ["adam"],
+        ("seed=7",),
+        nested_blocks=True,
+    )
+    assert len({setting.name() for setting in chosen}) == 4
+    trained = []
+    monkeypatch.setattr(train_step, "run_steps", lambda config: trained.append(config) or {})
+    monkeypatch.setattr(train_step, "nest_blocks", lambda: trained.append("nested"))
+    monkeypatch.setattr(sys, "argv", ["train_step", "--child", *chosen[3].arguments()])
+    train_step.main()
+    nested, config = trained
+    assert nested == "nested"
+    names = (config.model_name, config.architecture_name, config.optimizer_name, config.seed)
+    assert names == ("small", "plain", "adam", 7)
+    assert config.train.attention_backend == "sdpa"

@@ -12,8 +12,9 @@ steps it repeats are not there twice. The files are written directly: dvclive re
 again at each step, and repeats rows after a resume.
 """
 
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,7 +98,11 @@ class Tracker:
 
     def metrics(self) -> dict[str, Any]:
         """The numbers of metrics.json, from the newest rows that are known."""
-        return headline(self._tables["train"].last, self._tables["validation"].last)
+        metrics = headline(self._tables["train"].last, self._tables["validation"].last)
+        steady = steady_tokens_per_second(self._tables["train"].rows())
+        if steady is not None:
+            metrics.setdefault("speed", {})["steady_tokens_per_second"] = steady
+        return metrics
 
     def close(self) -> list[tuple[TableName, dict[str, float]]]:
         """Wait for all values, write everything, end the wandb run (within bounded time).
@@ -143,6 +148,15 @@ class Tracker:
         self._next_write_seconds = now + pause
 
 
+def steady_tokens_per_second(rows: Iterable[Mapping[str, float]]) -> float | None:
+    """Median speed of the steps after the first, which compiles; None before there is one.
+
+    A resumed run compiles again in the middle, which a median ignores and a mean would not.
+    """
+    speeds = [row["tokens_per_second"] for row in rows if "tokens_per_second" in row]
+    return statistics.median(speeds[1:]) if len(speeds) > 1 else None
+
+
 def headline(train: Mapping[str, float], validation: Mapping[str, float]) -> dict[str, Any]:
     """Pick the numbers of metrics.json from the newest row of each table.
 
@@ -151,8 +165,8 @@ def headline(train: Mapping[str, float], validation: Mapping[str, float]) -> dic
         validation: the newest validation row; empty before the first.
 
     Returns:
-        Nested numbers. `tokens_per_second` is the mean of the whole run; a value that no row
-        has is left out.
+        Nested numbers. `tokens_per_second` is the mean of the whole run, compilation included; a
+        value that no row has is left out.
     """
     metrics: dict[str, Any] = {}
     for name, row in (("validation", validation), ("train", train)):

@@ -63,6 +63,16 @@ def test_metrics_are_few_and_nested(tmp_path):
     }
 
 
+def test_the_steady_speed_ignores_steps_that_compile(tmp_path):
+    tracker = start(tmp_path)
+    for step, speed in enumerate([10.0, 200.0, 220.0, 20.0, 210.0], start=1):
+        tracker.log(step, train_row(step) | {"tokens_per_second": speed})
+        assert ("steady_tokens_per_second" in tracker.metrics()["speed"]) == (step > 1)
+    tracker.close()
+    speed = json.loads((tmp_path / "metrics.json").read_text())["speed"]
+    assert speed == {"tokens_per_second": 200.0, "steady_tokens_per_second": 205.0}
+
+
 def test_a_resumed_run_has_no_row_twice(tmp_path):
     whole = start(tmp_path / "whole")
     log_steps(whole, 1, 30)
