@@ -43,6 +43,15 @@ def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: in
         with patch.object(cuda, "GPU_CHUNK_TOKENS", chunk_tokens):
             return step(softcapped_cross_entropy)
 
+    def four_targets(**options: bool) -> tuple[Tensor, ...]:
+        several, weights = targets[:, None].repeat(1, 4), targets.new_ones(tokens, 4) / tokens
+        for ahead in (1, 2, 3):
+            several[:, ahead] = targets.roll(-ahead)
+        loss, _ = softcapped_cross_entropy(
+            x, weight, several, weights, VOCABULARY, *SOFTCAP, **options
+        )
+        return torch.autograd.grad(loss, (x, weight))
+
     def losses() -> Tensor:
         with torch.no_grad():
             return softcapped_cross_entropy(x, weight, targets, None, VOCABULARY, *SOFTCAP)[0]
@@ -58,8 +67,10 @@ def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: in
     variants: dict[str, Callable[[], object]] = {
         f"ours, chunks of {chunk}": partial(ours_with_chunks, chunk) for chunk in CHUNKS_TOKENS
     }
+    variants["ours, four targets a token"] = four_targets
     if supports_tma(x, weight):
         rivals["ours in float8"] = variants["ours in float8"] = in_float8
+        variants["ours in float8, four targets a token"] = partial(four_targets, float8=True)
     theirs = step(compiled)
     for name, rival in rivals.items():
         ours = rival()
