@@ -193,6 +193,14 @@ def test_the_map_in_the_readme_has_every_folder_and_nothing_else() -> None:
         assert not missing, missing
 
 
+def test_the_readme_names_the_stages_in_their_order() -> None:
+    stages = list(YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"])
+    text = (ROOT / "README.md").read_text()
+    assert " ──> ".join(stages) in text
+    assert f"one file per stage: {' '.join(stages)}" in text
+    assert {path.stem for path in (ROOT / "pipeline").glob("[a-z]*.py")} == set(stages)
+
+
 def test_the_page_of_the_architecture_names_every_folder() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     missing = {folder for folder in folders_of("ramengpt") if not re.search(rf"{folder}\b", text)}
