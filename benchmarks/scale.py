@@ -1,12 +1,13 @@
-"""What large data costs: disk, and seconds of verify, index and the start of training.
+"""What large data costs: disk, and CPU time of tokenising, verify, index and the start of training.
 
-    python -m benchmarks.scale --shards 103,1030 --tokenize_rate 800000
+    python -m benchmarks.scale --shards 103,1030
 
 Writes one shard of 100 million tokens with documents as long as FineWeb's and gives it many names:
 1,030 shards (FineWeb100B, 206 GB) take 200 MB of disk and come from the page cache, so a slow disk
-adds to these figures. Each stage runs in a process of its own; its peak resident memory is printed.
-Then prints the table of docs/scale.md. Every figure in it is one of these, or one that was measured
-elsewhere and is given on the command line, times the number of tokens.
+adds to these figures. Each stage runs in its own process, whose seconds, CPU seconds and peak
+resident memory are printed. Then prints the table of docs/scale.md, in CPU seconds, which a busy
+machine changes little. Every figure in it is one of these, or a speed of training that is given on
+the command line, times the number of tokens.
 """
 
 import argparse
@@ -15,28 +16,32 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from benchmarks.index import SHARD_TOKENS, write_shard_like_fineweb
+from benchmarks.tokenize import gather_texts
 from ramengpt.config import load_config
 from ramengpt.data.shards.checksums import file_sha256
 from ramengpt.data.shards.format import shard_filename
 from ramengpt.data.shards.manifest import Receipt, ReceiptShard, write_receipt
+from ramengpt.data.text.tokenizer import encode_document
 from ramengpt.model.cost import flops_per_token
 
 PROJECT = Path(__file__).resolve().parents[1]
 BILLIONS_OF_TOKENS = (1, 10, 100, 1000)
+TEXT_MEGABYTES = 5.0
 DATASET = "fineweb100B"
 STAGE = """
 import time
 from ramengpt.config import load_config
 {imports}
 config = load_config(["dataset=fineweb100B"])
-start = time.perf_counter()
+start = time.perf_counter(), time.process_time()
 {work}
-seconds = time.perf_counter() - start
+seconds, cpu_seconds = time.perf_counter() - start[0], time.process_time() - start[1]
 peak = open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]
-print("measured", seconds, int(peak) * 1024 / 1e9)
+print("measured", seconds, cpu_seconds, int(peak) * 1024 / 1e9)
 """
 START = """
 data = open_data(config)
@@ -61,7 +66,7 @@ STAGES = {
 }
 
 
-def prepare(folder: Path, num_shards: int) -> int:
+def prepare(folder: Path, num_shards: int, shard_tokens: int) -> int:
     """Make a project with a receipt and a store of one shard under many names.
 
     Returns:
@@ -71,7 +76,7 @@ def prepare(folder: Path, num_shards: int) -> int:
     store.mkdir(parents=True)
     (folder / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
     first = store / shard_filename("fineweb", "val", 0)
-    write_shard_like_fineweb(first)
+    write_shard_like_fineweb(first, shard_tokens)
     size, sha256 = first.stat().st_size, file_sha256(first)
     names = [shard_filename("fineweb", "train", number) for number in range(1, num_shards)]
     for name in names:
@@ -82,8 +87,8 @@ def prepare(folder: Path, num_shards: int) -> int:
     return size
 
 
-def run_stage(stage: str, folder: Path) -> tuple[float, float]:
-    """Run a stage in a process of its own; returns seconds and gigabytes at its peak."""
+def run_stage(stage: str, folder: Path) -> dict[str, float]:
+    """Run a stage in a process of its own: its seconds, and gigabytes at its peak."""
     imports, work = STAGES[stage]
     environment = {key: value for key, value in os.environ.items() if key != "DATA_PATH"}
     done = subprocess.run(
@@ -94,18 +99,19 @@ def run_stage(stage: str, folder: Path) -> tuple[float, float]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    seconds, gigabytes = done.stdout.rpartition("measured")[2].split()
-    return float(seconds), float(gigabytes)
+    names = (f"{stage}_seconds", f"{stage}_cpu_seconds", f"{stage}_peak_gigabytes")
+    figures = done.stdout.rpartition("measured")[2].split()
+    return dict(zip(names, map(float, figures), strict=True))
 
 
-def measure(num_shards: int) -> dict[str, float]:
-    """Seconds and peak gigabytes of each stage, and gigabytes of shards and index on disk."""
+def measure(num_shards: int, shard_tokens: int) -> dict[str, float]:
+    """What each stage takes, and gigabytes of shards and index on disk."""
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        figures["shard_gigabytes"] = num_shards * prepare(folder, num_shards) / 1e9
+        figures["shard_gigabytes"] = num_shards * prepare(folder, num_shards, shard_tokens) / 1e9
         for stage in STAGES:
-            figures[stage], figures[f"{stage}, peak gigabytes"] = run_stage(stage, folder)
+            figures |= run_stage(stage, folder)
         index = (folder / "data/index").iterdir()
         figures["index_gigabytes"] = sum(path.stat().st_size for path in index) / 1e9
     return figures
@@ -126,11 +132,17 @@ def gpu_rates(measured: dict[str, float]) -> dict[str, float]:
     return rates
 
 
-def table(
-    figures: dict[str, float], num_shards: int, tokenize_rate: float, rates: dict[str, float]
-) -> str:
+def tokenize_rate() -> float:
+    """Tokens that one second of a core makes of docstrings, with GPT-2's encoding loaded."""
+    texts = gather_texts([], TEXT_MEGABYTES)
+    encode_document(texts[0])
+    start = time.process_time()
+    tokens = sum(encode_document(text).size for text in texts)
+    return tokens / (time.process_time() - start)
+
+
+def table(figures: dict[str, float], measured_tokens: int, rates: dict[str, float]) -> str:
     """The table of docs/scale.md."""
-    measured_tokens = num_shards * SHARD_TOKENS
     lines = ["| | " + " | ".join(f"{billions:,} billion" for billions in BILLIONS_OF_TOKENS) + " |"]
     lines.append("| --- |" + " ---: |" * len(BILLIONS_OF_TOKENS))
 
@@ -140,9 +152,9 @@ def table(
 
     disk = figures["shard_gigabytes"] + figures["index_gigabytes"]
     row("disk, shards and index, GB", disk / measured_tokens)
-    row("tokenise, CPU core hours", 1 / tokenize_rate / 3600)
+    row("tokenise, CPU hours", 1 / tokenize_rate() / 3600)
     for stage in STAGES:
-        row(f"{stage}, seconds", figures[stage] / measured_tokens)
+        row(f"{stage}, CPU seconds", figures[f"{stage}_cpu_seconds"] / measured_tokens)
     for preset, rate in rates.items():
         row(f"one epoch of `{preset}`, GPU hours", 1 / rate / 3600)
     return "\n".join(lines)
@@ -152,18 +164,15 @@ def main() -> None:
     """Measure each number of shards, then print the table from the last one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--shards", default="103,1030", help="numbers of shards, by commas")
-    parser.add_argument(
-        "--tokenize_rate", type=float, required=True, metavar="TOKENS",
-        help="a second on one core, from benchmarks.tokenize --processes 1",
-    )  # fmt: skip
+    parser.add_argument("--shard_tokens", type=int, default=SHARD_TOKENS)
     parser.add_argument("--base_rate", type=float, default=3.13e6, help="tokens/s, performance.md")
     parser.add_argument("--small_rate", type=float, default=0.606e6, help="the same of small")
     arguments = parser.parse_args()
     for number in (int(text) for text in arguments.shards.split(",")):
-        figures = measure(number)
+        figures = measure(number, arguments.shard_tokens)
         print(json.dumps({"shards": number} | figures), flush=True)
     rates = gpu_rates({"base": arguments.base_rate, "small": arguments.small_rate})
-    print(table(figures, number, arguments.tokenize_rate, rates))
+    print(table(figures, number * arguments.shard_tokens, rates))
 
 
 if __name__ == "__main__":
