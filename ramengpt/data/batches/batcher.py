@@ -218,8 +218,9 @@ def _copy(tokens: Tokens, starts: Offsets, lengths: Offsets, part_3T: Int32) -> 
     """Copy pieces of a shard one behind the other, with what follows each token."""
     ends = np.cumsum(lengths)
     every = np.arange(part_3T.shape[1])
-    source = every + np.repeat(starts - (ends - lengths), lengths)
     plain = tokens.view(np.ndarray)
-    part_3T[0] = plain[source]
-    part_3T[1] = plain[source + 1]
+    part_3T[0] = plain[every + np.repeat(starts - (ends - lengths), lengths)]
+    part_3T[1, :-1] = part_3T[0, 1:]
+    some = lengths > 0
+    part_3T[1, ends[some] - 1] = plain[(starts + lengths)[some]]
     np.subtract(every, np.repeat(ends - lengths, lengths), out=part_3T[2], casting="unsafe")
