@@ -1,6 +1,6 @@
 """The loop with values that become known late, as they do on a GPU."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -60,6 +60,10 @@ class NoWindow:
     def set_window(self, tokens: int) -> None:
         self.window = tokens
 
+    def set_extra_loss_weights(self, further_tokens: Sequence[float], prefix: float) -> None:
+        step = self.window // 128 - 1
+        assert (tuple(further_tokens), prefix) == ((0.5, 0.25), 0.125 * step)
+
     def temporary_window(self, tokens: int) -> Any:
         return pytest.MonkeyPatch.context()
 
@@ -85,7 +89,15 @@ def a_run(shown: list[Any]) -> Any:
         model=NoWindow(),
         loss_function=None,
         optimizers=SimpleNamespace(state_dict=dict, evaluation_weights=nullcontext),
-        plans=[SimpleNamespace(step=step, window_tokens=128 * (step + 1)) for step in range(STEPS)],
+        plans=[
+            SimpleNamespace(
+                step=step,
+                window_tokens=128 * (step + 1),
+                further_token_weights=(0.5, 0.25),
+                prefix_weight=0.125 * step,
+            )
+            for step in range(STEPS)
+        ],
         batches=SimpleNamespace(cursor={}),
         validation=SimpleNamespace(batches=list, window_tokens=128, every_steps=4),
         measurements=SimpleNamespace(
