@@ -13,7 +13,8 @@ from typing import NoReturn
 
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
-from ramengpt.errors import UserError
+from ramengpt.config.schedule import WINDOW_BLOCK_TOKENS
+from ramengpt.errors import UserError, shown
 from ramengpt.training.micro_batch import suggested_micro_batch
 from ramengpt.training.run import train
 from ramengpt.training.schedule.plan_table import plan_table
@@ -30,6 +31,8 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: always.
         """
+        if "--config" in message:
+            message = "--config: values live in params.yaml; choose with --set model=base, ..."
         raise UserError(f"{message} ({self.prog} --help lists the flags)")
 
 
@@ -78,19 +81,39 @@ def config_of(arguments: argparse.Namespace) -> Config:
     return load_config([*arguments.set, *flags])
 
 
-def batch_size_multiple() -> int:
-    """The environment's BATCH_SIZE_MULTIPLE, announced, since DVC cannot track it; else 1.
+def micro_batch_splits(config: Config) -> int:
+    """Into how many smaller ones BATCH_SIZE_MULTIPLE splits each of the schedule's micro-batches.
+
+    The variable counts the longest sequences in a micro-batch. It is lowered to fit a card; steps
+    then accumulate more micro-batches of the same tokens in all. Announced, since DVC cannot track
+    it; without it 1.
 
     Raises:
-        UserError: it is not a positive whole number.
+        UserError: no whole number, or its micro-batches do not divide the schedule's.
     """
     text = os.environ.get("BATCH_SIZE_MULTIPLE", "")
     if not text:
         return 1
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"BATCH_SIZE_MULTIPLE: expected a whole number from 1, found {text!r}")
-    print(f"BATCH_SIZE_MULTIPLE={text}: every step takes {text} times its micro-batches")
-    return int(text)
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise UserError(f"BATCH_SIZE_MULTIPLE: expected a whole number from 1, found {shown(text)}")
+    whole, longest = config.schedule.micro_batch_tokens, max(config.schedule.sequence.tokens)
+    tokens = int(text) * longest
+    if whole % tokens or tokens % WINDOW_BLOCK_TOKENS:
+        fitting = [
+            str(size // longest)
+            for size in range(longest, whole + 1, longest)
+            if whole % size == 0 and size % WINDOW_BLOCK_TOKENS == 0
+        ]
+        raise UserError(
+            f"BATCH_SIZE_MULTIPLE={text}: micro-batches of {text} x {longest} tokens do not divide "
+            f"schedules.{config.schedule_name}.micro_batch_tokens, {whole}; "
+            f"choose one of: {', '.join(fitting) or 'none fits'}"
+        )
+    print(
+        f"BATCH_SIZE_MULTIPLE={text}: micro-batches of {text} x {longest} = {tokens} tokens; "
+        f"a step accumulates {whole // tokens} for each of the schedule's {whole}"
+    )
+    return whole // tokens
 
 
 def early_stop_steps(arguments: argparse.Namespace) -> int | None:
@@ -112,7 +135,7 @@ def main() -> None:
     if arguments.suggest_micro_batch:
         print(suggested_micro_batch(config))
         return
-    options = RunOptions(batch_size_multiple(), early_stop_steps(arguments))
+    options = RunOptions(micro_batch_splits(config), early_stop_steps(arguments))
     if arguments.plan:
         print(plan_table(plans_of(config, options)))
         return

@@ -88,7 +88,7 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
                 run.model,
                 weights_aside(folders),
                 window_tokens=config.schedule.window.validation_tokens,
-                micro_batch_tokens=config.schedule.micro_batch_tokens,
+                micro_batch_tokens=plans[0].micro_batch_tokens,
                 run=record | {"environments": run.environments},
             )
         if folders.recorded:

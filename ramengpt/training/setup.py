@@ -93,7 +93,7 @@ def prepared_run(
             optimizers=optimizers,
             plans=remaining,
             batches=batches,
-            validation=_validation(config, data.validation, model, device),
+            validation=_validation(config, plans[0], data.validation, model, device),
             measurements=_measurements(config, model, clock, device),
             tracker=tracker,
             show=show,
@@ -131,9 +131,9 @@ def _requests(plans: Sequence[StepPlan]) -> list[BatchRequest]:
 
 
 def _validation(
-    config: Config, stream: ValidationStream, model: GPT, device: torch.device
+    config: Config, plan: StepPlan, stream: ValidationStream, model: GPT, device: torch.device
 ) -> Validation:
-    request = BatchRequest(config.schedule.micro_batch_tokens, model.max_sequence_tokens)
+    request = BatchRequest(plan.micro_batch_tokens, model.max_sequence_tokens)
 
     def batches() -> Iterator[ValidationBatch]:
         return validation_batches(stream, request, device)

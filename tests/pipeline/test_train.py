@@ -112,18 +112,41 @@ def test_without_flags_it_is_the_stage(train: Train) -> None:
     train()
     assert set(files("models")) == {"models/model.safetensors", "models/config.json"}
     names = {"train.tsv", "validation.tsv", "plan.csv", "metrics.json"}
-    assert set(files("results")) == {f"results/train/{name}" for name in names}
+    assert set(files("results")) - {"results/run.lock"} == {
+        f"results/train/{name}" for name in names
+    }
     assert not list(Path("data/checkpoints").rglob("state.pt"))
     assert not Path("runs").exists()
 
 
-def test_batch_size_multiple_is_announced(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BATCH_SIZE_MULTIPLE", "4")
-    said = train("--early_stop_steps", "1", "--out", "wide")
-    assert "BATCH_SIZE_MULTIPLE=4: every step takes 4 times its micro-batches\n" in said
-    assert log_rows(Path("wide/results/train.tsv"))[0]["batch_tokens"] == "512"
-    run = json.loads(Path("wide/models/config.json").read_text())["run"]
-    assert run["batch_size_multiple"] == 4
+def test_batch_size_multiple_counts_the_sequences_of_a_micro_batch(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_SIZE_MULTIPLE", "2")
+    size = ["--set", "schedules.instant.micro_batch_tokens=512"]
+    said = train("--early_stop_steps", "1", "--out", "split", *size)
+    assert (
+        "BATCH_SIZE_MULTIPLE=2: micro-batches of 2 x 128 = 256 tokens; "
+        "a step accumulates 2 for each of the schedule's 512\n"
+    ) in said
+    assert log_rows(Path("split/results/train.tsv"))[0]["batch_tokens"] == "512"
+    run = json.loads(Path("split/models/config.json").read_text())["run"]
+    assert run["micro_batch_splits"] == 2
+
+
+def test_a_batch_size_multiple_that_does_not_divide_names_those_that_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BATCH_SIZE_MULTIPLE", "3")
+    size = ["--set", "schedules.instant.micro_batch_tokens=512"]
+    assert "micro_batch_tokens, 512; choose one of: 1, 2, 4" in refusal(monkeypatch, capsys, *size)
+
+
+def test_the_original_scripts_config_flag_is_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refusal(monkeypatch, capsys, "--config", "config/base.py")
+    assert "--config: values live in params.yaml; choose with --set model=base" in said
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²", " "])
@@ -142,7 +165,7 @@ def test_a_bad_batch_size_multiple_is_one_line(
         (["--early_stop_steps", "0"], "--early_stop_steps: expected at least 1, found 0"),
         (["--steps", "3"], "unrecognized arguments: --steps 3"),
         (["--seed", "-1"], "seed: expected "),
-        (["--checkpoint_every", "0"], "train.checkpoint_every_steps: expected "),
+        (["--checkpoint_every", "-1"], "train.checkpoint_every_steps: expected "),
         (["--activation", "tanh"], "activation: expected "),
         (["--ffn_dim", "7"], "ffn_dim: expected 'auto' or a multiple of 8, found 7"),
         (["--ffn_dim", "wide"], "ffn_dim: expected 'auto' or integer, found 'wide'"),

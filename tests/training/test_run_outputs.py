@@ -194,13 +194,18 @@ def test_the_environment_is_recorded_in_the_runs_config(
 ) -> None:
     store = project / "data/shards"
     monkeypatch.setenv("DATA_PATH", str(store))
-    train_in(out, early_stop_steps=2, batch_size_multiple=3)
+    train_in(
+        out,
+        "schedules.instant.micro_batch_tokens=384",
+        early_stop_steps=2,
+        micro_batch_splits=3,
+    )
     assert f"DATA_PATH={store}: the shards are in {store / 'text'}" in capsys.readouterr().err
     run = json.loads((out / "models/config.json").read_text())["run"]
-    assert (run["data_path"], run["batch_size_multiple"]) == (str(store), 3)
+    assert (run["data_path"], run["micro_batch_splits"]) == (str(store), 3)
     assert [row["tokens"] for row in log_rows(out / "results/train.tsv")] == ["384", "768"]
     usual = json.loads((project / "whole/models/config.json").read_text())["run"]
-    assert (usual["data_path"], usual["batch_size_multiple"]) == ("", 1)
+    assert (usual["data_path"], usual["micro_batch_splits"]) == ("", 1)
 
 
 def test_where_the_data_lie_is_no_part_of_the_run(

@@ -94,12 +94,12 @@ def folders_in(place: Path) -> RunFolders:
 def train_in(
     place: Path,
     *overrides: str,
-    batch_size_multiple: int = 1,
+    micro_batch_splits: int = 1,
     early_stop_steps: int | None = None,
 ) -> Config:
     """Run the training of the current folder's params.yaml; outputs go to `place`."""
     config = load_config(overrides)
-    options = RunOptions(batch_size_multiple, early_stop_steps)
+    options = RunOptions(micro_batch_splits, early_stop_steps)
     train(lambda: config, options, folders_in(place))
     return config
 

@@ -62,14 +62,16 @@ class StepPlan:
 
 
 def plan_run(
-    schedule: ScheduleConfig, momentum: MomentumConfig, batch_size_multiple: int
+    schedule: ScheduleConfig, momentum: MomentumConfig, micro_batch_splits: int
 ) -> tuple[StepPlan, ...]:
     """Plan every step of a run.
 
     Args:
         schedule: the selected entry of `schedules`.
         momentum: of the selected optimizer.
-        batch_size_multiple: multiplies the micro-batches of every step, and nothing else.
+        micro_batch_splits: smaller micro-batches in place of each of the schedule's; the tokens
+            of a step stay the same.
+
     Returns:
         One plan per step, `scheduled_steps + extension_steps` of them.
     """
@@ -77,7 +79,7 @@ def plan_run(
     plans: list[StepPlan] = []
     tokens_before = 0
     for step in range(total_steps):
-        micro_batches = batch_size_multiple * micro_batches_at(
+        micro_batches = micro_batch_splits * micro_batches_at(
             schedule.batch, step, schedule.scheduled_steps
         )
         plans.append(
@@ -85,7 +87,7 @@ def plan_run(
                 step=step,
                 run_steps=total_steps,
                 micro_batches=micro_batches,
-                micro_batch_tokens=schedule.micro_batch_tokens,
+                micro_batch_tokens=schedule.micro_batch_tokens // micro_batch_splits,
                 sequence_tokens=stage_value(
                     schedule.sequence.fractions,
                     schedule.sequence.tokens,

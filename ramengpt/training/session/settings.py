@@ -16,11 +16,12 @@ class RunOptions:
     """What the command line and the environment add to params.yaml.
 
     Attributes:
-        batch_size_multiple: multiplies the micro-batches of every step.
+        micro_batch_splits: smaller micro-batches in place of each of the schedule's, which divide
+            it; 1 leaves them as they are.
         early_stop_steps: end after so many steps of the same schedule; None for all of them.
     """
 
-    batch_size_multiple: int
+    micro_batch_splits: int
     early_stop_steps: int | None
 
 
@@ -40,12 +41,12 @@ def run_settings(config: Config, options: RunOptions) -> dict[str, Any]:
         key: value for key, value in settings["train"].items() if "checkpoint" not in key
     }
     return settings | {
-        "batch_size_multiple": options.batch_size_multiple,
+        "micro_batch_splits": options.micro_batch_splits,
         "early_stop_steps": options.early_stop_steps,
     }
 
 
 def plans_of(config: Config, options: RunOptions) -> tuple[StepPlan, ...]:
     """The steps of a run."""
-    plans = plan_run(config.schedule, config.optimizer.momentum, options.batch_size_multiple)
+    plans = plan_run(config.schedule, config.optimizer.momentum, options.micro_batch_splits)
     return plans[: options.early_stop_steps]

@@ -1,5 +1,6 @@
 """Every value of a plan at every boundary, and that steps do not depend on each other."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -55,8 +56,8 @@ def schedule(**changes) -> ScheduleConfig:
     return ScheduleConfig.model_validate(values)
 
 
-def column(config: ScheduleConfig, name: str, multiple: int = 1) -> list:
-    return [getattr(plan, name) for plan in plan_run(config, MOMENTUM, multiple)]
+def column(config: ScheduleConfig, name: str) -> list:
+    return [getattr(plan, name) for plan in plan_run(config, MOMENTUM, 1)]
 
 
 def test_every_scheduled_and_extension_step_is_planned() -> None:
@@ -67,14 +68,14 @@ def test_batch_doubles_by_quarters_of_the_scheduled_steps_and_stays() -> None:
     assert column(schedule(), "micro_batches") == [1] * 10 + [2] * 10 + [4] * 10 + [8] * 20
 
 
-def test_multiple_multiplies_micro_batches_and_tokens_and_nothing_else() -> None:
+def test_splits_make_more_and_smaller_micro_batches_and_change_nothing_else() -> None:
     config = schedule(learning_rate__batch_exponent=0.5)
-    once, thrice = plan_run(config, MOMENTUM, 1), plan_run(config, MOMENTUM, 3)
-    for one, three in zip(once, thrice, strict=True):
-        assert three.micro_batches == 3 * one.micro_batches
-        assert three.tokens_before == 3 * one.tokens_before
-        assert three.learning_rate_multiplier == one.learning_rate_multiplier
-        assert three.transition == one.transition
+    whole, halved = plan_run(config, MOMENTUM, 1), plan_run(config, MOMENTUM, 2)
+    for one, two in zip(whole, halved, strict=True):
+        assert two.micro_batches == 2 * one.micro_batches
+        assert two.micro_batch_tokens == one.micro_batch_tokens // 2
+        smaller = {"micro_batches": one.micro_batches, "micro_batch_tokens": one.micro_batch_tokens}
+        assert replace(two, **smaller) == one
 
 
 def test_tokens_before_sums_the_earlier_steps() -> None:
