@@ -63,7 +63,6 @@ PROGRAMS = {"ramengpt.model.summary"}
 # Modules that are tested under another name. One that gets a test of its own leaves the list.
 TESTED_ELSEWHERE = {
     "ramengpt.config.base": "tests/config/test_load.py",
-    "ramengpt.data.shards.provenance": "tests/data/sources/test_build.py",
     "ramengpt.data.sources.hub_client": "tests/data/sources/test_hub_shards.py",
     "ramengpt.data.sources.hub_text": "tests/data/sources/test_build.py",
     "ramengpt.data.text.workers": "tests/data/sources/test_build.py",

@@ -5,7 +5,6 @@ checksum are what they were when it was recorded. What is not recorded as made o
 toolkit is the user's, and is never replaced.
 """
 
-import ast
 import hashlib
 import json
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from ramengpt.data.shards.format import Split, inspect_shard
 from ramengpt.data.shards.manifest import ReceiptShard
 from ramengpt.errors import UserError
 from ramengpt.files import write_bytes
+from ramengpt.source_code import decisive_text
 
 PROVENANCE_NAME = ".provenance.json"
 
@@ -45,19 +45,10 @@ class ShardOrigin:
 
 
 def code_digest(files: Iterable[Path]) -> str:
-    """Hash what Python files do: their comments, docstrings and layout do not count."""
+    """Hash what Python files do (see :func:`ramengpt.source_code.decisive_text`)."""
     digest = hashlib.sha256()
     for file in sorted(files):
-        tree = ast.parse(file.read_bytes())
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):
-                node.body = [  # type: ignore[attr-defined]
-                    entry
-                    for entry in body
-                    if not (isinstance(entry, ast.Expr) and isinstance(entry.value, ast.Constant))
-                ]
-        digest.update(f"{file.name}\0{ast.unparse(tree)}\0".encode())
+        digest.update(f"{file.name}\0{decisive_text(file.read_text('utf-8'))}\0".encode())
     return digest.hexdigest()
 
 

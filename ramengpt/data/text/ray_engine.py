@@ -3,7 +3,7 @@
 A task turns one source into a piece: a folder with its tokens and, for each record, their number
 and how it counts. Pieces do not depend on each other, so any engine can make them anywhere in any
 order; the merge reads them by number, so the shards are those that one machine makes. A piece gets
-its name once it is whole, and is not made again after a kill. Until the shards are finished the
+its name once it is whole, and is kept after a kill. Until the shards are finished the
 pieces take as much disk as their tokens; all machines must see the store's folder.
 
 The engine is Ray: a task is a plain function, sources and results are plain values, and the same
