@@ -27,7 +27,7 @@ is no longer so are named when training starts; `python -m ramengpt.training.ses
 deletes them.
 
 Made by `python -m tests.what_reruns_when` for the selectors of `params.yaml` as committed.
-"""
+"""  # noqa: E501
 
 
 def table() -> str:

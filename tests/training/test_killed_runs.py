@@ -50,7 +50,7 @@ def train(project: Path, *flags: str, fault: Death | SizeLimit | None = None) ->
 DEATHS = [
     SizeLimit(5_000_000, kills=True),  # in the middle of the first state.pt
     Death("session.checkpoint", "_sha256", 1),  # state.pt is whole, nothing says so
-    Death("session.checkpoint", "_flush_folder", 3),  # the second checkpoint lacks its final name
+    Death("session.checkpoint", "flush_folder", 3),  # the second checkpoint lacks its final name
     Death("session.checkpoint", "_clear", 6),  # an old one was about to be deleted
     Death("loop", "_validate", 2),
     Death("session.checkpoint", "shutil.rmtree", 2),  # half-deleted
@@ -138,7 +138,7 @@ def test_a_second_process_is_refused_but_another_run_is_not(project: Path) -> No
         said = printed(project)
         assert f"a run is already going here, in process {first.pid} on " in said
         assert said.count("\n") == 1
-        assert train(project, "--seed", "7", "--early_stop_steps", "1") == 0
+        assert train(project, "--seed", "7", "--out", "other", "--early_stop_steps", "1") == 0
     finally:
         os.kill(first.pid, signal.SIGCONT)
     assert finished(first) == 0
