@@ -2,11 +2,11 @@
 
 import re
 
-from tests.what_reruns_when import PAGE, table
+from benchmarks.what_reruns_when import PAGE, table
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text() == table(), "run `python -m tests.what_reruns_when`"
+    assert PAGE.read_text() == table(), "run `python -m benchmarks.what_reruns_when`"
 
 
 def test_what_was_promised_is_in_it() -> None:

@@ -1,9 +1,10 @@
-"""The table of docs/what_reruns_when.md: `python -m tests.what_reruns_when` writes it.
+"""The table of docs/what_reruns_when.md: `python -m benchmarks.what_reruns_when` writes it.
 
 Every value of params.yaml is held against the params of dvc.yaml's stages, resolved as DVC does for
 the defaults, and every file of code against what `check` writes for each stage.
 """
 
+import argparse
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,8 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.check import STAGES
-from ramengpt.source_code import PACKAGES, stage_code
-from tests.conftest import ROOT
+from ramengpt.source_code import PACKAGES, ROOT, stage_code
 
 PAGE = ROOT / "docs" / "what_reruns_when.md"
 INTRODUCTION = """# What reruns when
@@ -26,7 +26,7 @@ A run that was killed resumes as long as nothing that reruns `train` was changed
 is no longer so are named when training starts; `python -m ramengpt.training.session.unresumable --remove`
 deletes them.
 
-Made by `python -m tests.what_reruns_when` for the selectors of `params.yaml` as committed.
+Made by `python -m benchmarks.what_reruns_when` for the selectors of `params.yaml` as committed.
 """  # noqa: E501
 
 
@@ -65,6 +65,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def dvc_stages() -> dict[str, Any]:
+    """The stages of dvc.yaml."""
     stages: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
     return stages
 
@@ -126,5 +127,11 @@ def rows(results: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
         before = stages
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the page."""
+    argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
     PAGE.write_text(table())
+
+
+if __name__ == "__main__":
+    main()
