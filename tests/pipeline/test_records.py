@@ -82,7 +82,7 @@ def test_a_killed_run_leaves_no_other_runs_numbers(project: Project) -> None:
     assert "workspace: " in refused and "Traceback" not in refused
     subprocess.run(["dvc", "exp", "save", "--name", "killed"], cwd=project.folder,
                    env=project_environment(), capture_output=True)  # fmt: skip
-    assert "Running stage 'train'" in project.run("dvc", "repro", "--dry")
+    assert "Running stage 'train'" in project.run("dvc", "repro", "--dry", "train")
 
 
 @pytest.mark.parametrize(
