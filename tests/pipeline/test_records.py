@@ -159,7 +159,7 @@ def test_a_comment_discards_no_killed_runs_progress(project: Project) -> None:
     project.set("train.checkpoint_every_steps", 10)
     with training(project, "dvc", "repro", "train"):
         limit = time.monotonic() + LIMIT_SECONDS
-        while not list(project.folder.glob("data/checkpoints/*/step-*/checkpoint.json")):
+        while not list(project.folder.glob("data/checkpoints/*/step-????????/checkpoint.json")):
             assert time.monotonic() < limit
             time.sleep(0.05)
     project.edit("ramengpt/model/gpt.py", "# a comment")
@@ -175,20 +175,17 @@ def test_the_users_text_is_a_dependency(project: Project, edit: str) -> None:
     """`git restore` leaves text alone, so each edit is undone here."""
     file = project.folder / "data/text/39.txt"
     content = file.read_text()
-    new = project.folder / "data/text/deeper/new.txt"
+    new = project.folder / "data/text/new.txt"
     try:
         match edit:
             case "added":
-                new.parent.mkdir()
                 new.write_text("Another document. " * 30)
             case "removed":
                 file.unlink()
             case "changed":
                 file.write_text(content.replace("Document", "A document"))
-        assert project.repro() == [stage for stage in ALL if stage != "check"]
+        assert project.repro()[:4] == ["download", "verify", "index", "train"]
     finally:
         file.write_text(content)
         new.unlink(missing_ok=True)
-        if new.parent.exists():
-            new.parent.rmdir()
     assert "is cached" in project.run("dvc", "repro")
