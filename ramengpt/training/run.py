@@ -28,7 +28,7 @@ from ramengpt.training.session.inputs import (
 from ramengpt.training.session.interruption import stop_on_signals
 from ramengpt.training.session.lock import run_lock
 from ramengpt.training.session.outputs import publish_outputs, weights_aside, withdraw_outputs
-from ramengpt.training.session.own_device import own_device
+from ramengpt.training.session.own_device import own_device, shared_device
 from ramengpt.training.session.settings import RunOptions, plans_of
 from ramengpt.training.session.unresumable import COMMAND, unresumable_runs
 from ramengpt.training.setup import prepared_run
@@ -58,7 +58,7 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
         full_disk_in_one_line(),
         run_lock(folders.lock, wait=False),
         run_lock(checkpoints.folder, wait=folders.recorded),
-        own_device() as device,
+        own_device() if folders.recorded else shared_device() as device,
         stop_on_signals() as stop,
     ):
         if folders.recorded:

@@ -1,4 +1,4 @@
-"""A GPU for each run: a lock per card, so that runs side by side never share one by accident."""
+"""A GPU for each run that DVC records: a lock per card, so that queued runs never share one."""
 
 import os
 import tempfile
@@ -13,6 +13,15 @@ from filelock import FileLock, Timeout
 from ramengpt.progress import say
 
 POLL_SECONDS = 1.0
+
+
+@contextmanager
+def shared_device() -> Iterator[torch.device]:
+    """The first visible GPU, whoever else uses it, or the CPU.
+
+    For scratch runs: whoever starts several at once (a study does) means them to share a card.
+    """
+    yield torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 @contextmanager

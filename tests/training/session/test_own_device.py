@@ -90,3 +90,10 @@ def test_without_a_gpu_runs_share_the_cpu(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with own_device.own_device() as first, own_device.own_device() as second:
         assert first == second == torch.device("cpu")
+
+
+def test_a_scratch_run_shares_its_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(own_device, "lock_folder", lambda: tmp_path)
+    with own_device.shared_device() as first, own_device.shared_device() as second:
+        assert first == second
+    assert not list(tmp_path.iterdir())
