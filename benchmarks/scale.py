@@ -54,7 +54,7 @@ with TrainingBatches(data.train, order, FIRST, requests, torch.device("cpu")) as
 """
 STAGES = {
     "verify": ("from pipeline.verify import verify", "verify(config.dataset_name)"),
-    "index": ("from pipeline.index import index", "index()"),
+    "index": ("from pipeline.index import index, load_config", "index(load_config())"),
     "start": (
         "import torch\n"
         "from ramengpt.data.batches.batcher import START as FIRST, BatchRequest\n"

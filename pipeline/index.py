@@ -18,7 +18,7 @@ from ramengpt.data.index.document_lengths import DocumentLengths, histogram_edge
 from ramengpt.data.shards.format import Split
 from ramengpt.data.shards.manifest import Manifest, read_manifest
 from ramengpt.data.shards.store import locate_store
-from ramengpt.data.shards.verification import check_store
+from ramengpt.data.sources.restore import restore_shards
 from ramengpt.files import write_bytes
 from ramengpt.progress import Progress, say
 
@@ -28,19 +28,22 @@ SPLITS: tuple[Split, ...] = ("train", "val")
 SEQUENCES_TOKENS = (256, 512, 1024, 2048, 4096, 8192)
 
 
-def index() -> DocumentLengths:
-    """Index the shards of the manifest.
+def index(config: Config) -> DocumentLengths:
+    """Index the shards of the manifest; those that are lost are obtained again first.
+
+    Args:
+        config: selects the dataset.
 
     Returns:
         Lengths of the documents for training.
 
     Raises:
-        ShardError: the manifest is missing, or the shards are not those of the manifest.
+        UserError: the manifest is missing, or shards are not its and cannot be obtained again.
     """
     manifest = read_manifest()
     store = locate_store(manifest.dataset)
     store.announce()
-    check_store(manifest, store.folder)
+    restore_shards(config, manifest, store.folder)
     total_tokens = sum(shard.tokens for shard in manifest.shards)
     with Progress(f"index {manifest.dataset}", total_tokens, "tokens") as progress:
         build_index(manifest, store.folder, advance=progress.advance)
@@ -104,9 +107,10 @@ def _write_plot(lengths: dict[Split, DocumentLengths]) -> None:
 def main() -> None:
     """Run the stage."""
     argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
-    lengths = index()
+    config = load_config()
+    lengths = index(config)
     print(METRICS_PATH.read_text(encoding="utf-8"), end="")
-    if warning := dropped_text_warning(lengths, load_config()):
+    if warning := dropped_text_warning(lengths, config):
         say(warning)
 
 

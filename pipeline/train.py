@@ -2,7 +2,7 @@
 
 Without flags this is the pipeline's stage: it reads params.yaml and writes models/ and
 results/train/. With any flag it is a scratch run: the same training, its outputs under --out,
-the stage's own left alone.
+the stage's own left alone. Where the data is not there yet, the earlier stages' work is done first.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from pipeline.earlier_stages import run_missing_stages
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
 from ramengpt.config.schedule import WINDOW_BLOCK_TOKENS
@@ -141,6 +142,7 @@ def main() -> None:
         return
     is_scratch_run = len(sys.argv) > 1
     folders = scratch_folders(arguments.out) if is_scratch_run else stage_folders()
+    run_missing_stages(config)
     train(lambda: config_of(arguments), options, folders)
 
 

@@ -2,8 +2,9 @@
 
 The code of a stage is what its script imports, and what that imports, and so on, except for
 
-* files that cannot change a number (`FREE`): messages, the live view, locks, and the classes of
-  params.yaml that only check values, since the values themselves are recorded;
+* files that cannot change a number (`FREE`): messages, the live view, locks, what obtains
+  data that is then held against the manifest, and the classes of params.yaml that only check
+  values, since the values themselves are recorded;
 * update rules that are not selected: of the table of rules, only the selected one is followed;
 * comments, docstrings and blank lines.
 
@@ -23,8 +24,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ramengpt", "pipeline")
 RULES_TABLE = "ramengpt/optimizers/rules.py"
 FREE = (
+    "pipeline/earlier_stages.py",
     "ramengpt/__init__.py",
     "ramengpt/cli.py",
+    "ramengpt/data/sources/restore.py",
     "ramengpt/errors.py",
     "ramengpt/files.py",
     "ramengpt/progress.py",

@@ -18,7 +18,7 @@ from ramengpt.data.batches.validation_stream import ValidationStream
 from ramengpt.data.index.bos_index import check_index
 from ramengpt.data.shards.manifest import read_manifest
 from ramengpt.data.shards.store import locate_store
-from ramengpt.data.shards.verification import check_store
+from ramengpt.data.sources.restore import restore_shards
 from ramengpt.errors import UserError
 from ramengpt.inference.text_evaluation import Evaluation, evaluate, read_tokens
 from ramengpt.inference.weights import Weights, load_weights
@@ -37,11 +37,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def validation_shards() -> Sequence[IndexedShard]:
-    """The validation split that data/manifest.json describes, checked."""
+    """The validation split that data/manifest.json describes; what is lost is obtained again."""
     manifest = read_manifest()
     store = locate_store(manifest.dataset)
     store.announce()
-    check_store(manifest, store.folder)
+    restore_shards(load_config(), manifest, store.folder)
     check_index(manifest)
     return SplitShards(manifest, "val", store.folder)
 

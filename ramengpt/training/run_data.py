@@ -14,7 +14,7 @@ from ramengpt.data.index.bos_index import INDEX_FILE, INDEX_FOLDER, check_index
 from ramengpt.data.shards.format import VOCABULARY_SIZE
 from ramengpt.data.shards.manifest import MANIFEST_PATH, read_manifest
 from ramengpt.data.shards.store import locate_store
-from ramengpt.data.shards.verification import check_store
+from ramengpt.data.sources.restore import restore_shards
 from ramengpt.errors import UserError
 from ramengpt.progress import scaled
 from ramengpt.training.schedule.plan import StepPlan
@@ -43,10 +43,12 @@ def data_files() -> list[Path]:
 def open_data(config: Config) -> Data:
     """Open what the earlier stages made, after checking that it is that.
 
+    Shards that are missing or damaged are obtained again.
+
     Raises:
-        ShardError: a shard, the index or the manifest is missing or changed.
-        UserError: the manifest is of another dataset than the selected one, or the model does not
-            know all tokens.
+        ShardError: the index or the manifest is missing or changed.
+        UserError: the manifest is of another dataset than the selected one, a shard cannot be
+            obtained again, or the model does not know all tokens.
     """
     if config.model.vocabulary < VOCABULARY_SIZE:
         raise UserError(
@@ -62,7 +64,7 @@ def open_data(config: Config) -> Data:
         )
     store = locate_store(manifest.dataset)
     store.announce()
-    check_store(manifest, store.folder)
+    restore_shards(config, manifest, store.folder)
     check_index(manifest)
     train = SplitShards(manifest, "train", store.folder)
     val = SplitShards(manifest, "val", store.folder)

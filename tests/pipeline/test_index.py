@@ -14,6 +14,8 @@ from ramengpt.data.shards.store import locate_store
 from tests.conftest import ROOT
 from tests.data.make_shards import BOS, manifest_of, tiny_store, write_store
 
+CONFIG = load_config(path=ROOT / PARAMS_FILE)  # of another dataset: nothing is obtained
+
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
@@ -27,7 +29,7 @@ def store(tmp_path, monkeypatch):
 
 
 def test_indexes_every_shard(store):
-    index()
+    index(CONFIG)
     check_index(read_manifest())
     for shard in read_manifest().shards:
         path = index_path(shard.file, INDEX_FOLDER)
@@ -37,7 +39,7 @@ def test_indexes_every_shard(store):
 
 
 def test_metrics_and_plot(store):
-    index()
+    index(CONFIG)
     metrics = json.loads(METRICS_PATH.read_bytes())
     train = metrics["train"]
     assert (train["shards"], train["tokens"], metrics["val"]["tokens"]) == (2, 6000, 3000)
@@ -58,16 +60,16 @@ def test_the_same_input_gives_the_same_bytes(store, tmp_path):
         folders = (tmp_path / "data/index", tmp_path / "results/index")
         return {path: path.read_bytes() for folder in folders for path in folder.iterdir()}
 
-    index()
+    index(CONFIG)
     first = outputs()
-    index()
+    index(CONFIG)
     assert outputs() == first and len(first) == 6
 
 
 def test_shards_that_are_not_those_of_the_manifest_are_refused(store):
     write_store(store, {"x_train_000002.bin": [BOS] + [1] * 2999})
     with pytest.raises(ShardError, match=r"x_train_000002\.bin: sha256"):
-        index()
+        index(CONFIG)
     assert not INDEX_FOLDER.exists()
 
 
@@ -75,7 +77,7 @@ def test_a_text_that_would_mostly_be_dropped_is_announced(store):
     book = [BOS] + [1] * 2999
     shards = {"x_val_000000.bin": book, "x_train_000001.bin": [*book, *book]}
     write_manifest(manifest_of(write_store(store, shards), store))
-    lengths = index()
+    lengths = index(CONFIG)
 
     def warning(*overrides):
         return dropped_text_warning(lengths, load_config(overrides, ROOT / PARAMS_FILE))

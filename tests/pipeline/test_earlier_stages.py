@@ -1,0 +1,67 @@
+"""Training where the data is not there: lost after the pipeline ran, or never made."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from tests.small_project import ALL, Project, small_project
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+]
+SMOKE = ("python", "-m", "pipeline.train", "--early_stop_steps", "2", "--seed", "123")
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    return small_project(tmp_path / "clone")
+
+
+def assert_shards_are_the_manifests(project: Project) -> None:
+    manifest = json.loads((project.folder / "data/manifest.json").read_text())
+    store = project.folder / "data/shards" / manifest["dataset"]
+    for shard in manifest["shards"]:
+        content = (store / shard["file"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == shard["sha256"]
+
+
+def test_another_optimizer_trains_after_the_shards_were_lost(project) -> None:
+    assert project.repro() == ALL
+    project.commit("its results")
+    shutil.rmtree(project.folder / "data/shards")
+    printed = project.run("dvc", "exp", "run", "-S", "optimizer=adam")
+    assert printed.count("they are obtained again") == 1
+    assert "Running stage 'train'" in printed and "Running stage 'download'" not in printed
+    assert_shards_are_the_manifests(project)
+    (store,) = (project.folder / "data/shards").iterdir()
+    (store / "text_val_000000.bin").unlink()
+    printed = project.run("python", "-m", "ramengpt.inference.evaluate")
+    assert "(text_val_000000.bin); they are obtained again" in printed
+    assert_shards_are_the_manifests(project)
+    before = (project.folder / "data/index/index.json").read_bytes()
+    shutil.rmtree(project.folder / "data/shards")
+    assert "they are obtained again" in project.run("python", "-m", "pipeline.index")
+    assert (project.folder / "data/index/index.json").read_bytes() == before
+
+
+def test_the_command_that_the_message_names_takes_the_changed_source(project) -> None:
+    project.repro()
+    shutil.rmtree(project.folder / "data/shards")
+    (project.folder / "data/text/00.txt").write_text("Another document. " * 40)
+    printed = project.run(*SMOKE, fails=True)
+    assert "its source has changed since; run `dvc repro -f index`" in printed
+    project.run("dvc", "repro", "-f", "index")
+    project.run(*SMOKE)
+    assert_shards_are_the_manifests(project)
+
+
+def test_a_scratch_run_in_a_fresh_clone_makes_its_data(project) -> None:
+    printed = project.run(*SMOKE)
+    for stage in ("download", "verify", "index"):
+        assert printed.count(f"(stage {stage})") == 1
+    assert_shards_are_the_manifests(project)
+    assert "(stage " not in project.run(*SMOKE), "what is there is used"
+    assert project.repro() == ALL, "the pipeline is not confused by it"
