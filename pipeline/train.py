@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline.earlier_stages import run_missing_stages
+from pipeline._earlier_stages import run_missing_stages
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
 from ramengpt.config.schedule import WINDOW_BLOCK_TOKENS

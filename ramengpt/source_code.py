@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ramengpt", "pipeline")
 RULES_TABLE = "ramengpt/optimizers/rules.py"
 FREE = (
-    "pipeline/earlier_stages.py",
+    "pipeline/_earlier_stages.py",
     "ramengpt/__init__.py",
     "ramengpt/cli.py",
     "ramengpt/data/sources/restore.py",
