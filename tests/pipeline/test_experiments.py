@@ -62,7 +62,7 @@ def test_an_inactive_value_reruns_the_check_alone(
         ("optimizer", "bam"),
         ("architecture", "plain"),
         ("optimizers.bam.learning_rate", 0.0124),
-        ("architectures.ramen.attention_scale_gain", 0.15),
+        ("architectures.plain.attention_scale_gain", 0.15),
         ("schedules.instant.scheduled_steps", 3),
     ],
 )
