@@ -29,7 +29,7 @@ def test_only_those_of_other_code_are_removed(
     running = put(tmp_path / "0c", **{"ramengpt/model/gpt.py": "0"})
     (put(tmp_path / "0d") / "run.json").unlink()
     (tmp_path / "0e").mkdir()
-    with run_lock(running):
+    with run_lock(running, wait=False):
         monkeypatch.setattr(sys, "argv", ["unresumable", "--remove", str(tmp_path)])
         main()
     said = capsys.readouterr().out.splitlines()
