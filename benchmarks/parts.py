@@ -2,8 +2,8 @@
 
     python -m benchmarks.parts --out runs/parts --model base --processes 3
 
-Arms: the whole `ramen` and the whole `speedrun` architecture; `speedrun` without one of its parts
-and with one more; `ramen` with one part more. Every arm is trained with the same seeds, none of
+Arms: `ramen`; `ramen` with one part more; all parts; all parts without one of them, or with one
+more idea; and `speedrun` as params.yaml has it. Every arm is trained with the same seeds, none of
 which has chosen anything, on equal tokens; differences are taken seed by seed. `parts.json` in the
 folder gains a line with every finished run, `parts.md` has the table. A stopped study resumes with
 the same command. `--tables docs/results/parts_base.json` only prints the table of such a record.
@@ -15,7 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 
 from benchmarks.results.__main__ import TIMEOUT_SECONDS, study_machine
 from benchmarks.run_pool import PoolOptions, run_all
@@ -78,7 +78,7 @@ SWITCHES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("attention_init_gain=1.0", "attention_output_init_gain=0.0"),
     ),
 }
-"""What `speedrun` has and `ramen` has not: how it is switched on and off."""
+"""What can be added to `ramen`: how it is switched on and off."""
 MORE = {
     "multi-token loss": ("architectures.speedrun.multi_token_loss=true",),
     "prefix loss": ("architectures.speedrun.prefix_loss=true",),
@@ -86,7 +86,7 @@ MORE = {
     "q and k by pairs of heads": ("optimizers.normuon.query_key_block_heads=2",),
     "average for evaluation": ("hooks.evaluation_average.share=0.6",),
 }
-"""What else could be added to `speedrun`."""
+"""What else could be added when all of those are on."""
 
 
 def _of(architecture: str, settings: Iterable[str]) -> tuple[str, ...]:
@@ -96,11 +96,16 @@ def _of(architecture: str, settings: Iterable[str]) -> tuple[str, ...]:
     )
 
 
+ALL_ON = _of("speedrun", [setting for on, _ in SWITCHES.values() for setting in on])
 ARMS: dict[str, tuple[str, ...]] = {
-    "speedrun": _of("speedrun", ()),
+    "all parts": ALL_ON,
     "ramen": _of("ramen", ()),
-    **{f"speedrun without {part}": _of("speedrun", off) for part, (_, off) in SWITCHES.items()},
-    **{f"speedrun with {part}": (*_of("speedrun", ()), *more) for part, more in MORE.items()},
+    "speedrun": _of("speedrun", ()),
+    **{
+        f"all parts without {part}": (*ALL_ON, *_of("speedrun", off)[1:])
+        for part, (_, off) in SWITCHES.items()
+    },
+    **{f"all parts with {part}": (*ALL_ON, *more) for part, more in MORE.items()},
     **{f"ramen with {part}": _of("ramen", on) for part, (on, _) in SWITCHES.items()},
 }
 
@@ -126,7 +131,10 @@ def study_runs(arms: Sequence[str], seeds: Sequence[int], every_steps: int) -> l
 
 
 def parts_table(entries: Entries) -> str:
-    """A row for each arm: mean loss, difference from its baseline by seed, and seconds."""
+    """A row for each arm: mean loss, and its difference from the arm's baseline seed by seed.
+
+    No seconds: runs of the study share a card.
+    """
     done: dict[str, dict[int, Entry]] = defaultdict(dict)
     for entry in entries.values():
         if entry["status"] == DONE:
@@ -134,20 +142,17 @@ def parts_table(entries: Entries) -> str:
     rows = []
     for arm, runs in done.items():
         losses = [run["validation_loss"] for run in runs.values()]
-        baseline = done.get("ramen" if arm.startswith("ramen") else "speedrun", {})
+        baseline = "ramen" if arm.startswith("ramen") else "all parts"
         pairs = [
-            run["validation_loss"] - baseline[seed]["validation_loss"]
+            run["validation_loss"] - done[baseline][seed]["validation_loss"]
             for seed, run in runs.items()
-            if seed in baseline
+            if arm != baseline and seed in done.get(baseline, {})
         ]
-        seconds = median(run["steady_seconds"] for run in runs.values())
         difference = f"{fmean(pairs):+.4f} ± {_standard_error(pairs)}" if pairs else "-"
         spread = f"{stdev(losses):.4f}" if len(losses) > 1 else "-"
-        rows.append(
-            [arm, f"{fmean(losses):.4f}", spread, difference, str(len(losses)), f"{seconds:.1f}"]
-        )
+        rows.append([arm, f"{fmean(losses):.4f}", spread, difference, str(len(losses))])
+    header = ["arm", "held-out loss", "sd", "Δ by seed ± standard error", "seeds"]
     failed = [entry for entry in entries.values() if entry["status"] != DONE]
-    header = ["arm", "held-out loss", "sd", "Δ by seed ± standard error", "seeds", "seconds"]
     lines = [markdown_table(TextTable(header, rows))]
     lines += [f"failed: {entry['name']}: {entry['error']}" for entry in failed]
     return "\n".join(lines) + "\n"

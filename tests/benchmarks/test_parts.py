@@ -1,0 +1,53 @@
+"""The study of the network's parts: its arms are configurations, its page is its record."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.parts import ARMS, SCHEDULES, SEEDS, parts_table, settings_of, study_runs
+from benchmarks.run_record import DONE, FAILED, read_record
+from ramengpt.config import load_config
+from tests.conftest import ROOT
+
+PARAMS = ROOT / "params.yaml"
+
+
+@pytest.mark.parametrize("model", SCHEDULES)
+def test_every_arm_is_a_configuration_of_its_own(model: str) -> None:
+    configs = {
+        arm: load_config([*settings_of(model), *settings], PARAMS) for arm, settings in ARMS.items()
+    }
+    for arm, config in configs.items():
+        same = [other for other, found in configs.items() if found == config and other != arm]
+        assert not same, f"{arm} is {same}"
+
+
+def test_every_seed_of_an_arm_is_a_run_of_its_own() -> None:
+    runs = study_runs(list(ARMS), SEEDS, every_steps=7)
+    assert len({run.name for run in runs}) == len(ARMS) * len(SEEDS)
+    assert [run.seed for run in runs[: len(ARMS)]] == [SEEDS[0]] * len(ARMS)
+
+
+def entry(arm: str, seed: int, loss: float) -> dict[str, object]:
+    return {"name": f"{arm}-{seed}", "arm": arm, "seed": seed, "status": DONE} | {
+        "validation_loss": loss
+    }
+
+
+def test_differences_are_taken_seed_by_seed() -> None:
+    entries = [
+        entry("all parts", 1, 2.0), entry("all parts", 2, 3.0), entry("ramen", 1, 4.0),
+        entry("all parts without late attention", 2, 3.5),
+        entry("ramen with late attention", 1, 3.75),
+        {"name": "ramen-2", "arm": "ramen", "seed": 2, "status": FAILED, "error": "no memory"},
+    ]  # fmt: skip
+    table = parts_table({str(each["name"]): each for each in entries})
+    assert "| all parts | 2.5000 | 0.7071 | - | 2 |" in table
+    assert "| all parts without late attention | 3.5000 | - | +0.5000 ± ? | 1 |" in table
+    assert "| ramen with late attention | 3.7500 | - | -0.2500 ± ? | 1 |" in table
+    assert "failed: ramen-2: no memory" in table
+
+
+def test_the_page_shows_its_record() -> None:
+    _, entries = read_record(Path(ROOT / "docs/results/parts_base.json"))
+    assert parts_table(entries).strip() in (ROOT / "docs/parts.md").read_text()
