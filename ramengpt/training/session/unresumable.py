@@ -41,7 +41,7 @@ class UnresumableRun:
 
 
 def unresumable_runs(checkpoints: Path) -> list[UnresumableRun]:
-    """Look through the folder of all runs' checkpoints; runs that go on now are left out."""
+    """Look through the folder of all runs' checkpoints; running ones are left out."""
     return list(_unresumable(checkpoints))
 
 

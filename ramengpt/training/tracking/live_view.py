@@ -11,7 +11,7 @@ from typing import Any, Self, TextIO
 from ramengpt.progress import PLAIN_INTERVAL_SECONDS, bar_on_terminal, duration, scaled
 
 RATE_MEMORY = 0.9
-"""Weight of the past in the speed that the time left is reckoned with, at every row."""
+"""EMA decay per row of the tokens/s behind the time left."""
 
 
 class LiveView:

@@ -13,7 +13,7 @@ class LogTable:
     Columns appear with the first row that has them; rows without one leave its cell empty.
 
     Args:
-        text: a table as :meth:`text` gave it, to go on from.
+        text: a table as :meth:`text` gave it, to append to.
     """
 
     def __init__(self, text: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What is logged of a step beside its loss: what was planned, how long it took, what it used."""
+"""One step's log row besides the loss: schedule values, step time, memory, MFU."""
 
 import functools
 import resource
