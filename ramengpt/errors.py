@@ -1,6 +1,7 @@
 """The one error that users see: a single line that says what, where, and what to do."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 SHOWN_CHARACTERS = 80
@@ -25,6 +26,11 @@ def shown(value: Any) -> str:
         return shortened(repr(value))
     except ValueError:  # such an integer inside a list or mapping
         return f"a {type(value).__name__} of {len(value)} values"
+
+
+def shown_path(path: Path) -> str:
+    """Write a path whole, since its end says which file is meant; unprintables are escaped."""
+    return shortened(str(path), len(str(path)))
 
 
 def shortened(text: str, most: int = SHOWN_CHARACTERS) -> str:

@@ -29,7 +29,7 @@ from ramengpt.data.shards.format import (
     open_shard,
 )
 from ramengpt.data.text.tokenizer import encode_document, gpt2_encoding
-from ramengpt.errors import UserError, shortened
+from ramengpt.errors import UserError, shown_path
 from ramengpt.files import open_regular
 from ramengpt.inference.held_out_loss import EvaluatedModel
 from ramengpt.progress import Progress
@@ -97,7 +97,7 @@ def read_tokens(path: Path) -> IndexedShard:
     """
     tokens = _read_shard(path) if path.suffix.lower() == ".bin" else _read_text(path)
     if tokens.size < 2:
-        raise UserError(f"{shortened(str(path))}: expected at least one token of text, found none")
+        raise UserError(f"{shown_path(path)}: expected at least one token of text, found none")
     return IndexedShard(tokens, np.zeros(1, dtype=np.int64))
 
 
@@ -121,10 +121,10 @@ def _read_text(path: Path) -> Tokens:
         with open_regular(path) as file:
             text = file.read().decode("utf-8")  # as bytes: line ends stay what they are
     except OSError as error:
-        raise UserError(f"{shortened(str(path))}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{shown_path(path)}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{shortened(str(path))}: byte {error.start} is not UTF-8; expected a text file, or a "
+            f"{shown_path(path)}: byte {error.start} is not UTF-8; expected a text file, or a "
             "shard whose name ends in .bin"
         ) from None
     return encode_document(text)

@@ -95,7 +95,8 @@ def test_tokens_that_gpt2_does_not_have_are_one_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["file.txt", "file.bin"])
 @pytest.mark.parametrize("kind", ["pipe", "folder", "nothing"])
 def test_what_is_no_file_is_one_line(tmp_path, name, kind):
-    path = tmp_path / name
+    path = tmp_path / ("a long name of a folder, " * 8) / name  # a message keeps a path's end
+    path.parent.mkdir()
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "folder":
