@@ -68,12 +68,19 @@ def test_the_first_run_is_what_others_are_held_against(day) -> None:
 
 
 def test_queued_runs_fetch_nothing_and_start_at_their_first_step(day) -> None:
+    """Their copy lacks the text that git ignores: `download` runs once for all of them, at no cost.
+
+    It gives what it gave, so that `verify` and `index` have nothing to do.
+    """
     project = day[0]
     for number, optimizer in enumerate(OPTIMIZERS, 1):
         log = project.run("dvc", "queue", "logs", f"rivals-{number}")
-        for stage in ("download", "verify", "index"):
+        for stage in ("verify", "index"):
             assert f"Stage '{stage}' didn't change, skipping" in log
-        assert re.findall(r"Running stage '(\w+)'", log) in (["train", "sample"], []), log
+        ran = re.findall(r"Running stage '(\w+)'", log)
+        assert number == 1 or "download" not in ran, log
+        results = [stage for stage in ran if stage not in ("check", "download")]
+        assert results in (["train", "sample"], []), log
         assert "resuming after step" not in log
         (reference,) = project.run(
             "git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/rivals-{number}"
