@@ -24,7 +24,7 @@ from benchmarks.tokenize import gather_texts
 from ramengpt.config import load_config
 from ramengpt.data.shards.checksums import file_sha256
 from ramengpt.data.shards.format import shard_filename
-from ramengpt.data.shards.manifest import Receipt, ReceiptShard, write_receipt
+from ramengpt.data.shards.manifest import DownloadedShard, DownloadRecord, write_download_record
 from ramengpt.data.text.tokenizer import encode_document
 from ramengpt.model.cost import flops_per_token
 
@@ -67,7 +67,7 @@ STAGES = {
 
 
 def prepare(folder: Path, num_shards: int, shard_tokens: int) -> int:
-    """Make a project with a receipt and a store of one shard under many names.
+    """Make a project with a download record and a store of one shard under many names.
 
     Returns:
         Bytes of a shard.
@@ -81,9 +81,9 @@ def prepare(folder: Path, num_shards: int, shard_tokens: int) -> int:
     names = [shard_filename("fineweb", "train", number) for number in range(1, num_shards)]
     for name in names:
         (store / name).hardlink_to(first)
-    val = ReceiptShard(first.name, "val", size, sha256)
-    train = (ReceiptShard(name, "train", size, sha256) for name in names)
-    write_receipt(Receipt(DATASET, (val, *train)), folder / "data" / "download.json")
+    val = DownloadedShard(first.name, "val", size, sha256)
+    train = (DownloadedShard(name, "train", size, sha256) for name in names)
+    write_download_record(DownloadRecord(DATASET, (val, *train)), folder / "data" / "download.json")
     return size
 
 

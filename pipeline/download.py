@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
-from ramengpt.data.shards.manifest import write_receipt
+from ramengpt.data.shards.manifest import write_download_record
 from ramengpt.data.shards.store import locate_store
 from ramengpt.data.sources.obtain import locked_store, obtain_shards
 
@@ -26,8 +26,8 @@ def download(config: Config, redo: Sequence[str] | None) -> None:
     store = locate_store(config.dataset_name)
     store.announce()
     with locked_store(store.folder):
-        receipt = obtain_shards(config, store.folder, redo)
-    write_receipt(receipt)
+        record = obtain_shards(config, store.folder, redo)
+    write_download_record(record)
 
 
 def main() -> None:

@@ -10,7 +10,12 @@ import argparse
 from ramengpt.cli import run_main
 from ramengpt.config import load_config
 from ramengpt.data.shards.format import Fault, ShardError
-from ramengpt.data.shards.manifest import MANIFEST_PATH, Manifest, read_receipt, write_manifest
+from ramengpt.data.shards.manifest import (
+    MANIFEST_PATH,
+    Manifest,
+    read_download_record,
+    write_manifest,
+)
 from ramengpt.data.shards.store import locate_store
 from ramengpt.data.shards.verification import verify_shards
 from ramengpt.progress import Progress
@@ -20,21 +25,21 @@ def verify(dataset: str) -> Manifest:
     """Check the shards of a dataset and write the manifest.
 
     Raises:
-        ShardError: the receipt is missing or of another dataset, or shards are bad: one line for
-            each fault. No manifest is left, not even an older one.
+        ShardError: no download record, one of another dataset, or bad shards: one line for each
+            fault. No manifest is left, not even an older one.
     """
     MANIFEST_PATH.unlink(missing_ok=True)
-    receipt = read_receipt()
-    if receipt.dataset != dataset:
+    record = read_download_record()
+    if record.dataset != dataset:
         advice = "run `python -m pipeline.download`"
         raise ShardError(
-            Fault("data/download.json", "dataset", repr(dataset), repr(receipt.dataset), advice)
+            Fault("data/download.json", "dataset", repr(dataset), repr(record.dataset), advice)
         )
     store = locate_store(dataset)
     store.announce()
-    total_bytes = sum(shard.bytes for shard in receipt.shards)
+    total_bytes = sum(shard.bytes for shard in record.shards)
     with Progress(f"verify {dataset}", total_bytes, "B") as progress:
-        manifest, faults = verify_shards(receipt, store.folder, progress.advance)
+        manifest, faults = verify_shards(record, store.folder, progress.advance)
     if manifest is None:
         raise ShardError(*faults)
     write_manifest(manifest)

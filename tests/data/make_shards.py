@@ -9,7 +9,7 @@ import numpy as np
 
 from ramengpt.data.batches.indexed_split import IndexedShard
 from ramengpt.data.shards.format import Split
-from ramengpt.data.shards.manifest import Manifest, Receipt, ReceiptShard
+from ramengpt.data.shards.manifest import DownloadedShard, DownloadRecord, Manifest
 from ramengpt.data.shards.verification import verify_shards
 
 BOS = 50256
@@ -40,8 +40,10 @@ def random_tokens(seed: int, num_tokens: int, mean_document_tokens: int = 20) ->
     return tokens.tolist()
 
 
-def write_store(folder: Path, shards: dict[str, Sequence[int]], dataset: str = "tiny") -> Receipt:
-    """Write shards by file name, in order, and return their receipt."""
+def write_store(
+    folder: Path, shards: dict[str, Sequence[int]], dataset: str = "tiny"
+) -> DownloadRecord:
+    """Write shards by file name, in order, and return their download record."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for file, tokens in shards.items():
@@ -49,20 +51,20 @@ def write_store(folder: Path, shards: dict[str, Sequence[int]], dataset: str = "
         (folder / file).write_bytes(content)
         split: Split = "val" if "_val_" in file else "train"
         digest = hashlib.sha256(content).hexdigest()
-        entries.append(ReceiptShard(file, split, len(content), digest))
-    return Receipt(dataset, tuple(entries))
+        entries.append(DownloadedShard(file, split, len(content), digest))
+    return DownloadRecord(dataset, tuple(entries))
 
 
-def tiny_store(folder: Path, num_tokens: int = 3000) -> Receipt:
+def tiny_store(folder: Path, num_tokens: int = 3000) -> DownloadRecord:
     """One validation shard and two of training, all different."""
     names = ["x_val_000000.bin", "x_train_000001.bin", "x_train_000002.bin"]
     shards = {name: random_tokens(seed, num_tokens) for seed, name in enumerate(names)}
     return write_store(folder, shards)
 
 
-def manifest_of(receipt: Receipt, folder: Path) -> Manifest:
+def manifest_of(record: DownloadRecord, folder: Path) -> Manifest:
     """What verify finds, where nothing is wrong."""
-    manifest, faults = verify_shards(receipt, folder, lambda num_bytes: None)
+    manifest, faults = verify_shards(record, folder, lambda num_bytes: None)
     assert manifest is not None and not faults
     return manifest
 

@@ -96,7 +96,7 @@ class Project:
         out, err = process.communicate(timeout=200)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
-    def receipt(self) -> dict:
+    def download_record(self) -> dict:
         return json.loads((self.folder / "data" / "download.json").read_bytes())
 
     def store(self, dataset: str) -> Path:
@@ -132,15 +132,15 @@ def test_fetch_kill_in_the_middle_of_a_file_and_resume(project, hub):
     whole, resumed = hub.gets(FIRST)
     assert (whole, resumed[:8]) == ("", "bytes=65"), "the first chunk is not asked for again"
     assert {path.name for path in parts.glob("*.bin")} == {
-        shard["file"] for shard in project.receipt()["shards"]
+        shard["file"] for shard in project.download_record()["shards"]
     }
     for file in ("tiny_val_000000.bin", FIRST):
         assert (parts / file).read_bytes() == FILES[file]
     assert "100%" in done.stderr
-    before = project.receipt()
+    before = project.download_record()
     again = project.run()
     assert "up to date" in again.stdout
-    assert project.receipt() == before
+    assert project.download_record() == before
 
 
 def test_two_downloads_of_one_store_wait_for_each_other(project, hub):
@@ -152,10 +152,10 @@ def test_two_downloads_of_one_store_wait_for_each_other(project, hub):
     assert len(hub.gets(FIRST)) == 1
 
 
-def test_errors_are_one_line_and_leave_the_receipt(project, hub):
+def test_errors_are_one_line_and_leave_the_download_record(project, hub):
     project.configure("tiny")
     assert project.run().returncode == 0
-    before = project.receipt()
+    before = project.download_record()
     project.configure("tiny", train_shards=7)
     refused = project.run()
     assert refused.returncode == 1
@@ -166,7 +166,7 @@ def test_errors_are_one_line_and_leave_the_receipt(project, hub):
     offline = project.run()
     assert offline.returncode == 1
     assert "dataset=docstrings, which runs offline" in offline.stderr
-    assert project.receipt() == before
+    assert project.download_record() == before
 
 
 def test_a_mistake_in_params_costs_nothing(project, hub):
@@ -188,7 +188,7 @@ def test_raw_text_through_the_hub(project, hub, tmp_path):
     more = project.run()
     assert more.returncode == 0, more.stderr
     store = project.store("raw")
-    files = [shard["file"] for shard in project.receipt()["shards"]]
+    files = [shard["file"] for shard in project.download_record()["shards"]]
     assert files[:2] == ["fineweb_val_000000.bin", "fineweb_train_000001.bin"]
     found = np.concatenate([open_shard(store / file) for file in files])
     assert np.array_equal(found, reference_tokens(texts)[:11_000])
@@ -237,7 +237,7 @@ def test_a_killed_build_leaves_no_process_and_goes_on(project, tmp_path):
     done = project.run()
     assert done.returncode == 0, done.stderr
     assert finished == {path: path.stat().st_mtime_ns for path in finished}
-    files = [shard["file"] for shard in project.receipt()["shards"]]
+    files = [shard["file"] for shard in project.download_record()["shards"]]
     assert len(files) > len(finished)
     found = np.concatenate([open_shard(store / file) for file in files])
     assert np.array_equal(found, reference_tokens(texts))
@@ -259,12 +259,12 @@ def test_docstrings_run_offline_and_are_kept(project, hub):
     done = project.run()
     assert done.returncode == 0, done.stderr
     assert "no_such_package is not installed" in done.stdout
-    receipt = project.receipt()
-    assert [shard["split"] for shard in receipt["shards"]] == ["val", "train", "train"]
-    assert receipt["shards"][0]["bytes"] <= 1024 + 2 * 20_000
-    tokens = sum(shard["bytes"] // 2 - 512 for shard in receipt["shards"][1:])
+    record = project.download_record()
+    assert [shard["split"] for shard in record["shards"]] == ["val", "train", "train"]
+    assert record["shards"][0]["bytes"] <= 1024 + 2 * 20_000
+    tokens = sum(shard["bytes"] // 2 - 512 for shard in record["shards"][1:])
     assert 99_000 < tokens <= 100_000
     assert "up to date" in project.run().stdout
     (project.store("small") / "small_train_000001.bin").unlink()
     assert project.run().returncode == 0
-    assert project.receipt() == receipt
+    assert project.download_record() == record

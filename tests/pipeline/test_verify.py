@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.verify import verify
 from ramengpt.data.shards.format import ShardError
-from ramengpt.data.shards.manifest import MANIFEST_PATH, read_manifest, write_receipt
+from ramengpt.data.shards.manifest import MANIFEST_PATH, read_manifest, write_download_record
 from ramengpt.data.shards.store import locate_store
 from tests.data.make_shards import tiny_store
 
@@ -14,7 +14,7 @@ def store(tmp_path, monkeypatch):
     for name in ("DATA_PATH", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
     folder = locate_store("tiny").folder
-    write_receipt(tiny_store(folder))
+    write_download_record(tiny_store(folder))
     return folder
 
 
@@ -33,12 +33,12 @@ def test_a_bad_shard_leaves_no_manifest(store):
     assert not MANIFEST_PATH.exists()
 
 
-def test_a_receipt_of_another_dataset(store):
+def test_a_download_record_of_another_dataset(store):
     with pytest.raises(ShardError, match=r"download.json: dataset: expected 'other', found 'tiny'"):
         verify("other")
 
 
-def test_no_receipt(tmp_path, monkeypatch):
+def test_no_download_record(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ShardError, match=r"download.json: file: .*python -m pipeline.download"):
         verify("tiny")

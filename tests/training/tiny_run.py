@@ -14,7 +14,7 @@ from ramengpt.config import Config, load_config
 from ramengpt.data.index.bos_index import build_index
 from ramengpt.data.shards.checksums import file_sha256
 from ramengpt.data.shards.format import BOS_TOKEN, ShardWriter
-from ramengpt.data.shards.manifest import Receipt, ReceiptShard, write_manifest
+from ramengpt.data.shards.manifest import DownloadedShard, DownloadRecord, write_manifest
 from ramengpt.data.shards.verification import verify_shards
 from ramengpt.model.gpt import GPT
 from ramengpt.training import loop
@@ -74,11 +74,11 @@ def write_documents(path: Path, documents: int) -> None:
 def adopt_store(store: Path, dataset: str = "text") -> None:
     """Do what download, verify and index leave behind for the shards of a folder."""
     shards = [
-        ReceiptShard(path.name, split, path.stat().st_size, file_sha256(path))
+        DownloadedShard(path.name, split, path.stat().st_size, file_sha256(path))
         for split in ("val", "train")
         for path in sorted(store.glob(f"*_{split}_*.bin"))
     ]
-    manifest, faults = verify_shards(Receipt(dataset, tuple(shards)), store, lambda _: None)
+    manifest, faults = verify_shards(DownloadRecord(dataset, tuple(shards)), store, lambda _: None)
     assert manifest is not None, faults
     write_manifest(manifest)
     build_index(manifest, store)

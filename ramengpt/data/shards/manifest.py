@@ -1,7 +1,7 @@
-"""What a dataset consists of: the receipt that download leaves, the manifest that verify writes.
+"""What a dataset consists of: the records of download and of verify.
 
-The receipt says which shards belong to the dataset and how large they are; the manifest says what
-was found in each. Both are JSON, the same bytes for the same content, and read strictly.
+The download record says which shards belong to the dataset and how large they are, the manifest
+what was found in each. Both are JSON, the same bytes for the same content, and read strictly.
 """
 
 import json
@@ -23,12 +23,12 @@ from ramengpt.data.shards.format import (
 from ramengpt.errors import shown
 from ramengpt.files import open_regular, write_bytes
 
-RECEIPT_PATH = Path("data/download.json")
+DOWNLOAD_RECORD_PATH = Path("data/download.json")
 MANIFEST_PATH = Path("data/manifest.json")
 
 
 @dataclass(frozen=True)
-class ReceiptShard:
+class DownloadedShard:
     """A shard as its source announces it.
 
     Attributes:
@@ -45,7 +45,7 @@ class ReceiptShard:
 
 
 @dataclass(frozen=True)
-class Receipt:
+class DownloadRecord:
     """The shards of a dataset, in the order in which training reads them.
 
     Attributes:
@@ -56,7 +56,7 @@ class Receipt:
     """
 
     dataset: str
-    shards: tuple[ReceiptShard, ...]
+    shards: tuple[DownloadedShard, ...]
     text: dict[str, Any] | None = None
 
 
@@ -97,9 +97,9 @@ class Manifest:
         return tuple(shard for shard in self.shards if shard.split == split)
 
 
-def write_receipt(receipt: Receipt, path: Path = RECEIPT_PATH) -> None:
-    """Write the receipt whole (see :func:`ramengpt.files.atomic_writer`)."""
-    _write(receipt, path)
+def write_download_record(record: DownloadRecord, path: Path = DOWNLOAD_RECORD_PATH) -> None:
+    """Write the download record whole (see :func:`ramengpt.files.atomic_writer`)."""
+    _write(record, path)
 
 
 def write_manifest(manifest: Manifest, path: Path = MANIFEST_PATH) -> None:
@@ -107,41 +107,41 @@ def write_manifest(manifest: Manifest, path: Path = MANIFEST_PATH) -> None:
     _write(manifest, path)
 
 
-def read_receipt(path: Path = RECEIPT_PATH) -> Receipt:
-    """Read the receipt.
+def read_download_record(path: Path = DOWNLOAD_RECORD_PATH) -> DownloadRecord:
+    """Read the download record.
 
     Raises:
-        ShardError: no such file, or anything in it that is not a receipt: the line names the key.
+        ShardError: no such file, or a key that does not belong: the line names it.
     """
     reader = _Reader(path, advice="run `python -m pipeline.download`")
-    dataset, entries, text = reader.read(ReceiptShard, further="text")
-    return Receipt(dataset, tuple(ReceiptShard(**entry) for entry in entries), text)
+    dataset, entries, text = reader.read(DownloadedShard, further="text")
+    return DownloadRecord(dataset, tuple(DownloadedShard(**entry) for entry in entries), text)
 
 
 def read_manifest(path: Path = MANIFEST_PATH) -> Manifest:
     """Read the manifest.
 
     Raises:
-        ShardError: no such file, or anything in it that is not a manifest: the line names the key.
+        ShardError: no such file, or a key that does not belong: the line names it.
     """
     reader = _Reader(path, advice="run `python -m pipeline.verify`")
     dataset, entries, _ = reader.read(ManifestShard)
     return Manifest(dataset, tuple(ManifestShard(**entry) for entry in entries))
 
 
-def _write(content: Receipt | Manifest, path: Path) -> None:
+def _write(content: DownloadRecord | Manifest, path: Path) -> None:
     write_bytes(path, (json.dumps(asdict(content), indent=2, sort_keys=True) + "\n").encode())
 
 
 class _Reader:
-    """Takes a receipt or a manifest apart and names what does not belong."""
+    """Takes a download record or a manifest apart and names what does not belong."""
 
     def __init__(self, path: Path, advice: str) -> None:
         self.path = path
         self.advice = advice
 
     def read(
-        self, kind: type[ReceiptShard | ManifestShard], further: str | None = None
+        self, kind: type[DownloadedShard | ManifestShard], further: str | None = None
     ) -> tuple[str, list[dict[str, Any]], Any]:
         """The dataset's name, the entries of `shards`, each fit to build a `kind`, and one more."""
         content = self._load()

@@ -14,7 +14,7 @@ from typing import Any
 
 from ramengpt.data.shards.checksums import Checksums
 from ramengpt.data.shards.format import Split, inspect_shard
-from ramengpt.data.shards.manifest import ReceiptShard
+from ramengpt.data.shards.manifest import DownloadedShard
 from ramengpt.errors import UserError
 from ramengpt.files import write_bytes
 from ramengpt.source_code import decisive_text
@@ -152,7 +152,7 @@ class Provenance:
         write_bytes(self.folder / PROVENANCE_NAME, (json.dumps(content, indent=1) + "\n").encode())
         self.checksums.save()
 
-    def shard(self, file: str, split: Split) -> ReceiptShard:
-        """Describe a recorded shard for the receipt of the download stage."""
+    def shard(self, file: str, split: Split) -> DownloadedShard:
+        """Describe a recorded shard for the download record."""
         size = (self.folder / file).stat().st_size
-        return ReceiptShard(file, split, size, self.origins[file].sha256)
+        return DownloadedShard(file, split, size, self.origins[file].sha256)

@@ -24,12 +24,12 @@ from ramengpt.data.shards.format import (
     ShardError,
     inspect_shard,
 )
-from ramengpt.data.shards.manifest import Manifest, ManifestShard, Receipt, ReceiptShard
+from ramengpt.data.shards.manifest import DownloadedShard, DownloadRecord, Manifest, ManifestShard
 from ramengpt.files import open_regular
 
 MAX_THREADS = 8
 
-Shard = TypeVar("Shard", ReceiptShard, ManifestShard)
+Shard = TypeVar("Shard", DownloadedShard, ManifestShard)
 
 
 @dataclass
@@ -45,15 +45,15 @@ class _Content:
 
 
 def verify_shards(
-    receipt: Receipt, folder: Path, advance: Callable[[int], None]
+    record: DownloadRecord, folder: Path, advance: Callable[[int], None]
 ) -> tuple[Manifest | None, list[Fault]]:
-    """Check every shard of the receipt, all of it, several at a time.
+    """Check every shard of the download record, all of it, several at a time.
 
     Header, size, range of the tokens and checksum; and that the first shard opens with a document.
     Later ones may open with the rest of a document that the shard before could not hold.
 
     Args:
-        receipt: which shards, and their checksums at the source.
+        record: which shards, and their checksums at the source.
         folder: the store's folder.
         advance: told after every chunk how many bytes were read.
 
@@ -61,14 +61,14 @@ def verify_shards(
         The manifest and no faults, or no manifest and every fault of every shard.
     """
     checksums = Checksums(folder)
-    verifier = _Verifier(receipt, folder, checksums, advance)
-    results = _in_threads(verifier.verify, receipt.shards)
+    verifier = _Verifier(record, folder, checksums, advance)
+    results = _in_threads(verifier.verify, record.shards)
     checksums.save()
     faults = [fault for _, shard_faults in results for fault in shard_faults]
     if faults:
         return None, faults
     shards = tuple(shard for shard, _ in results if shard is not None)
-    return Manifest(receipt.dataset, shards), []
+    return Manifest(record.dataset, shards), []
 
 
 def check_store(manifest: Manifest, folder: Path) -> None:
@@ -121,12 +121,12 @@ def _in_threads(task: Callable[[Shard], Result], shards: Iterable[Shard]) -> lis
 class _Verifier:
     """Holds what the checks of all shards share."""
 
-    receipt: Receipt
+    record: DownloadRecord
     folder: Path
     checksums: Checksums
     advance: Callable[[int], None]
 
-    def verify(self, shard: ReceiptShard) -> tuple[ManifestShard | None, list[Fault]]:
+    def verify(self, shard: DownloadedShard) -> tuple[ManifestShard | None, list[Fault]]:
         """Check one shard; what was found is None if its content cannot be read."""
         path = self.folder / shard.file
         header, faults = inspect_shard(path)
@@ -141,8 +141,8 @@ class _Verifier:
             self.checksums.record(shard.file, before, content.sha256)
         except OSError as error:
             return None, [Fault(str(path), "content", "readable bytes", str(error.strerror))]
-        faults += _token_faults(path, content, must_open=shard == self.receipt.shards[0])
-        files = {other.sha256: other.file for other in self.receipt.shards}
+        faults += _token_faults(path, content, must_open=shard == self.record.shards[0])
+        files = {other.sha256: other.file for other in self.record.shards}
         faults += _checksum_faults(path, shard.sha256, content.sha256, files, "data/download.json")
         found = ManifestShard(
             file=shard.file,

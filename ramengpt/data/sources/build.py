@@ -9,7 +9,7 @@ from typing import Any
 
 from ramengpt.config.dataset import DownloadConfig, HubTextConfig, TextConfig
 from ramengpt.data.shards.format import HEADER_BYTES, TOKEN_BYTES, Split
-from ramengpt.data.shards.manifest import ReceiptShard
+from ramengpt.data.shards.manifest import DownloadedShard
 from ramengpt.data.shards.provenance import Position, Provenance, code_digest
 from ramengpt.data.sources import shard_plan
 from ramengpt.data.sources.hub_client import HubRepository
@@ -40,7 +40,7 @@ def build_from_text(
     folder: Path,
     processes: int,
     redo: Sequence[str] | None,
-) -> tuple[tuple[ReceiptShard, ...], dict[str, Any]]:
+) -> tuple[tuple[DownloadedShard, ...], dict[str, Any]]:
     """Make what is missing of a dataset's shards.
 
     Args:
@@ -140,7 +140,7 @@ def _check_space(plan: ShardPlan, provenance: Provenance) -> None:
         )
 
 
-def _describe(plan: ShardPlan, provenance: Provenance, number: int) -> ReceiptShard:
+def _describe(plan: ShardPlan, provenance: Provenance, number: int) -> DownloadedShard:
     split: Split = "train" if number else "val"
     return provenance.shard(plan.file(number), split)
 

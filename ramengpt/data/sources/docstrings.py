@@ -24,7 +24,7 @@ import numpy as np
 
 from ramengpt.config.dataset import DocstringsConfig
 from ramengpt.data.shards.format import ShardWriter, Split, shard_filename
-from ramengpt.data.shards.manifest import ReceiptShard
+from ramengpt.data.shards.manifest import DownloadedShard
 from ramengpt.data.shards.provenance import Provenance, code_digest
 from ramengpt.data.sources import deduplication
 from ramengpt.data.sources.deduplication import Document, split_documents
@@ -44,7 +44,7 @@ _WORD = re.compile(r"[a-z]+")
 
 def build_docstrings(
     config: DocstringsConfig, folder: Path, processes: int, redo: Sequence[str] | None
-) -> tuple[ReceiptShard, ...]:
+) -> tuple[DownloadedShard, ...]:
     """Make the dataset's shards, unless those in the store are what they would be.
 
     Args:
@@ -75,7 +75,7 @@ def _val_first(file: str) -> tuple[bool, str]:
     return "_val_" not in file, file
 
 
-def _describe(provenance: Provenance, file: str) -> ReceiptShard:
+def _describe(provenance: Provenance, file: str) -> DownloadedShard:
     split: Split = "val" if "_val_" in file else "train"
     return provenance.shard(file, split)
 

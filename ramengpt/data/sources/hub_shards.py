@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ramengpt.config.dataset import DownloadConfig, HubShardsConfig
 from ramengpt.data.shards.format import Split, inspect_shard, shard_filename
-from ramengpt.data.shards.manifest import ReceiptShard
+from ramengpt.data.shards.manifest import DownloadedShard
 from ramengpt.data.shards.provenance import Provenance
 from ramengpt.data.sources.hub_client import HubFile, HubRepository, HubUnreachableError
 from ramengpt.errors import UserError
@@ -46,7 +46,7 @@ def fetch_shards(
     settings: DownloadConfig,
     folder: Path,
     redo: Sequence[str] | None,
-) -> tuple[ReceiptShard, ...]:
+) -> tuple[DownloadedShard, ...]:
     """Put a dataset's shards into its store.
 
     Args:
@@ -72,7 +72,9 @@ def fetch_shards(
         say(f"{config.repository}: {len(wanted)} shards are up to date in {folder}")
     provenance.checksums.save()
     return tuple(
-        ReceiptShard(file, split, (folder / file).stat().st_size, provenance.checksums.sha256(file))
+        DownloadedShard(
+            file, split, (folder / file).stat().st_size, provenance.checksums.sha256(file)
+        )
         for file, split in wanted.items()
     )
 

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from ramengpt.config import Config
 from ramengpt.config.dataset import DocstringsConfig, HubShardsConfig
-from ramengpt.data.shards.manifest import Receipt
+from ramengpt.data.shards.manifest import DownloadRecord
 from ramengpt.data.sources.build import build_from_text
 from ramengpt.data.sources.docstrings import build_docstrings
 from ramengpt.data.sources.hub_shards import fetch_shards
@@ -21,7 +21,7 @@ from ramengpt.progress import say
 LOCK_NAME = ".download.lock"
 
 
-def obtain_shards(config: Config, folder: Path, redo: Sequence[str] | None) -> Receipt:
+def obtain_shards(config: Config, folder: Path, redo: Sequence[str] | None) -> DownloadRecord:
     """Build or download what is missing of the selected dataset; hold the store's lock.
 
     Args:
@@ -46,7 +46,7 @@ def obtain_shards(config: Config, folder: Path, redo: Sequence[str] | None) -> R
             shards = fetch_shards(config.dataset, config.download, folder, redo)
         case _:
             shards, text = build_from_text(config.dataset, config.download, folder, processes, redo)
-    return Receipt(config.dataset_name, shards, text)
+    return DownloadRecord(config.dataset_name, shards, text)
 
 
 @contextmanager

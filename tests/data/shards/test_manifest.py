@@ -10,10 +10,10 @@ from ramengpt.data.shards.format import ShardError
 from ramengpt.data.shards.manifest import (
     Manifest,
     ManifestShard,
+    read_download_record,
     read_manifest,
-    read_receipt,
+    write_download_record,
     write_manifest,
-    write_receipt,
 )
 from tests.data.make_shards import tiny_store
 
@@ -32,9 +32,9 @@ def test_round_trips_and_is_the_same_every_time(tmp_path):
     write_manifest(read_manifest(tmp_path / "a.json"), tmp_path / "b.json")
     assert read_manifest(tmp_path / "b.json") == MANIFEST
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
-    receipt = tiny_store(tmp_path)
-    write_receipt(receipt, tmp_path / "r.json")
-    assert read_receipt(tmp_path / "r.json") == receipt
+    record = tiny_store(tmp_path)
+    write_download_record(record, tmp_path / "r.json")
+    assert read_download_record(tmp_path / "r.json") == record
 
 
 def test_splits():
@@ -84,7 +84,7 @@ def test_a_file_that_is_missing_or_no_json(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ShardError, match=r"download.json: .*run `python -m pipeline.download`"):
-        read_receipt(path)
+        read_download_record(path)
 
 
 json_values = st.recursive(

@@ -11,7 +11,7 @@ import pytest
 
 from ramengpt.data.shards import checksums, verification
 from ramengpt.data.shards.format import ShardError
-from ramengpt.data.shards.manifest import Receipt, ReceiptShard
+from ramengpt.data.shards.manifest import DownloadedShard, DownloadRecord
 from ramengpt.data.shards.verification import check_store, verify_shards
 from tests.data.make_shards import BOS, manifest_of, shard_bytes, tiny_store, write_store
 
@@ -110,11 +110,11 @@ CORRUPTIONS = {
 
 @pytest.mark.parametrize("corrupt,file,message", CORRUPTIONS.values(), ids=list(CORRUPTIONS))
 def test_a_corruption_is_named_and_nothing_is_overwritten(tmp_path, corrupt, file, message):
-    receipt = tiny_store(tmp_path)
-    manifest = manifest_of(receipt, tmp_path)
+    record = tiny_store(tmp_path)
+    manifest = manifest_of(record, tmp_path)
     corrupt(tmp_path)
     before = snapshot(tmp_path)
-    found, faults = verify_shards(receipt, tmp_path, ignore)
+    found, faults = verify_shards(record, tmp_path, ignore)
     with pytest.raises(ShardError) as caught:
         check_store(manifest, tmp_path)
     for lines in ([str(fault) for fault in faults], str(caught.value).splitlines()):
@@ -126,12 +126,12 @@ def test_a_corruption_is_named_and_nothing_is_overwritten(tmp_path, corrupt, fil
 
 
 def test_a_good_store_passes(tmp_path):
-    receipt = tiny_store(tmp_path)
+    record = tiny_store(tmp_path)
     read = []
-    manifest, faults = verify_shards(receipt, tmp_path, read.append)
+    manifest, faults = verify_shards(record, tmp_path, read.append)
     assert manifest is not None and not faults
-    assert sum(read) == sum(shard.bytes - 1024 for shard in receipt.shards)
-    for entry, shard in zip(receipt.shards, manifest.shards, strict=True):
+    assert sum(read) == sum(shard.bytes - 1024 for shard in record.shards)
+    for entry, shard in zip(record.shards, manifest.shards, strict=True):
         tokens = np.frombuffer((tmp_path / shard.file).read_bytes()[1024:], dtype="<u2")
         assert (shard.file, shard.sha256, shard.bytes) == (entry.file, entry.sha256, entry.bytes)
         assert (shard.tokens, shard.documents) == (tokens.size, (tokens == BOS).sum())
@@ -139,20 +139,20 @@ def test_a_good_store_passes(tmp_path):
 
 
 def test_every_bad_shard_is_reported(tmp_path):
-    receipt = tiny_store(tmp_path)
+    record = tiny_store(tmp_path)
     edit(tmp_path / VAL, 4, b"\2")
     os.truncate(tmp_path / FIRST, 2000)
     edit(tmp_path / SECOND, 2000, b"\xff\xff")
-    _, faults = verify_shards(receipt, tmp_path, ignore)
+    _, faults = verify_shards(record, tmp_path, ignore)
     assert [Path(fault.file).name for fault in faults] == [VAL, FIRST, SECOND, SECOND]
 
 
 def test_tokens_out_of_range_are_placed_and_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(verification, "CHUNK_BYTES", 1000)
-    receipt = tiny_store(tmp_path)
+    record = tiny_store(tmp_path)
     for offset in (3024, 3026, 5000):
         edit(tmp_path / FIRST, offset, (50257).to_bytes(2, "little"))
-    _, faults = verify_shards(receipt, tmp_path, ignore)
+    _, faults = verify_shards(record, tmp_path, ignore)
     message = "token at byte 3024: expected below 50257, found 50257 (3 tokens out of range in all)"
     assert message in str(faults[0])
 
@@ -182,23 +182,23 @@ def test_links_to_shards_elsewhere_are_followed(tmp_path):
 
 
 def test_a_size_that_the_source_did_not_announce(tmp_path):
-    receipt = tiny_store(tmp_path)
+    record = tiny_store(tmp_path)
     other = tiny_store(tmp_path / "other", num_tokens=2999)
     shutil.copy(tmp_path / "other" / SECOND, tmp_path / SECOND)
-    _, faults = verify_shards(receipt, tmp_path, ignore)
+    _, faults = verify_shards(record, tmp_path, ignore)
     assert (faults[0].where, faults[0].found) == ("file size", f"{other.shards[2].bytes} bytes")
 
 
 def test_a_disk_that_fails_while_reading(tmp_path, monkeypatch):
-    receipt = tiny_store(tmp_path)
-    manifest = manifest_of(receipt, tmp_path)
+    record = tiny_store(tmp_path)
+    manifest = manifest_of(record, tmp_path)
 
     def fail(*_):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(verification, "_read_content", fail)
     monkeypatch.setattr(checksums, "file_sha256", fail)
-    _, faults = verify_shards(receipt, tmp_path, ignore)
+    _, faults = verify_shards(record, tmp_path, ignore)
     assert [fault.found for fault in faults] == ["Input/output error"] * 3
     with pytest.raises(ShardError, match="content: expected readable bytes, found Input/output"):
         check_store(manifest, tmp_path)
@@ -260,9 +260,9 @@ RANDOM_CORRUPTIONS = (  # of content, at a place, of a length, with random bytes
 
 
 def test_no_random_corruption_goes_unnoticed(tmp_path):
-    receipt = tiny_store(tmp_path, num_tokens=800)
-    manifest = manifest_of(receipt, tmp_path)
-    good = {shard.file: (tmp_path / shard.file).read_bytes() for shard in receipt.shards}
+    record = tiny_store(tmp_path, num_tokens=800)
+    manifest = manifest_of(record, tmp_path)
+    good = {shard.file: (tmp_path / shard.file).read_bytes() for shard in record.shards}
     random = np.random.default_rng(20240520)
     for _ in range(2000):
         file, other = random.choice(list(good), size=2, replace=False)
@@ -280,14 +280,14 @@ def test_no_random_corruption_goes_unnoticed(tmp_path):
         (tmp_path / file).write_bytes(good[file])
 
 
-def test_the_receipt_decides_what_belongs(tmp_path):
-    receipt = tiny_store(tmp_path)
+def test_the_download_record_decides_what_belongs(tmp_path):
+    record = tiny_store(tmp_path)
     (tmp_path / "x_train_000003.bin").write_bytes(b"another run's, not finished")
-    fewer = Receipt(receipt.dataset, receipt.shards[:2])
+    fewer = DownloadRecord(record.dataset, record.shards[:2])
     assert [shard.file for shard in manifest_of(fewer, tmp_path).shards] == [VAL, FIRST]
-    wrong = dataclasses.replace(receipt.shards[2], sha256="0" * 64)
-    assert isinstance(wrong, ReceiptShard)
+    wrong = dataclasses.replace(record.shards[2], sha256="0" * 64)
+    assert isinstance(wrong, DownloadedShard)
     _, faults = verify_shards(
-        Receipt(receipt.dataset, (*receipt.shards[:2], wrong)), tmp_path, ignore
+        DownloadRecord(record.dataset, (*record.shards[:2], wrong)), tmp_path, ignore
     )
     assert [fault.where for fault in faults] == ["sha256"]

@@ -37,8 +37,8 @@ class Prepared:
         self.config: Config = load_config(OVERRIDES, ROOT / PARAMS_FILE)
         self.store = folder / "shards"
         with locked_store(self.store):
-            receipt = obtain_shards(self.config, self.store, None)
-        self.manifest: Manifest = manifest_of(receipt, self.store)
+            record = obtain_shards(self.config, self.store, None)
+        self.manifest: Manifest = manifest_of(record, self.store)
         assert len(self.manifest.shards) > 2
 
     def restore(self) -> None:
