@@ -43,8 +43,8 @@ from ramengpt.model.gpt import GPT
 from ramengpt.training.network import (
     build_model,
     build_run_optimizers,
-    compile_wanted,
     compiled_loss,
+    should_compile,
 )
 from ramengpt.training.schedule.plan import plan_run
 from ramengpt.training.step import LossFunction, accumulate_gradients, train_step
@@ -168,7 +168,7 @@ def train(
     loss_function = compiled_loss(config, model, device)
     model.set_window(plans[0].window_tokens)
     first = gradients(model, loss_function, batches[0])
-    operators, eager = OwnOperators(), not compile_wanted(config, device)
+    operators, eager = OwnOperators(), not should_compile(config, device)
     losses: list[Tensor] = []
     for plan, batch in zip(plans, batches, strict=True):
         model.set_window(plan.window_tokens)

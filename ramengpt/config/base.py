@@ -1,7 +1,7 @@
-"""What the sections of params.yaml share: strict and frozen, without defaults; and their values.
+"""The base class of all sections of params.yaml (strict, frozen, no defaults) and types of values.
 
-Every number has bounds. The upper ones are the largest values that somebody could mean, so that a
-slip (an exponent, a missing point) is refused at once rather than after an hour or never.
+Every number has bounds. The upper ones are the largest values that anyone could mean, so a slip
+(an exponent, a missing point) is refused at once rather than after an hour or never.
 """
 
 from typing import Annotated
@@ -21,7 +21,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
-LARGEST = 1e6  # of numbers without a narrower bound of their own
+LARGEST = 1e6  # of numbers without a narrower bound
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -42,5 +42,5 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Text = Annotated[str, Field(min_length=1, max_length=10_000)]
 Name = Annotated[str, Field(min_length=1, max_length=255)]
-"""Of a column, a branch, a project: what file systems take too."""
+"""Of a column, a branch or a project; short enough for a file name too."""
 FilePath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]+$")]

@@ -16,11 +16,11 @@ LocalFolder = Annotated[str, Field(max_length=4096, pattern=r"^(/|\./|\.\./|~/)[
 """A folder laid out like a repository, written so that it cannot be taken for one."""
 
 ShardTokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
-"""Tokens in one shard; the header counts them in an int32."""
+"""Tokens in one shard; its header stores their number as an int32."""
 
 
 class DocstringsConfig(Section):
-    """English prose that is already on the disk: docstrings of Python and its packages.
+    """English prose that is already on disk: docstrings of Python and its packages.
 
     `packages` are import names; the standard library is always read. Documents shorter than
     `minimum_characters` are left out. Both token counts are upper limits.
@@ -85,15 +85,15 @@ DatasetConfig = Annotated[
     DocstringsConfig | TextConfig | HubShardsConfig | HubTextConfig,
     Field(discriminator="kind"),
 ]
-"""One entry of `datasets`, told apart by its `kind`."""
+"""One entry of `datasets`; `kind` says which class."""
 
 
 class DownloadConfig(Section):
     """How the download stage works; nothing here changes what it produces.
 
-    `connections` are shards fetched at once; `processes` tokenise (0: one for each core);
-    a request is tried `attempts` times, waiting `backoff_seconds`, then twice that, and so on;
-    `engine` is where raw text is tokenised: this machine, or a Ray cluster.
+    `connections` shards are fetched at once; `processes` tokenise (0: one for each core); a request
+    is tried `attempts` times, waiting `backoff_seconds`, then twice that, and so on; `engine` is
+    where raw text is tokenised: this machine, or a Ray cluster.
     """
 
     connections: int = Field(ge=1, le=64)
@@ -107,11 +107,11 @@ class DownloadConfig(Section):
 class ReadingConfig(Section):
     """How training reads the documents of one dataset; an entry of `reading`.
 
-    A table of its own, since `datasets` decides what is downloaded, and this does not.
+    Separate from `datasets`, which decides what is downloaded.
 
-    `order` is the shards' own, or shuffled by `seed` in every epoch, documents within a shard and
-    shards. What a document has beyond the longest sequence is dropped, or split into further
-    pieces.
+    `order` is that of the shards, or shuffled in every epoch by `seed`: the shards, and the
+    documents within each. What a document has beyond the longest sequence is dropped, or split into
+    further pieces.
     """
 
     order: Literal["sequential", "shuffled"]

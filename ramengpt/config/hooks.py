@@ -8,11 +8,11 @@ from ramengpt.config.base import Decay, Fraction, NonNegative, Positive, Section
 
 
 class EmaNesterovConfig(Section):
-    """Before each forward pass: a push along the mean motion of the weights.
+    """Before each forward pass: a push along the EMA of the weights' updates.
 
     Attributes:
         strength: of the push, times the learning rate's multiplier; 0 turns the hook off.
-        decay: of the mean motion, per step.
+        decay: of the EMA, per step.
         start_fraction: of all steps, where pushes begin.
         end_fraction: where they end.
     """

@@ -1,7 +1,7 @@
 """Read params.yaml, apply overrides, check everything, and pick what the selectors name.
 
-Everything is checked before any work, the entries that are not selected too, so that a mistake
-costs a second rather than the outputs of the last run.
+Everything is checked before any work, including entries that are not selected, so a mistake costs a
+second rather than the outputs of the last run.
 """
 
 import functools
@@ -41,7 +41,7 @@ from ramengpt.errors import shown
 
 PARAMS_FILE = Path("params.yaml")
 MOST_LINES = 10
-"""Of wrong keys that are reported at once."""
+"""How many wrong keys are reported at once."""
 SELECTORS = {
     "dataset": "datasets",
     "model": "models",
@@ -118,15 +118,15 @@ def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Conf
     """Read and check a params file.
 
     Args:
-        overrides: ``key.path=value`` each, the value in YAML; only a last key that a section may
-            leave out can be new.
+        overrides: ``key.path=value`` each, the value in YAML; a key that is not in the file must be
+            one that its section can have.
         path: the file.
 
     Returns:
         What the selectors pick.
 
     Raises:
-        ConfigError: with a line for every key that is wrong: what was expected, what was found.
+        ConfigError: with one line per wrong key: what was expected, what was found.
     """
     raw = read_yaml(path)
     for override in overrides:
@@ -195,7 +195,7 @@ def _entry(params: ParamsFile, selector: str, table_name: str, path: Path) -> Se
 
 
 def _with_own_values(config: Config) -> Config:
-    """Let the selected optimizer's own warm-up and rates take the place of the shared ones."""
+    """Replace the shared warm-up and rates by those of the selected optimizer, where it has any."""
     own = config.optimizer
     schedule, embedding, scalar = config.schedule, config.embedding_adam, config.scalar_adam
     if own.warmup_steps is not None:

@@ -1,4 +1,4 @@
-"""What is wrong with a value of params.yaml, in one line: what was expected, what was found."""
+"""Error messages for values of params.yaml: one line, what was expected, what was found."""
 
 import difflib
 import re
@@ -11,11 +11,11 @@ from ramengpt.config.base import Section
 from ramengpt.errors import shortened, shown
 
 MOST_CHARACTERS = 300
-"""Of the reason in a line; a long list is cut."""
+"""Longest reason in a line; a longer one is cut."""
 
 
 def nearest(prefix: str, name: str, known: Iterable[str]) -> str:
-    """Propose the known name that is most like an unknown one, else list them all."""
+    """Propose the known name closest to an unknown one, else list all known names."""
     names = sorted(map(str, known))  # YAML has keys of other types too
     near = difflib.get_close_matches(name, names, n=1)
     if near:
@@ -25,9 +25,9 @@ def nearest(prefix: str, name: str, known: Iterable[str]) -> str:
 
 
 def describe(location: Sequence[int | str], details: Sequence[ErrorDetails]) -> str:
-    """One line for pydantic's findings about a key: what is expected, what was found.
+    """One line for pydantic's errors at one key: what was expected, what was found.
 
-    There are several where a value may be of several types and is of none.
+    There are several errors where a value may have one of several types and has none of them.
     """
     key = ".".join(shortened(str(part)) for part in location)
     detail = details[0]
@@ -56,14 +56,14 @@ def describe(location: Sequence[int | str], details: Sequence[ErrorDetails]) -> 
 
 
 def _expectation(message: str) -> str:
-    """What pydantic wanted, without its own words around it."""
+    """The expectation in one of pydantic's messages."""
     message = re.sub(r"^Input should be (a valid )?|^(String|List|Value) should have ", "", message)
     message = re.sub(r"^String should match pattern", "text that matches", message)
     return shortened(re.sub(r" after validation, not \d+$", "", message), MOST_CHARACTERS)
 
 
 def keys_in_file(location: tuple[int | str, ...], raw: Any) -> list[int | str]:
-    """Drop from pydantic's location the tags of unions, which the file does not hold."""
+    """Remove the tags of unions from pydantic's location: they are not in the file."""
     keys: list[int | str] = []
     for position, part in enumerate(location):
         is_key = isinstance(raw, Mapping) and part in raw

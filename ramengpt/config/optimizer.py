@@ -1,7 +1,7 @@
 """The sections of params.yaml that say how parameters are updated.
 
-Each optimizer of the hidden matrices has a class of its own, found by its `rule`; the union at the
-end of this file is the table of all of them.
+Each optimizer of the hidden matrices has its own class, found by its `rule`; the union at the end
+of this file lists them all.
 """
 
 from typing import Annotated, Literal, Self
@@ -27,9 +27,9 @@ class DecayConfig(Section):
 
     Attributes:
         weight_decay: before the multipliers.
-        decay_scale: what a step multiplies it by to get the share of the weights that it removes:
-            the learning rate, or its square.
-        cautious_decay: only weights that the step does not move away from zero decay.
+        decay_scale: each step removes weight_decay times this of the weights: the learning rate, or
+            its square.
+        cautious_decay: decay only weights that the update does not move away from zero.
     """
 
     weight_decay: NonNegative
@@ -74,7 +74,7 @@ class MomentumConfig(Section):
 
 
 class PolarExpressConfig(Section):
-    """The Polar Express polynomials: how many, from which singular value, how guarded."""
+    """The Polar Express polynomials: their number, smallest singular value and safety margins."""
 
     kind: Literal["polar_express"]
     steps: Count
@@ -99,10 +99,10 @@ class RuleConfig(Section):
 
     Attributes:
         learning_rate: of the hidden matrices.
-        warmup_steps: in place of the schedule's; None: the schedule's.
-        embedding_learning_rate: of embeddings and head, in place of `embedding_adam`'s; None: that.
-        head_learning_rate: of the head alone; None: the embeddings'.
-        scalar_learning_rate: in place of `scalar_adam`'s; None: that.
+        warmup_steps: overrides the schedule's, unless None.
+        embedding_learning_rate: of embeddings and head; overrides `embedding_adam`'s, unless None.
+        head_learning_rate: of the head only; None: that of the embeddings.
+        scalar_learning_rate: overrides `scalar_adam`'s, unless None.
     """
 
     learning_rate: Positive
@@ -124,7 +124,7 @@ class PolarRuleConfig(RuleConfig):
     Attributes:
         momentum: over the run.
         polar: the polynomials.
-        query_key_block_heads: q and k are orthogonalised in blocks of so many heads; 0: whole.
+        query_key_block_heads: orthogonalise q and k in blocks of this many heads; 0: as a whole.
     """
 
     momentum: MomentumConfig
@@ -133,10 +133,10 @@ class PolarRuleConfig(RuleConfig):
 
 
 class OrthogonalisedConfig(PolarRuleConfig, MomentumRuleConfig):
-    """A rule that steps by orthogonalised updates and decays.
+    """A rule with orthogonalised updates and weight decay.
 
     Attributes:
-        row_floor: least norm of an update's row, relative to that of the weight's; 0: none.
+        row_floor: smallest norm of a row of the update, relative to the weight's row; 0: none.
     """
 
     row_floor: NonNegative
@@ -149,7 +149,7 @@ class MuonConfig(OrthogonalisedConfig):
 
 
 class MuonEqRConfig(OrthogonalisedConfig):
-    """MuonEq-R: Muon of a momentum whose rows have equal norms."""
+    """MuonEq-R: Muon, with the rows of the momentum normalised first."""
 
     rule: Literal["muon_eq_r"]
 
@@ -180,13 +180,13 @@ class AroConfig(MomentumRuleConfig):
 
 
 class ConstantMomentum:
-    """For rules of Adam's family: beta1 as a schedule that never changes."""
+    """For rules of Adam's family: beta1 as a constant momentum schedule."""
 
     beta1: float
 
     @property
     def momentum(self) -> MomentumConfig:
-        """Starts, stays and ends at beta1."""
+        """Constant at beta1."""
         return MomentumConfig(
             start=self.beta1,
             peak=self.beta1,
@@ -209,12 +209,12 @@ class AdamWConfig(ConstantMomentum, RuleConfig, AdamConfig):
 
 
 class AdEMAMixConfig(ConstantMomentum, RuleConfig, AdamConfig):
-    """AdEMAMix: AdamW with a second, slow mean of the gradient.
+    """AdEMAMix: AdamW with a second, slow EMA of the gradient.
 
     Attributes:
-        beta3: decay of the slow mean.
+        beta3: decay of the slow EMA.
         alpha: its weight in the update.
-        ramp_fraction: of all steps, in which alpha grows from 0 and beta3 from beta1.
+        ramp_fraction: of all steps, during which alpha grows from 0 and beta3 from beta1.
     """
 
     rule: Literal["ademamix"]
@@ -227,9 +227,9 @@ class BasisConfig(Section):
     """Eigenbases of a gradient's two covariances.
 
     Attributes:
-        every_steps: between two refreshments of the bases.
+        every_steps: between two updates of the bases.
         decay: of the covariances, per step.
-        largest_side: longer sides of a matrix are not rotated.
+        largest_side: sides of a matrix longer than this are not rotated.
         shifted_qr_passes: of Cholesky QR.
         plain_qr_passes: after them.
         qr_shift: relative to the squared norm.
@@ -259,11 +259,10 @@ class SoapMuonConfig(OrthogonalisedConfig):
 
 
 class HyperballConfig(RuleConfig):
-    """A rule on spheres of constant norm, so without decay.
+    """A rule that keeps each matrix's norm constant, so without weight decay.
 
     Attributes:
-        zero_init_gain: largest norm of a matrix that starts at zero, relative to that of an
-            orthogonal one.
+        zero_init_gain: largest norm of a matrix initialised to zero, relative to an orthogonal one.
     """
 
     zero_init_gain: Positive
@@ -307,4 +306,4 @@ RuleConfigs = (
 OptimizerConfig = Annotated[RuleConfigs, Field(discriminator="rule")]
 
 SHARED_BLOCKS = {"momentum": "momentum_schedules", "polar": "polynomials", "basis": "bases"}
-"""Blocks of an optimizer that may be the name of an entry of the table beside them."""
+"""A block of an optimizer may be the name of an entry in this table of params.yaml."""

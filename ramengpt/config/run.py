@@ -15,7 +15,7 @@ class TrainConfig(Section):
         float8_head: train the head with float8 products; needs an H100, H200 or B200.
         compile: torch.compile the model and the optimizers; `auto` does so on CUDA only.
         checkpoint_every_steps: steps between two checkpoints to resume from; 0 writes none.
-        checkpoints_kept: the newest this many stay on disk.
+        checkpoints_kept: how many of the newest stay on disk.
     """
 
     attention_backend: Literal["auto", "flex", "sdpa"]
@@ -30,7 +30,7 @@ class ValidationConfig(Section):
     """How held-out loss is measured.
 
     Attributes:
-        tokens: the first this many tokens of the validation split count, each exactly once.
+        tokens: evaluate this many tokens from the start of the validation split, each once.
         every_steps: steps between two measurements; the last step is always measured.
     """
 

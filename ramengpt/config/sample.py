@@ -1,4 +1,4 @@
-"""The section `sample:` of params.yaml: the text that a trained model is asked to continue."""
+"""The section `sample:` of params.yaml: prompts for a trained model, and how to sample."""
 
 from pydantic import Field, field_validator
 
@@ -10,11 +10,11 @@ class SampleConfig(Section):
 
     Attributes:
         prompts: texts to continue, one sample each.
-        new_tokens: tokens to draw after each prompt; a sample ends earlier where the model
-            ends its document.
-        temperature: divides the logits; 0 always takes the likeliest token.
-        top_k: only the k likeliest tokens can be drawn; 0 allows all.
-        seed: of the draws; sample i uses seed + i.
+        new_tokens: tokens to generate per prompt; a sample ends earlier if the model ends its
+            document.
+        temperature: divides the logits; 0 always takes the most likely token.
+        top_k: sample from the k most likely tokens only; 0 allows all.
+        seed: of the sampling; sample i uses seed + i.
     """
 
     prompts: list[Text] = Field(min_length=1, max_length=1000)

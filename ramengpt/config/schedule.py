@@ -71,7 +71,7 @@ class WindowSchedule(Section):
 
 
 class SequenceSchedule(Section):
-    """Longest piece of a document from each fraction on."""
+    """Longest sequence from each fraction on."""
 
     fractions: Stages
     tokens: list[Tokens]
@@ -99,7 +99,7 @@ class LearningRateSchedule(Section):
 
 
 class ExtraLossSchedule(Section):
-    """Weights of an architecture's losses beside the next token's, linear between the fractions."""
+    """Weights of the losses other than the next token's, linear between the fractions."""
 
     fractions: Stages
     second_token: Stages

@@ -1,4 +1,4 @@
-"""Blocks that several optimizers share: in an entry their name stands in place of their values."""
+"""Blocks that several optimizers share: an optimizer's entry may name one instead of its values."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from ramengpt.errors import shown
 
 
 def with_shared_blocks(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Copy a params file's values, with the blocks that optimizers name in place of their names.
+    """Copy a params file's values, with the names of shared blocks replaced by their values.
 
     Raises:
-        ConfigError: the table of such blocks has no entry of that name.
+        ConfigError: the table has no block of that name.
     """
     optimizers = raw.get("optimizers")
     if not isinstance(optimizers, Mapping):
@@ -34,12 +34,12 @@ def with_shared_blocks(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _is_name(entry: Any, block: str) -> bool:
-    """Whether an optimizer names a shared block (rather than holding one of its own)."""
+    """Whether an optimizer names a shared block (rather than having its own values)."""
     return isinstance(entry, Mapping) and isinstance(entry.get(block), str)
 
 
 def is_in_shared_block(location: Sequence[int | str], raw: Mapping[str, Any]) -> bool:
-    """Whether an error lies in a block that an optimizer names; it is reported in its table."""
+    """Whether an error lies in a shared block; it is reported once, in the block's table."""
     match location:
         case ["optimizers", name, str(block), *_] if block in SHARED_BLOCKS:
             return _is_name(raw["optimizers"][name], block)

@@ -13,10 +13,9 @@ class TrackingConfig(Section):
             reached; `offline` keeps them on disk only; `disabled` never imports wandb. The
             environment variable WANDB_MODE, with the same three values, takes precedence.
         wandb_project: project that the wandb run belongs to.
-        log_every_steps: most steps between two transfers of logged values from a GPU to the host;
-            every step is still logged.
-        write_every_seconds: least time between two rewrites of the files that DVC reads, and most
-            time between two such transfers.
+        log_every_steps: copy logged values from the GPU at least this often; every step is logged.
+        write_every_seconds: rewrite the files that DVC reads at most this often, and copy logged
+            values from the GPU at least this often.
     """
 
     wandb: Literal["online", "offline", "disabled"]

@@ -1,1 +1,1 @@
-"""Schedules, the step, the loop, validation, checkpoints, tracking and sampling."""
+"""A run: its schedule, the step, the loop, checkpoints and tracking."""

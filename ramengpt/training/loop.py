@@ -27,7 +27,7 @@ class DivergedError(UserError):
 
 
 class InterruptedRunError(UserError):
-    """The run was asked to stop; everything is saved. `exit_status` is what the shell expects."""
+    """The run was asked to stop. `exit_status` is what the shell expects."""
 
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ class Validation:
     """How held-out loss is measured.
 
     Attributes:
-        batches: gives the validation split from its start at every call.
+        batches: each call starts again at the first batch of the validation split.
         window_tokens: attention window.
         every_steps: between two measurements; the last step is measured too.
     """
@@ -51,20 +51,21 @@ class Validation:
 
 @dataclass
 class TrainingRun:
-    """All that a run is made of.
+    """Everything that :func:`fit` needs.
 
     Attributes:
-        model: evaluated here; its parameters are updated by ``optimizers``.
+        model: ``optimizers`` hold each of its parameters exactly once.
         loss_function: the model's mean loss, compiled or not.
-        optimizers: hold every parameter exactly once.
-        plans: of the steps that are left, at least one.
+        optimizers: update the model's parameters.
+        plans: of the remaining steps, at least one.
         batches: the micro-batches of those steps.
-        validation: of the same model.
-        measurements: what is logged beside the loss.
-        tracker: takes every row.
-        show: is told rows once their values are known, each with its table's name.
-        checkpoints: of this run alone.
-        checkpoint_every_steps: between two of them; 0 writes none.
+        validation: how the same model is evaluated.
+        measurements: what is logged besides the loss.
+        tracker: logs every row.
+        show: called with (table, row) pairs once their values are known.
+        checkpoints: of this run only.
+        checkpoint_every_steps: 0 writes no checkpoint.
+        environments: where the run has computed so far, kept in its checkpoints.
     """
 
     model: GPT
@@ -85,13 +86,13 @@ def fit(run: TrainingRun, stop: StopRequest) -> None:
     """Train to the end of the plans.
 
     Args:
-        run: its model, optimizers and batches are where its plans begin.
-        stop: looked at after every step but the last.
+        run: its model, optimizers and batches stand at the first of its plans.
+        stop: checked after every step but the last.
 
     Raises:
         DivergedError: a loss or gradient norm is not finite; no checkpoint holds it.
-        InterruptedRunError: ``stop`` was asked for; a checkpoint of the last step is written,
-            unless checkpoints are off.
+        InterruptedRunError: a stop was requested; the last step is saved in a checkpoint, unless
+            checkpoints are off.
         CheckpointError: a checkpoint could not be written.
     """
     last_step = run.plans[-1].step + 1
@@ -125,7 +126,7 @@ def _interrupted(run: TrainingRun, stopped: str, stop: StopRequest) -> Interrupt
 
 
 def restore(model: GPT, optimizers: OptimizerSet, state: Mapping[str, Any]) -> None:
-    """Bring model, optimizers and random numbers to where a checkpoint left them.
+    """Restore model, optimizers and random state from a checkpoint.
 
     The tracker, the clock, the plans and the batches are built from the same state.
     """
@@ -157,19 +158,19 @@ def _save(run: TrainingRun, steps_done: int) -> None:
 
 
 def _check_state_is_finite(run: TrainingRun, state: Mapping[str, Any]) -> None:
-    """A step's loss and norms precede its update, so that they can be finite and the update not."""
+    """Loss and norms are computed before the update, which may overflow although they do not."""
     tensors = dict(_tensors({key: state[key] for key in ("model", "optimizers")}))
     finite = [tensor.isfinite().all() for tensor in tensors.values()]
     if finite and not bool(torch.stack([each.to(finite[0].device) for each in finite]).all()):
         name = next(name for name, each in zip(tensors, finite, strict=True) if not bool(each))
         raise DivergedError(
             f"step {state['step']}: {name} holds a value that is not finite; training stopped; "
-            f"{_where_to_look(run)}"
+            f"{_where_to_resume(run)}"
         )
 
 
 def _tensors(state: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Tensors of real numbers in a nested state, with the way to them."""
+    """Floating-point tensors of a nested state, each with its path."""
     if isinstance(state, torch.Tensor) and state.is_floating_point():
         yield path, state
     elif isinstance(state, Mapping):
@@ -190,7 +191,7 @@ def _validate(run: TrainingRun, plan: StepPlan) -> None:
 
 
 def _report_and_check_finite(run: TrainingRun, rows: Rows) -> None:
-    """Show the rows that became known; stop at one whose loss or norm is not a finite number."""
+    """Show the new rows; stop at one whose loss or norm is not finite."""
     for table, row in rows:
         norms = {name: value for name, value in row.items() if name.startswith("gradient_norm_")}
         if not all(math.isfinite(value) for value in (row["loss"], *norms.values())):
@@ -204,11 +205,11 @@ def _diverged(
     listed = ", ".join(f"{name}: {value:.4g}" for name, value in norms.items())
     return DivergedError(
         f"step {row['step']:.0f}: the {table} loss is {row['loss']:.4g} "
-        f"({listed or 'measured on held-out text'}); training stopped; {_where_to_look(run)}"
+        f"({listed or 'measured on held-out text'}); training stopped; {_where_to_resume(run)}"
     )
 
 
-def _where_to_look(run: TrainingRun) -> str:
+def _where_to_resume(run: TrainingRun) -> str:
     saved = run.checkpoints.steps()
     newest = str(run.checkpoints.path(saved[-1])) if saved else "none was written yet"
     return (

@@ -7,7 +7,7 @@ from ramengpt.config.schedule import WINDOW_BLOCK_TOKENS
 from ramengpt.device import choose_dtype, profile, suggest_micro_batch
 from ramengpt.errors import UserError
 from ramengpt.model.cost import training_bytes
-from ramengpt.training.network import device_errors_of_user
+from ramengpt.training.network import device_errors_as_user_errors
 
 
 def suggested_micro_batch(config: Config) -> str:
@@ -19,7 +19,7 @@ def suggested_micro_batch(config: Config) -> str:
     if not torch.cuda.is_available():
         raise UserError("--suggest-micro-batch: found no GPU, whose memory it would go by")
     sequence_blocks = -(-max(config.schedule.sequence.tokens) // WINDOW_BLOCK_TOKENS)
-    with device_errors_of_user():
+    with device_errors_as_user_errors():
         device_profile = profile(torch.device("cuda"))
         dtype = choose_dtype(config.train.precision, device_profile)
         tokens = suggest_micro_batch(

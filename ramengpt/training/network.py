@@ -28,7 +28,7 @@ def build_model(config: Config, device: torch.device) -> GPT:
     """
     backend = resolve_backend(config.train.attention_backend, device)
     options = None
-    with device_errors_of_user():
+    with device_errors_as_user_errors():
         device_profile = profile(device)
         dtype = choose_dtype(config.train.precision, device_profile)
         if backend == "flex":
@@ -78,15 +78,15 @@ def check_float8_head(device_profile: Profile, dtype: torch.dtype, model: Networ
 
 
 @contextmanager
-def device_errors_of_user() -> Iterator[None]:
-    """Name params.yaml in what `ramengpt.device`, which knows of no config, cannot do."""
+def device_errors_as_user_errors() -> Iterator[None]:
+    """Name params.yaml in errors of `ramengpt.device`, which knows of no config."""
     try:
         yield
     except ValueError as error:
         raise UserError(f"params.yaml: {error}") from None
 
 
-def compile_wanted(config: Config, device: torch.device) -> bool:
+def should_compile(config: Config, device: torch.device) -> bool:
     """What `train.compile` means on this device."""
     return config.train.compile == "yes" or (
         config.train.compile == "auto" and device.type == "cuda"
@@ -104,12 +104,12 @@ def build_run_optimizers(config: Config, model: GPT, plans: Sequence[StepPlan]) 
         gradient_clipping=config.gradient_clipping,
         hooks=config.hooks,
         embedding_tied=plans[0].embedding_tied,
-        compile=compile_wanted(config, model.head.weight.device),
+        compile=should_compile(config, model.head.weight.device),
     )
 
 
 def compiled_loss(config: Config, model: GPT, device: torch.device) -> LossFunction:
     """The model's mean loss: one graph, compiled once for all windows and batch sizes, or plain."""
-    if not compile_wanted(config, device):
+    if not should_compile(config, device):
         return model
     return torch.compile(model, dynamic=False, fullgraph=True)

@@ -1,6 +1,6 @@
-"""One run from start to end: hold its locks, train, write its outputs, delete its checkpoints.
+"""One run from start to end: take its locks, train, write its outputs, delete its checkpoints.
 
-What its outputs say at any moment: `ramengpt.training.session.outputs`.
+`ramengpt.training.session.outputs` says what the outputs hold at any moment.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,13 +21,13 @@ from ramengpt.training.session.checkpoint import CheckpointFolder
 from ramengpt.training.session.folders import RunFolders
 from ramengpt.training.session.inputs import (
     RunInputs,
-    check_code_is_the_checked,
+    check_code_matches_stage_check,
     check_nothing_changed,
     run_inputs,
 )
 from ramengpt.training.session.interruption import stop_on_signals
 from ramengpt.training.session.lock import run_lock
-from ramengpt.training.session.outputs import publish_outputs, weights_aside, withdraw_outputs
+from ramengpt.training.session.outputs import publish_outputs, unpublished_weights, withdraw_outputs
 from ramengpt.training.session.own_device import own_device, shared_device
 from ramengpt.training.session.settings import RunOptions, plans_of
 from ramengpt.training.session.unresumable import COMMAND, unresumable_runs
@@ -39,13 +39,13 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
     """Train, or resume where a killed run of the same settings, code and data stopped.
 
     Args:
-        read_config: gives the selected values, as params.yaml has them when it is called.
-        options: of the command line and the environment.
+        read_config: reads params.yaml and returns the selected values; called again at the end.
+        options: from the command line and the environment.
         folders: where the run writes.
 
     Raises:
-        UserError: data that is not what was verified, a run that is already going, a diverged
-            loss, a full disk, inputs edited on the way, or an interruption; each says what to do.
+        UserError: data that differs from what was verified, the same run already in progress, a
+            diverged loss, a full disk, inputs edited during the run, or an interruption.
     """
     config = read_config()
     data = open_data(config)
@@ -55,16 +55,16 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
         folders.checkpoints / inputs.fingerprint(), config.train.checkpoints_kept
     )
     with (
-        full_disk_in_one_line(),
+        full_disk_as_user_error(),
         run_lock(folders.lock, wait=False),
         run_lock(checkpoints.folder, wait=folders.recorded),
         own_device() if folders.recorded else shared_device() as device,
         stop_on_signals() as stop,
     ):
         if folders.recorded:
-            check_code_is_the_checked(inputs)
+            check_code_matches_stage_check(inputs)
         checkpoints.describe(asdict(inputs))
-        name_unresumable_runs(folders.checkpoints)
+        report_unresumable_runs(folders.checkpoints)
         say(epochs_line(data.train, reading_order(config), plans))
         record = inputs.settings | {"data_path": data.data_path}
         total_tokens = plans[-1].tokens_before + plans[-1].tokens
@@ -86,29 +86,29 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
         with run.optimizers.evaluation_weights():
             export_weights(
                 run.model,
-                weights_aside(folders),
+                unpublished_weights(folders),
                 window_tokens=config.schedule.window.validation_tokens,
                 micro_batch_tokens=plans[0].micro_batch_tokens,
                 run=record | {"environments": run.environments},
             )
         if folders.recorded:
-            hold_inputs_against_now(inputs, read_config, options, folders, checkpoints)
+            withdraw_if_inputs_changed(inputs, read_config, options, folders, checkpoints)
         publish_outputs(folders, run.tracker.metrics())
         checkpoints.remove()
     say(run_summary(run.tracker.metrics(), folders.models, folders.results))
 
 
-def hold_inputs_against_now(
+def withdraw_if_inputs_changed(
     inputs: RunInputs,
     read_config: Callable[[], Config],
     options: RunOptions,
     folders: RunFolders,
     checkpoints: CheckpointFolder,
 ) -> None:
-    """Withdraw the outputs if params.yaml, code or data are no longer what they were.
+    """Withdraw the outputs if params.yaml, code or data changed since the run started.
 
     Raises:
-        UserError: they are not, or params.yaml cannot be read any more.
+        UserError: they changed, or params.yaml is no longer readable.
     """
     try:
         now = run_inputs(read_config(), options, data_files())
@@ -118,18 +118,18 @@ def hold_inputs_against_now(
         raise
 
 
-def name_unresumable_runs(checkpoints: Path) -> None:
-    """Say which checkpoints take up room for nothing."""
+def report_unresumable_runs(checkpoints: Path) -> None:
+    """Name the checkpoints that only waste disk space."""
     for run in unresumable_runs(checkpoints):
         say(f"no run can resume from {run}; `{COMMAND} --remove` deletes such checkpoints")
 
 
 @contextmanager
-def full_disk_in_one_line() -> Iterator[None]:
-    """Tell a user whose disk is full so, whatever was being written.
+def full_disk_as_user_error() -> Iterator[None]:
+    """Turn the error of any write to a full disk into one line of advice.
 
     Raises:
-        UserError: instead of the error that a full disk, a quota or a limit of size raised.
+        UserError: in place of the error that a full disk, a quota or a size limit raised.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a run reads: the shards of the selected dataset, held against what was verified."""
+"""What a run reads: the shards of the selected dataset, checked against the manifest."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ class Data:
     """The checked shards of a dataset.
 
     Attributes:
-        train: the train split.
-        validation: the tokens of the validation split that count.
-        data_path: the DATA_PATH that led to them, empty without one.
+        train: the training split.
+        validation: the first `validation.tokens` tokens of the validation split.
+        data_path: DATA_PATH where it is set, else empty.
     """
 
     train: SplitShards
@@ -36,19 +36,19 @@ class Data:
 
 
 def data_files() -> list[Path]:
-    """The files by whose content a run knows its data."""
+    """Files whose content identifies a run's data."""
     return [MANIFEST_PATH, INDEX_FOLDER / INDEX_FILE]
 
 
 def open_data(config: Config) -> Data:
-    """Open what the earlier stages made, after checking that it is that.
+    """Check and open what the earlier stages made.
 
-    Shards that are missing or damaged are obtained again.
+    Missing or damaged shards are downloaded or rebuilt.
 
     Raises:
         ShardError: the index or the manifest is missing or changed.
         UserError: the manifest is of another dataset than the selected one, a shard cannot be
-            obtained again, or the model does not know all tokens.
+            restored, or the model's vocabulary is too small.
     """
     if config.model.vocabulary < VOCABULARY_SIZE:
         raise UserError(
@@ -90,7 +90,7 @@ def epochs_line(
         tokens_of[plan.sequence_tokens] += plan.tokens
     available = Counter[int]()
     text_tokens = 0
-    for shard in train:  # once: every shard is mapped when it is reached
+    for shard in train:  # one pass: iterating memory-maps each shard
         text_tokens += shard.tokens.size
         for sequence in tokens_of:
             available[sequence] += epoch_tokens(shard, order, sequence)

@@ -41,20 +41,20 @@ def prepared_run(
     folders: RunFolders,
     show: Callable[[Rows], None],
 ) -> Iterator[TrainingRun]:
-    """Build a run, at its start or where its newest checkpoint left it.
+    """Build a run at its start, or at its newest checkpoint.
 
     Args:
         config: the selected values.
         device: where it trains.
-        plans: of all steps of the run.
-        data: checked.
-        checkpoints: of this run alone.
-        record: what the run was started with, shown by wandb.
-        folders: where the run writes; outputs of an earlier run there are withdrawn now.
-        show: is told the logged rows.
+        plans: one per step of the whole run.
+        data: the checked shards.
+        checkpoints: of this run only.
+        record: the run's settings, shown by wandb.
+        folders: where the run writes; an earlier run's outputs there are withdrawn now.
+        show: called with the logged rows.
 
     Yields:
-        The run; the thread that loads its batches ends with the block, and its tracker is closed.
+        The run; leaving the block stops the thread that loads batches and closes the tracker.
     """
     configure(device)
     model = build_model(config, device)
@@ -106,10 +106,10 @@ def prepared_run(
 def _resume(
     checkpoints: CheckpointFolder, model: GPT, optimizers: OptimizerSet
 ) -> Mapping[str, Any]:
-    """Bring model, optimizers and random numbers to the newest checkpoint, if there is one.
+    """Restore model, optimizers and random state from the newest checkpoint, if there is one.
 
     Returns:
-        `step`, `seconds`, `cursor`, `tracker` and `environments`, from which the rest is built.
+        `step`, `seconds`, `cursor`, `tracker` and `environments` for the rest of the set-up.
     """
     state, skipped = checkpoints.load_newest()
     for line in skipped:

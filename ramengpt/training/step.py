@@ -42,16 +42,16 @@ def train_step(
     optimizers: OptimizerSet,
     plan: StepPlan,
 ) -> dict[str, Tensor]:
-    """Carry out one step of the plan.
+    """Run one training step.
 
     Args:
         loss_function: as in :func:`accumulate_gradients`.
-        batches: this step's micro-batches come next.
-        optimizers: hold the parameters and how each is updated.
-        plan: what this step is.
+        batches: yields this step's micro-batches next.
+        optimizers: clip and update the parameters.
+        plan: the schedule's values for this step.
 
     Returns:
-        `loss`, `gradient_norm_<group>`, and what the optimizers count since the start of the run,
+        `loss`, `gradient_norm_<group>`, and the optimizers' counters since the start of the run,
         summed over their stacks; scalars still on the device.
     """
     optimizers.before_forward(plan)

@@ -11,7 +11,7 @@ from ramengpt.training.network import (
     build_model,
     build_run_optimizers,
     check_float8_head,
-    compile_wanted,
+    should_compile,
 )
 from ramengpt.training.session.settings import RunOptions, plans_of
 from tests.inference.tiny_weights import tiny_config
@@ -85,8 +85,8 @@ def test_a_float8_head_needs_a_data_centre_card_and_bfloat16() -> None:
 )
 def test_compile(choice: str, on_cpu: bool, on_cuda: bool) -> None:
     config = load_config([f'train.compile="{choice}"'])
-    assert compile_wanted(config, CPU) == on_cpu
-    assert compile_wanted(config, torch.device("cuda")) == on_cuda
+    assert should_compile(config, CPU) == on_cpu
+    assert should_compile(config, torch.device("cuda")) == on_cuda
 
 
 def test_every_parameter_has_its_multipliers_and_one_optimizer() -> None:

@@ -1,1 +1,1 @@
-"""What makes a run survive, and its record true: inputs, outputs, checkpoints, locks."""
+"""What lets a run survive a kill and keeps its record true: inputs, outputs, checkpoints, locks."""

@@ -1,15 +1,15 @@
 """Checkpoints of a whole run: everything that decides what comes next, written whole or not at all.
 
-A run has one folder, named after its fingerprint, outside DVC's outputs (DVC deletes those before a
-stage starts):
+Each run has one folder, named after its fingerprint, outside DVC's outputs (DVC deletes those
+before a stage starts):
 
     <folder>/step-00000100/state.pt         tensors and plain values, by torch.save
     <folder>/step-00000100/checkpoint.json  the run's name, bytes and sha256 of state.pt
-    <folder>/run.json                       values, code and data that decide the run
+    <folder>/run.json                       the values, code and data of the run
     <folder>/run.lock                       held by the process that writes here
 
-A checkpoint is written under a temporary name, flushed, and renamed; a process killed at any
-moment leaves the checkpoints before it as they were.
+A checkpoint is written under a temporary name, flushed, and renamed, so a kill at any moment leaves
+the earlier checkpoints intact.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, pickle.Unp
 
 
 class CheckpointError(UserError):
-    """A checkpoint that could not be written, or that is of another run."""
+    """A checkpoint that could not be written, or that belongs to another run."""
 
 
 class CheckpointFolder:
@@ -43,7 +43,7 @@ class CheckpointFolder:
 
     Args:
         folder: named after the run; made if missing.
-        kept: number of newest checkpoints that stay.
+        kept: how many of the newest checkpoints to keep.
 
     Raises:
         CheckpointError: the folder cannot be made.
@@ -60,11 +60,11 @@ class CheckpointFolder:
             ) from error
 
     def describe(self, inputs: Mapping[str, Any]) -> None:
-        """Write down what decides the run, so that it is known later whether it can resume."""
+        """Record what the run depends on, so that one can tell later whether it can resume."""
         write_bytes(self.folder / "run.json", (json.dumps(inputs, indent=1) + "\n").encode())
 
     def steps(self) -> list[int]:
-        """Steps of the checkpoints that lie here under a final name, oldest first."""
+        """Steps of the complete checkpoints here, oldest first."""
         names = (STEP_FOLDER.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted(int(name[1]) for name in names if name)
 
@@ -73,7 +73,7 @@ class CheckpointFolder:
         return self.folder / f"step-{step:08d}"
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Write one checkpoint, then remove those too old to keep, and those of later steps.
+        """Write one checkpoint, then delete those too old to keep, and any of a later step.
 
         Later checkpoints were unreadable (otherwise the run would have resumed from them).
 
@@ -85,7 +85,7 @@ class CheckpointFolder:
             The checkpoint's folder.
 
         Raises:
-            CheckpointError: the disk is full or refuses; older checkpoints are untouched.
+            CheckpointError: a full disk or another write error; older checkpoints are untouched.
         """
         partial = self.folder / f"step-{step:08d}.part"
         try:
@@ -96,7 +96,7 @@ class CheckpointFolder:
             partial.rename(self.path(step))
             flush_folder(self.folder)
         except (OSError, RuntimeError) as error:
-            # torch.save reports a full disk as a RuntimeError of its zip writer.
+            # torch.save reports a full disk as a RuntimeError from its zip writer.
             shutil.rmtree(partial, ignore_errors=True)
             newest = self.steps()
             intact = f"the one of step {newest[-1]} is intact" if newest else "there is none yet"
@@ -114,11 +114,11 @@ class CheckpointFolder:
         """Read the newest checkpoint that is whole.
 
         Returns:
-            The state, its tensors in host memory (None where no checkpoint is whole), and a line
+            The state, its tensors in host memory (None if no checkpoint is readable), and a line
             for each newer one that was skipped, with the reason.
 
         Raises:
-            CheckpointError: the newest is of another run.
+            CheckpointError: the newest belongs to another run.
         """
         skipped: list[str] = []
         for step in reversed(self.steps()):
@@ -132,7 +132,7 @@ class CheckpointFolder:
         return None, skipped
 
     def remove(self) -> None:
-        """Delete the checkpoints: the run is complete and its outputs are written."""
+        """Delete all checkpoints, once the run is complete and its outputs are written."""
         for folder in sorted(self.folder.iterdir()):  # the newest checkpoint last
             if folder.is_dir():
                 _clear(folder)
@@ -177,7 +177,7 @@ def _flush(path: Path) -> None:
 
 
 def _clear(path: Path) -> None:
-    """Delete a folder so that a half-deleted one never passes for a checkpoint."""
+    """Delete a folder; renaming it first keeps a half-deleted one from passing for a checkpoint."""
     if not path.exists():
         return
     doomed = path.with_name(f"{path.name}.deleted")

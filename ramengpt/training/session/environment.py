@@ -1,7 +1,7 @@
-"""What a run computes on, as far as it decides the last bits: device, threads, PyTorch.
+"""What decides the last bits of a run's numbers: device, number of threads, PyTorch version.
 
-Sums are rounded in another order with another number of threads, on another device or by another
-version, so a resumed run gives the same bits only where all are the same. Each is recorded.
+Each changes the order in which floating-point sums are rounded, so a resumed run is bit-exact only
+where all three are the same. They are recorded for every part of a run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ Environment = dict[str, str | int]
 
 
 def compute_environment(device: torch.device) -> Environment:
-    """Describe this process; plain values, as a checkpoint may hold them."""
+    """Describe this process in plain values that a checkpoint can hold."""
     if device.type == "cuda":
         return {"device": torch.cuda.get_device_name(device), "torch": str(torch.__version__)}
     return {
@@ -25,14 +25,14 @@ def compute_environment(device: torch.device) -> Environment:
 def resumed_environments(
     before: Sequence[Mapping[str, str | int]], now: Environment
 ) -> tuple[list[Environment], str]:
-    """Add this process's environment to a run's, if it is another than the last.
+    """Add this process's environment to a run's, if it differs from the last.
 
     Args:
-        before: of the run's checkpoint; empty for a new run.
+        before: from the run's checkpoint; empty for a new run.
         now: of this process.
 
     Returns:
-        All of the run, and what a user must know of the resumed run's numbers, empty for a new run.
+        All environments of the run, and how exactly it resumes (empty for a new run).
     """
     environments = [dict(environment) for environment in before]
     if not environments:

@@ -14,11 +14,11 @@ class RunFolders:
 
     Attributes:
         models: final weights.
-        results: metrics and plots of the finished run.
-        checkpoints: a folder for each run's fingerprint.
+        results: metrics and plots.
+        checkpoints: has a subfolder for each run's fingerprint.
         wandb: parent of wandb's own folder.
-        lock: held while a run writes here, whichever it is.
-        recorded: DVC records what is written, with the values, code and data it came from.
+        lock: locked while any run writes here.
+        recorded: whether DVC records what is written.
     """
 
     models: Path
@@ -32,8 +32,8 @@ class RunFolders:
 def stage_folders() -> RunFolders:
     """The outputs that dvc.yaml names; checkpoints in the main checkout.
 
-    DVC runs queued experiments in a copy of the project that it deletes, and sets DVC_ROOT to the
-    checkout it copied.
+    DVC runs queued experiments in a temporary copy of the project and sets DVC_ROOT to the checkout
+    that it copied.
     """
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
     return RunFolders(
@@ -50,10 +50,10 @@ def scratch_folders(out: Path | None) -> RunFolders:
     """The folders of a scratch run.
 
     Args:
-        out: chosen by the user; None takes a folder of this process under runs/.
+        out: chosen by the user; None makes a new folder under runs/.
 
     Raises:
-        UserError: `out` is where the pipeline's own outputs are.
+        UserError: `out` is where the pipeline writes its outputs.
     """
     out = out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     stage = stage_folders()

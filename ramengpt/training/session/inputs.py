@@ -1,8 +1,8 @@
-"""All that decides a run's result: values, code and data; their digest names its checkpoints.
+"""Everything that decides a run's result: values, code and data. Its digest names the checkpoints.
 
-DVC hashes what a stage depends on when the stage has ended, so an edit made meanwhile would be
-recorded as what ran. Therefore the stage compares its inputs with those at its start, and fails if
-they differ.
+DVC hashes a stage's dependencies when the stage has ended, so an edit made while it ran would be
+recorded as what ran. The stage therefore compares its inputs at the end with those at its start,
+and fails if they differ.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ramengpt.source_code import stage_code
 from ramengpt.training.session.settings import RunOptions, run_settings
 
 CHECKED_CODE = Path("data/code/train.json")
-"""The code of this stage as `check` found it: what DVC records as the run's."""
+"""Digests of this stage's code, written by stage `check`; DVC records these as the run's code."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class RunInputs:
     """What a run's result follows from.
 
     Attributes:
-        settings: the selected, JSON-ready values of params.yaml and the options of this run.
+        settings: the selected values of params.yaml and the options of this run, JSON-ready.
         code: file -> digest of its code.
-        data: file -> sha256; the manifest and the index stand for the shards.
+        data: file -> sha256, of the manifest and the index, which pin down the shards.
     """
 
     settings: dict[str, Any]
@@ -41,7 +41,7 @@ class RunInputs:
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def differences(self, later: "RunInputs") -> list[str]:
-        """Names of what is not the same: keys of params.yaml, then files."""
+        """Names of what differs: keys of params.yaml, then files."""
         return [
             *_different_keys(self.settings, later.settings),
             *_different_keys(self.code, later.code),
@@ -50,7 +50,7 @@ class RunInputs:
 
 
 def run_inputs(config: Config, options: RunOptions, data_files: Iterable[Path]) -> RunInputs:
-    """Read everything as it is now.
+    """Read all inputs as they are now.
 
     Raises:
         OSError: a data file cannot be read.
@@ -62,8 +62,8 @@ def run_inputs(config: Config, options: RunOptions, data_files: Iterable[Path]) 
     )
 
 
-def check_code_is_the_checked(inputs: RunInputs) -> None:
-    """Refuse to start the stage with other code than stage `check` wrote down, if it did.
+def check_code_matches_stage_check(inputs: RunInputs) -> None:
+    """Refuse to start if code was edited since stage `check` recorded it (where it ran at all).
 
     Raises:
         UserError: code was edited since.
@@ -82,7 +82,7 @@ def check_nothing_changed(before: RunInputs, after: RunInputs, checkpoints: Path
     """Refuse to record a run whose inputs were edited while it trained.
 
     Raises:
-        UserError: says what changed, and how to get at the run that was made.
+        UserError: says what changed, and how to finish the run nevertheless.
     """
     changed = before.differences(after)
     if changed:

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C ask a run to stop at the end of its step, with everything saved."""
+"""SIGTERM and Ctrl-C stop a run at the end of its current step, with everything saved."""
 
 import signal
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ class StopRequest:
 
     @property
     def exit_status(self) -> int:
-        """What a shell expects of a process that ended because of this signal."""
+        """The conventional exit status of a process ended by this signal."""
         assert self.signal is not None
         return 128 + self.signal
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn the first SIGTERM or SIGINT into a request; a second one takes its usual course.
+    """Turn the first SIGTERM or SIGINT into a request; a second one acts as without this block.
 
     Yields:
-        The request, false until a signal comes. Earlier handlers return after the block.
+        The request, false until a signal arrives. The earlier handlers are restored at the end.
     """
     request = StopRequest()
     earlier = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

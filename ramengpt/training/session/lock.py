@@ -1,4 +1,4 @@
-"""One process a run: a lock that names its holder and is released by the kernel on any death."""
+"""One process per run: a lock that names its holder; the kernel releases it if the process dies."""
 
 import json
 import os
@@ -20,10 +20,10 @@ def run_lock(folder: Path, *, wait: bool) -> Iterator[None]:
 
     Args:
         folder: of the run's checkpoints, or of its outputs; made if missing.
-        wait: until another process that holds it has ended, after saying so.
+        wait: if another process holds the lock, say so and wait for it.
 
     Raises:
-        UserError: another process holds it, and `wait` is false; the message names that process.
+        UserError: another process, which is named, holds the lock, and `wait` is false.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "run.lock")
@@ -50,7 +50,7 @@ def run_lock(folder: Path, *, wait: bool) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a run holds a folder now."""
+    """Whether a run holds the folder's lock now."""
     lock = FileLock(folder / "run.lock")
     try:
         lock.acquire(timeout=0)
@@ -65,5 +65,5 @@ def _holder(file: Path) -> str:
         holder = json.loads(file.read_text())
         return f"process {holder['process']} on {holder['host']} since {holder['started']}"
     except (OSError, ValueError, KeyError):
-        # Between the other process's lock and its name.
-        return "a process that has only just started"
+        # The other process has the lock but has not written its name yet.
+        return "a process that has just started"

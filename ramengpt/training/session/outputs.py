@@ -1,22 +1,22 @@
-"""The outputs of a run: one set, of one run, that is complete exactly when its weights are there.
+"""The outputs of a run: one set, from one run, complete exactly when its weights are there.
 
-    <results>/train.tsv, validation.tsv, plan.csv   grow while the run goes on
-    <results>/metrics.json                          the same; `finished` is true in a complete set
-    <models>/                                       appears in one rename, last of all
+    <results>/train.tsv, validation.tsv, plan.csv   grow during the run
+    <results>/metrics.json                          too; `finished` is true in a complete set
+    <models>/                                       appears last, in one rename
 
-How no event can leave a record of two runs:
+Why the outputs never mix two runs, whatever happens:
 
-1. Before its first row is written a run withdraws the set of the run before it (DVC, which starts
-   the stage, has deleted it already; `dvc checkout` brings it back from the cache).
-2. While it goes on, its own tables are there, so that `dvc exp show` and `dvc plots show` follow
-   it, and no weights are. A killed or diverged run leaves that: rows of its own, marked as
-   unfinished, and no output `models`, without which DVC does not take the stage for done.
-3. At the end the weights are written aside, the inputs are compared with those at the start, the
-   last row and `finished` are written, and the folder of weights gets its name. A kill before that
-   rename leaves what 2. says, and the next start trains from the newest checkpoint to the same
-   end; a kill after it leaves the complete set.
-4. If the inputs have changed, all is withdrawn again: the rows would stand beside values that they
-   do not come from.
+1. Before it writes its first row, a run removes the previous run's set (under `dvc repro` DVC has
+   deleted it already; `dvc checkout` restores it from the cache).
+2. During the run its tables are there, so that `dvc exp show` and `dvc plots show` follow it, but
+   no weights. A killed or diverged run leaves that: its own rows, marked as unfinished, and no
+   `models`, so DVC does not consider the stage done.
+3. At the end the weights are written under another name, the inputs are compared with those at the
+   start, the last row and `finished` are written, and the folder of weights is renamed. A kill
+   before the rename leaves what 2 says, and the next start resumes from the newest checkpoint; a
+   kill after it leaves the complete set.
+4. If the inputs have changed, everything is removed again: the rows would stand beside values that
+   they do not come from.
 """
 
 import json
@@ -30,32 +30,32 @@ from ramengpt.training.session.folders import RunFolders
 
 METRICS_FILE = "metrics.json"
 RESULT_FILES = (METRICS_FILE, "train.tsv", "validation.tsv", "plan.csv")
-"""The numbers are withdrawn first."""
+"""In the order of their removal: the headline numbers first."""
 
 
-def weights_aside(folders: RunFolders) -> Path:
-    """Where weights are written before they get their name; on the same disk."""
+def unpublished_weights(folders: RunFolders) -> Path:
+    """Where weights are written before the rename, on the same disk."""
     return folders.models.with_name(f"{folders.models.name}.part")
 
 
 def withdraw_outputs(folders: RunFolders) -> None:
-    """Remove the complete or unfinished set of whatever run was here before."""
+    """Remove the complete or unfinished set of an earlier run."""
     for name in RESULT_FILES:
         (folders.results / name).unlink(missing_ok=True)
-    shutil.rmtree(weights_aside(folders), ignore_errors=True)
+    shutil.rmtree(unpublished_weights(folders), ignore_errors=True)
     if folders.models.exists():
-        folders.models.rename(weights_aside(folders))
-        shutil.rmtree(weights_aside(folders))
+        folders.models.rename(unpublished_weights(folders))
+        shutil.rmtree(unpublished_weights(folders))
 
 
 def write_metrics(results: Path, metrics: Mapping[str, Any], *, finished: bool) -> None:
-    """Write metrics.json, which says whether its numbers are those of the run's end."""
+    """Write metrics.json, which says whether the run had finished."""
     content = json.dumps({"finished": finished, **metrics}, indent=2) + "\n"
     write_bytes(results / METRICS_FILE, content.encode())
 
 
 def publish_outputs(folders: RunFolders, metrics: Mapping[str, Any]) -> None:
-    """Make the set complete; the weights lie aside."""
+    """Complete the set with the last metrics and the weights."""
     write_metrics(folders.results, metrics, finished=True)
-    weights_aside(folders).rename(folders.models)
+    unpublished_weights(folders).rename(folders.models)
     flush_folder(folders.models.parent)

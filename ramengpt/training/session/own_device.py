@@ -1,4 +1,4 @@
-"""A GPU for each run that DVC records: a lock per card, so that queued runs never share one."""
+"""A GPU of its own for each run that DVC records: a lock per GPU keeps queued runs apart."""
 
 import os
 import tempfile
@@ -17,22 +17,22 @@ POLL_SECONDS = 1.0
 
 @contextmanager
 def shared_device() -> Iterator[torch.device]:
-    """The first visible GPU, whoever else uses it, or the CPU.
+    """The first visible GPU, in use or not, or the CPU.
 
-    For scratch runs: whoever starts several at once (a study does) means them to share a card.
+    For scratch runs: several of them started at once (by a study) are meant to share a GPU.
     """
     yield torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 @contextmanager
 def own_device() -> Iterator[torch.device]:
-    """Take a GPU that no other run of this user holds, and hold it for the block.
+    """Lock a GPU that no other run of this user holds, for the duration of the block.
 
-    `CUDA_VISIBLE_DEVICES` limits the choice, as everywhere. Where all are taken, wait for one,
-    after saying so. Without a GPU there is the CPU, which runs share.
+    `CUDA_VISIBLE_DEVICES` limits the choice. If all GPUs are taken, say so and wait for one.
+    Without a GPU this is the CPU, which runs share.
 
     Yields:
-        The device; for a GPU it is made the current one of this thread.
+        The device; a GPU is also made the current device of this thread.
     """
     if not torch.cuda.is_available():
         yield torch.device("cpu")
@@ -47,7 +47,7 @@ def own_device() -> Iterator[torch.device]:
 
 
 def lock_folder() -> Path:
-    """Where the locks lie: on this machine, for all projects of this user."""
+    """Folder of the locks: one per machine and user, shared by all projects."""
     return Path(tempfile.gettempdir()) / f"ramengpt-{os.getuid()}" / "gpus"
 
 
@@ -56,7 +56,7 @@ def held_card(cards: Mapping[int, str], folder: Path) -> Iterator[int]:
     """Hold the lock of the first free card.
 
     Args:
-        cards: index among the visible ones -> a name that is the same for every process.
+        cards: index among the visible GPUs -> a name that is the same in every process.
         folder: of the locks; made if missing.
 
     Yields:

@@ -1,4 +1,4 @@
-"""What a run is: the values that decide its result, and the steps that follow from them."""
+"""The values that decide a run's result, and the steps that follow from them."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -8,7 +8,7 @@ from ramengpt.config.base import Section
 from ramengpt.training.schedule.plan import StepPlan, plan_run
 
 FREE_SECTIONS = {"download", "sample", "tracking"}
-"""Sections of params.yaml that change nothing about what is trained."""
+"""Sections of params.yaml that do not affect what is trained."""
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,8 @@ class RunOptions:
     """What the command line and the environment add to params.yaml.
 
     Attributes:
-        micro_batch_splits: smaller micro-batches in place of each of the schedule's, which divide
-            it; 1 leaves them as they are.
-        early_stop_steps: end after so many steps of the same schedule; None for all of them.
+        micro_batch_splits: how many equal parts each of the schedule's micro-batches is split into.
+        early_stop_steps: end after this many steps of the same schedule; None runs all of them.
     """
 
     micro_batch_splits: int

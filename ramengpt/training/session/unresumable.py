@@ -1,8 +1,8 @@
 """Checkpoints that no run can resume from: `python -m ramengpt.training.session.unresumable`.
 
-A killed run is found again by its values, code and data. Where its code or data has changed since,
-its checkpoints wait for a run that cannot come, short of undoing the edit. They are listed here and
-named whenever training starts; `--remove` deletes them.
+A killed run finds its checkpoints by its values, code and data. Once its code has changed, no run
+can resume from them unless the edit is undone. They are listed here and whenever training starts;
+`--remove` deletes them.
 """
 
 import argparse
@@ -28,8 +28,8 @@ class UnresumableRun:
 
     Attributes:
         folder: of the run.
-        bytes: what it takes on disk.
-        reason: what has changed since.
+        bytes: its size on disk.
+        reason: what has changed since the run.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class UnresumableRun:
 
 
 def unresumable_runs(checkpoints: Path) -> list[UnresumableRun]:
-    """Look through the folder of all runs' checkpoints; running ones are left out."""
+    """Look through the folder of all runs' checkpoints, except those in progress."""
     return list(_unresumable(checkpoints))
 
 
@@ -56,13 +56,13 @@ def _unresumable(checkpoints: Path) -> Iterator[UnresumableRun]:
 
 
 def _reason(folder: Path) -> str:
-    """What keeps a run from being resumed; empty if nothing does."""
+    """Why a run cannot be resumed; empty if it can."""
     try:
         run = json.loads((folder / RUN_FILE).read_text())
         code, rule = run["code"], run["settings"]["optimizer"]["rule"]
         now = stage_code("train", rule)
     except (OSError, ValueError, KeyError, TypeError):
-        return f"{RUN_FILE} is missing or not of this version"
+        return f"{RUN_FILE} is missing or from another version"
     changed = [file for file in dict.fromkeys([*code, *now]) if code.get(file) != now.get(file)]
     return f"{changed[0]} has changed since" if changed else ""
 

@@ -1,4 +1,4 @@
-"""How long training steps take, measured where the work happens, read when that costs nothing."""
+"""How long training steps take, without synchronising with the device."""
 
 import time
 from collections.abc import Callable
@@ -7,14 +7,14 @@ import torch
 
 
 class StepClock:
-    """Seconds spent in training steps: validation and checkpoints do not count.
+    """Seconds spent in training steps, without validation and checkpoints.
 
     On CUDA a step is timed by events on the stream, which can be read only once the device has
-    passed them: so every reading is a function to call later, in the order of the steps.
+    passed them. So every reading is a function to call later, in the order of the steps.
 
     Args:
         device: where the steps run.
-        seconds: spent before, from a checkpoint.
+        seconds: spent before a resume, from the checkpoint.
     """
 
     def __init__(self, device: torch.device, seconds: float) -> None:
@@ -25,8 +25,8 @@ class StepClock:
         """Begin a step.
 
         Returns:
-            To call at the step's end; gives the function that later tells the step's seconds,
-            and adds them to :attr:`seconds`. Call each of those once.
+            A function to call at the step's end. It returns another, to call once later, which
+            returns the step's seconds and adds them to :attr:`seconds`.
         """
         if self._on_cuda:
             return self._start_on_cuda()

@@ -1,10 +1,10 @@
-"""Logged values that are still being computed by the device when they are logged.
+"""Log values that the device has not computed yet.
 
-Reading a CUDA tensor makes the host wait until the device has caught up, and the device then
-waits for the host's next launch. So a row's tensors are gathered on the device as they come,
-copied to the host together now and then, and read once the copy is known to be complete.
+Reading a CUDA tensor makes the host wait for the device, and the device then idles until the host's
+next launch. So the tensors of several rows are collected on the device, copied to the host
+together, and read once that copy has completed.
 
-Shapes: N values gathered from the rows of one transfer.
+Shapes: N values from the rows of one transfer.
 """
 
 import time
@@ -28,7 +28,7 @@ class Row:
 
 @dataclass(frozen=True)
 class _LoggedRow:
-    """A row as it was logged; the device computes the values of ``names``, in that order."""
+    """A row as it was logged; the device computes the values named in ``names``, in that order."""
 
     table: str
     values: dict[str, Value]
@@ -37,7 +37,7 @@ class _LoggedRow:
 
 @dataclass(frozen=True)
 class _Transfer:
-    """Rows whose device values are on their way into ``arriving`` [N], complete after ``done``."""
+    """Rows whose device values are being copied into ``arriving`` [N]; complete after ``done``."""
 
     rows: list[_LoggedRow]
     arriving: Tensor
@@ -45,18 +45,18 @@ class _Transfer:
 
 
 class DeferredRows:
-    """A queue of rows, given back in the order they were put in, all their values as floats.
+    """A queue of rows: first in, first out, their values as floats.
 
-    Where there is no CUDA, rows are known as soon as they are put in.
+    Without CUDA, rows come out as soon as they are put in.
 
     Args:
-        rows_a_transfer: most rows that are copied to the host together.
-        seconds_a_transfer: fewer are copied together once this time has passed since the last copy.
+        rows_per_transfer: copy to the host once this many rows are waiting,
+        seconds_between_transfers: or once this time has passed since the last copy.
     """
 
-    def __init__(self, rows_a_transfer: int, seconds_a_transfer: float) -> None:
-        self._rows_a_transfer = rows_a_transfer
-        self._seconds_a_transfer = seconds_a_transfer
+    def __init__(self, rows_per_transfer: int, seconds_between_transfers: float) -> None:
+        self._rows_per_transfer = rows_per_transfer
+        self._seconds_between_transfers = seconds_between_transfers
         self._last_transfer_seconds = time.monotonic()
         self._rows: list[_LoggedRow] = []
         self._gathered: list[Tensor] = []
@@ -68,8 +68,8 @@ class DeferredRows:
         Args:
             table: name of the table that the row belongs to.
             values: numbers, one-element tensors (copied at once: their memory may be reused), or
-                functions that are called when the device has passed this point, such as the time
-                between two CUDA events.
+                functions to call once the device has passed this point, such as the time between
+                two CUDA events.
         """
         on_device = {
             name: value.detach().reshape(())
@@ -86,19 +86,16 @@ class DeferredRows:
         waited_seconds = time.monotonic() - self._last_transfer_seconds
         if (
             not torch.cuda.is_initialized()
-            or len(self._rows) >= self._rows_a_transfer
-            or waited_seconds >= self._seconds_a_transfer
+            or len(self._rows) >= self._rows_per_transfer
+            or waited_seconds >= self._seconds_between_transfers
         ):
             self._send()
 
     def take(self, *, wait: bool = False) -> list[Row]:
-        """Give back the rows whose values have reached the host, oldest first.
+        """Remove and return the rows whose values have reached the host, oldest first.
 
         Args:
-            wait: give back all rows, after waiting for the device.
-
-        Returns:
-            The rows, each once.
+            wait: wait for the device, and return all rows.
         """
         if wait:
             self._send()
@@ -113,7 +110,7 @@ class DeferredRows:
         return rows
 
     def _send(self) -> None:
-        """Start one copy of all gathered values to the host."""
+        """Start one copy of all collected values to the host."""
         if not self._rows:
             return
         values_N = torch.cat(self._gathered) if self._gathered else torch.empty(0)

@@ -1,4 +1,4 @@
-"""What a user sees of a run: a bar on a terminal, plain lines elsewhere, a summary at the end."""
+"""What a run prints: a progress bar on a terminal, plain lines elsewhere, a summary at the end."""
 
 import sys
 import time
@@ -10,8 +10,8 @@ from typing import Any, Self, TextIO
 
 from ramengpt.progress import PLAIN_INTERVAL_SECONDS, bar_on_terminal, duration, scaled
 
-RATE_MEMORY = 0.9
-"""EMA decay per row of the tokens/s behind the time left."""
+SPEED_DECAY = 0.9
+"""EMA decay, per row, of the tokens/s from which the time left is estimated."""
 
 
 class LiveView:
@@ -19,9 +19,9 @@ class LiveView:
 
     Args:
         total_steps: of the whole run.
-        total_tokens: of the whole run; batches may grow, so time left goes by tokens.
-        stream: where to write; standard error if None.
-        clock: seconds, never backwards.
+        total_tokens: of the whole run; the time left follows from tokens, since batches may grow.
+        stream: where to write; None: standard error.
+        clock: monotonic time in seconds.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LiveView:
         self._refresh = lambda: update(self._train.get("tokens", 0), self.status())
 
     def show(self, rows: Iterable[tuple[str, Mapping[str, float]]]) -> None:
-        """Take in rows as :meth:`Tracker.log` gives them; a measurement is always told.
+        """Show rows as :meth:`Tracker.log` returns them; a validation is always printed.
 
         Args:
             rows: `train` rows with `step`, `tokens`, `loss` and `tokens_per_second`; `validation`
@@ -68,7 +68,7 @@ class LiveView:
                 self._validation_loss = row["loss"]
                 measured = True
             else:
-                self._take_training_row(row)
+                self._update_speed(row)
         if not self._train:
             return
         if self._refresh is not None:
@@ -78,14 +78,14 @@ class LiveView:
             self._stream.write(f"train: {self.status()}\n")
             self._stream.flush()
 
-    def _take_training_row(self, row: Mapping[str, float]) -> None:
+    def _update_speed(self, row: Mapping[str, float]) -> None:
         self._train = row
         speed = row["tokens_per_second"]
         before = speed if self._tokens_per_second is None else self._tokens_per_second
-        self._tokens_per_second = RATE_MEMORY * before + (1 - RATE_MEMORY) * speed
+        self._tokens_per_second = SPEED_DECAY * before + (1 - SPEED_DECAY) * speed
 
     def status(self) -> str:
-        """The newest values as text, e.g. `step 20/420, loss 5.432, 24 k tokens/s, 12 s left`."""
+        """The newest values, e.g. `step 20/420, loss 5.4321, 24 k tokens/s, 12 s left`."""
         row = self._train
         if not row or self._tokens_per_second is None:
             return "starting"
@@ -108,10 +108,10 @@ class LiveView:
 
 
 def run_summary(metrics: Mapping[str, Any], models: Path, results: Path) -> str:
-    """What a finished run came to, where it is, and what to try next.
+    """The result of a finished run, where its files are, and what to try next.
 
     Args:
-        metrics: as :meth:`Tracker.metrics` gives them.
+        metrics: from :meth:`Tracker.metrics`.
         models: folder of the weights.
         results: folder of metrics and plots.
     """

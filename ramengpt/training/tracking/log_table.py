@@ -1,7 +1,7 @@
-"""A growing table of numbers that is written as tab-separated text, the way DVC plots it.
+"""A growing table of numbers, written as the tab-separated text that DVC plots.
 
-Rows are kept as the text they will be written as: one step of a long run costs some 200 bytes
-of memory, and a table read back from a checkpoint is written again bit for bit.
+Rows are kept as text: a step of a long run takes about 200 bytes of memory, and a table restored
+from a checkpoint is written again bit for bit.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 class LogTable:
     """Rows of named numbers, in the order they were logged.
 
-    Columns appear with the first row that has them; rows without one leave its cell empty.
+    A column is added by the first row that has it; rows without a value leave its cell empty.
 
     Args:
-        text: a table as :meth:`text` gave it, to append to.
+        text: a table from :meth:`text`, to append to.
     """
 
     def __init__(self, text: str = "") -> None:
@@ -28,7 +28,7 @@ class LogTable:
         """Add a row.
 
         Args:
-            row: finite or not, integers stay integers.
+            row: values by column, finite or not; integers stay integers.
         """
         new_columns = [name for name in row if name not in self._columns]
         if new_columns:
@@ -39,7 +39,7 @@ class LogTable:
         self.last = dict(row)
 
     def text(self) -> str:
-        """The whole table: a header line, then a line a row; empty before the first row."""
+        """The whole table: a header, then one line per row; empty before the first row."""
         if not self._lines:
             return ""
         return "\n".join(["\t".join(self._columns), *self._lines]) + "\n"
@@ -54,7 +54,7 @@ class LogTable:
 
 
 def _cell(value: float | None) -> str:
-    """Nine significant digits: enough to give back every float32 exactly."""
+    """Nine significant digits: enough to restore every float32 exactly."""
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.9g}"

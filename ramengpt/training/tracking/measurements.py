@@ -34,7 +34,7 @@ class Measurements:
     flops_per_second: float | None
 
     def of_step(self, plan: StepPlan, step_seconds: Callable[[], float]) -> dict[str, Value]:
-        """The row of one step; its functions are to be called in this order.
+        """The row of one step; call its functions in this order.
 
         Args:
             plan: of the step.
@@ -43,7 +43,7 @@ class Measurements:
         return self._planned(plan) | self._timed(plan, step_seconds)
 
     def of_validation(self, plan: StepPlan) -> dict[str, Value]:
-        """The row of a validation after a step whose own row is known."""
+        """The row of a validation; the row of the step before it must be known."""
         return {"tokens": plan.tokens_before + plan.tokens, "seconds": self.clock.seconds}
 
     def _planned(self, plan: StepPlan) -> dict[str, Value]:
@@ -74,21 +74,21 @@ class Measurements:
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Most memory used so far: allocated on a GPU, else resident in this process."""
+    """Peak memory so far: allocated on a GPU, else the resident set of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def matmul_flops_per_second(device: torch.device, dtype: torch.dtype) -> float | None:
-    """The ceiling that MFU is a share of: a large product of random matrices, about 0.1 seconds.
+    """The throughput that MFU is relative to: that of a large GEMM of random matrices, measured.
 
     Args:
-        device: where.
+        device: measured in about 0.1 seconds.
         dtype: of both factors.
 
     Returns:
-        Median of ten products; None on the CPU, where nobody asks for MFU.
+        Median of ten GEMMs; None on the CPU, where MFU is not reported.
     """
     if device.type != "cuda":
         return None

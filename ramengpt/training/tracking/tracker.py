@@ -1,15 +1,15 @@
 """Everything a run logs goes through here: to DVC's metrics and plots, and to wandb.
 
-Files, all rewritten whole while the run goes on, in its own outputs:
+Files, each rewritten as a whole during the run, among its outputs:
 
-    <directory>/train.tsv         one row a step
-    <directory>/validation.tsv    one row a measurement
-    <directory>/metrics.json      the few numbers that `dvc exp show` puts into its table, marked as
+    <directory>/train.tsv         one row per step
+    <directory>/validation.tsv    one row per validation
+    <directory>/metrics.json      the few numbers in the table of `dvc exp show`, marked as
                                   unfinished
 
-Rows are part of a checkpoint. A resumed run starts from the rows of its checkpoint, so that the
-steps it repeats are not there twice. The files are written directly: dvclive reads every file
-again at each step, and repeats rows after a resume.
+Rows are part of a checkpoint: a resumed run starts from them, so the steps that it repeats are not
+there twice. We do not use dvclive, which reads every file again at each step and repeats rows after
+a resume.
 """
 
 import statistics
@@ -29,7 +29,7 @@ TableName = Literal["train", "validation"]
 TABLES: tuple[TableName, ...] = ("train", "validation")
 
 WRITING_SHARE = 0.02
-"""Writing the files takes at most about this share of a run, however long its tables get."""
+"""Writing the files takes at most about this share of a run's time, however long the tables."""
 
 
 class Tracker:
@@ -38,9 +38,9 @@ class Tracker:
     Args:
         directory: where the files go; made if missing.
         config: the section `tracking`.
-        run_config: everything that the run was started with, shown by wandb.
-        wandb_directory: wandb's own files go into its subfolder `wandb`; outside DVC's outputs.
-        state: what :meth:`state` gave, to resume from a checkpoint; None for a new run.
+        run_config: the run's settings, shown by wandb.
+        wandb_directory: wandb writes into its subfolder `wandb`; outside DVC's outputs.
+        state: from :meth:`state`, to resume from a checkpoint; None for a new run.
 
     Raises:
         UserError: WANDB_MODE is set to something unknown.
@@ -75,29 +75,29 @@ class Tracker:
 
         Args:
             step: number of steps done.
-            row: named values: numbers, one-element tensors on any device, or functions that give
+            row: named values: numbers, one-element tensors on any device, or functions that return
                 a number once the device has passed this point.
             table: `train` or `validation`.
 
         Returns:
-            The rows, of either table, whose values became known since the last call: at once on
-            the CPU, some steps late on CUDA, at most twice `log_every_steps`.
+            The rows, of either table, whose values became known since the last call: immediately
+            on the CPU, up to twice `log_every_steps` later on CUDA.
         """
         self._deferred.put(table, {"step": step, **row})
         return self._collect(wait=False)
 
     def flush(self) -> list[tuple[TableName, dict[str, float]]]:
-        """Wait for the values of all rows so far; returns them as :meth:`log` does."""
+        """Wait for the values of all rows so far, and return them as :meth:`log` does."""
         return self._collect(wait=True)
 
     def state(self) -> dict[str, str]:
-        """What a checkpoint keeps: all rows, and the wandb run they belong to. Waits for them."""
+        """For a checkpoint: all rows (after waiting for them), and the id of their wandb run."""
         self._collect(wait=True)
         tables = {str(name): table.text() for name, table in self._tables.items()}
         return {"wandb_run_id": self._run_id, **tables}
 
     def metrics(self) -> dict[str, Any]:
-        """The numbers of metrics.json, from the newest rows that are known."""
+        """The numbers of metrics.json, from the newest known rows."""
         metrics = headline(self._tables["train"].last, self._tables["validation"].last)
         steady = steady_tokens_per_second(self._tables["train"].rows())
         if steady is not None:
@@ -108,7 +108,7 @@ class Tracker:
         """Wait for all values, write everything, end the wandb run (within bounded time).
 
         Returns:
-            The rows that became known, as :meth:`log` gives them.
+            The rows that became known, as :meth:`log` returns them.
         """
         rows = self._collect(wait=True)
         self._write()
@@ -130,7 +130,7 @@ class Tracker:
         return collected
 
     def _resend_rows(self) -> None:
-        """Give the rows of a checkpoint to wandb, which keeps those that it does not have yet."""
+        """Send the rows of a checkpoint to wandb, which skips those it already has."""
         if self._wandb is not None:
             rows = [
                 (row["step"], name, row) for name in TABLES for row in self._tables[name].rows()

@@ -1,9 +1,9 @@
-"""A run on Weights & Biases that never stands in training's way.
+"""A run on Weights & Biases that never holds up training.
 
-wandb asks for a key where it finds a terminal, and waits for minutes where it finds no network.
-So the key is looked up and the server is asked for a sign of life first, both within seconds;
-whatever fails, the run is kept on disk and one line says why and how to upload it later. Nothing
-here raises into training, except for a WANDB_MODE that means nothing.
+wandb prompts for a key on a terminal, and waits for minutes without a network. So we first look up
+the key and probe the server, both within seconds. If anything fails, the run is kept on disk, and
+one line says why and how to upload it later. Nothing here raises into training, except for an
+unknown WANDB_MODE.
 """
 
 import os
@@ -21,16 +21,16 @@ from ramengpt.errors import UserError
 
 Mode = Literal["online", "offline", "disabled"]
 
-SIGN_OF_LIFE_SECONDS = 5.0
+PROBE_SECONDS = 5.0
 INIT_SECONDS = 10.0
 FINISH_SECONDS = 30.0
 
 
 class WandbRun:
-    """A started run; every method returns in bounded time and reports failure in one line.
+    """A started run; every method returns in bounded time and reports a failure in one line.
 
     Args:
-        run: what wandb.init gave.
+        run: from wandb.init.
         online: whether it uploads.
     """
 
@@ -51,15 +51,15 @@ class WandbRun:
         named = {f"{table}/{name}": value for name, value in row.items() if name != "step"}
         try:
             self._run.log(named, step=int(row["step"]))
-        except Exception as error:  # wandb's own process may be gone; training goes on
+        except Exception as error:  # wandb's own process may have died; training continues
             self._failed = True
             _say(f"wandb: stopped logging ({_first_line(error)}); {self.sync_command()}")
 
     def finish(self) -> None:
-        """Upload what is left, for at most FINISH_SECONDS; say what to do about the rest."""
+        """Upload what is pending, for at most FINISH_SECONDS; say how to upload the rest."""
         try:
             self._run.finish()
-        except Exception as error:  # a TimeoutError, or wandb's own process is gone
+        except Exception as error:  # a TimeoutError, or wandb's own process has died
             _say(f"wandb: not everything was uploaded ({_first_line(error)})")
             self._online = False
         if self._online:
@@ -75,12 +75,12 @@ class WandbRun:
 def start_wandb(
     config: TrackingConfig, run_config: Mapping[str, Any], directory: Path, run_id: str
 ) -> WandbRun | None:
-    """Start a run as `tracking.wandb` and WANDB_MODE say, offline where online is impossible.
+    """Start a run as `tracking.wandb` and WANDB_MODE say, offline if online is impossible.
 
     Args:
         config: the section `tracking`.
         run_config: shown by wandb beside the run.
-        directory: wandb makes its folder `wandb` here.
+        directory: parent of wandb's folder `wandb`.
         run_id: of the run to resume; empty for a new one.
 
     Returns:
@@ -101,7 +101,7 @@ def start_wandb(
         )
     except Exception as error:  # not installed, or it cannot even write to disk
         _say(
-            f"wandb: not tracked ({_first_line(error)}); metrics and plots are on disk all the same"
+            f"wandb: not tracked ({_first_line(error)}); metrics and plots are on disk nevertheless"
         )
         return None
 
@@ -113,7 +113,7 @@ def _start(wandb: Any, mode: Mode, config: TrackingConfig, **plan: Any) -> Wandb
     if not reason:
         try:
             return WandbRun(_init(wandb, "online", config, **plan), online=True)
-        except Exception as error:  # wandb raises many kinds; each means the same here
+        except Exception as error:  # wandb raises many kinds; all mean the same here
             reason = f"{_server(wandb)}: {_first_line(error)}"
     run = WandbRun(_init(wandb, "offline", config, **plan), online=False)
     _say(f"wandb: kept on disk ({reason}); {run.sync_command()}")
@@ -121,7 +121,7 @@ def _start(wandb: Any, mode: Mode, config: TrackingConfig, **plan: Any) -> Wandb
 
 
 def wandb_mode(configured: Mode) -> Mode:
-    """The mode that holds: WANDB_MODE where it is set, else what params.yaml says.
+    """The mode in force: WANDB_MODE if it is set, else that of params.yaml.
 
     Raises:
         UserError: WANDB_MODE is none of the three.
@@ -164,7 +164,7 @@ def _init(
 
 
 def _why_not_online(wandb: Any) -> str:
-    """Empty if wandb has a key and its server answers; else the reason, found within seconds."""
+    """The reason, found within seconds; empty if wandb has a key and its server answers."""
     try:
         wandb.setup(wandb.Settings(silent=True))
         if not wandb.login(prompt=False, verify=False):
@@ -173,24 +173,24 @@ def _why_not_online(wandb: Any) -> str:
         return _first_line(error)
     server = _server(wandb)
     answers: list[str] = []
-    # The look-up of a name obeys no time limit, so all of it runs where it can be left behind.
-    question = threading.Thread(target=lambda: answers.append(_fault_of(server)), daemon=True)
-    question.start()
-    question.join(SIGN_OF_LIFE_SECONDS + 1)
+    # DNS look-ups take no timeout, so the probe runs in a thread that can be abandoned.
+    probe = threading.Thread(target=lambda: answers.append(_server_error(server)), daemon=True)
+    probe.start()
+    probe.join(PROBE_SECONDS + 1)
     if not answers:
-        return f"{server} did not answer within {SIGN_OF_LIFE_SECONDS:g} seconds"
+        return f"{server} did not answer within {PROBE_SECONDS:g} seconds"
     return answers[0]
 
 
-def _fault_of(server: str) -> str:
-    """What keeps a server from being used; empty if it answers, with whatever page."""
+def _server_error(server: str) -> str:
+    """Why a server cannot be used; empty if it answers, whatever the page."""
     try:
-        urllib.request.urlopen(server, timeout=SIGN_OF_LIFE_SECONDS).close()
+        urllib.request.urlopen(server, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError as error:
         return f"{server} answers {error.code}" if error.code >= 500 else ""
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLError):
-            return ""  # somebody answered; wandb has certificates of its own
+            return ""  # it answered; wandb has its own certificates
         return f"{server} cannot be reached: {_first_line(error.reason)}"
     except (TimeoutError, OSError) as error:
         return f"{server} cannot be reached: {_first_line(error)}"

@@ -10,7 +10,7 @@ from ramengpt.errors import UserError
 from ramengpt.training.session import inputs as module
 from ramengpt.training.session.inputs import (
     RunInputs,
-    check_code_is_the_checked,
+    check_code_matches_stage_check,
     check_nothing_changed,
     run_inputs,
 )
@@ -55,9 +55,9 @@ def test_code_edited_after_the_check_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHECKED_CODE", tmp_path / "train.json")
-    check_code_is_the_checked(BEFORE)
+    check_code_matches_stage_check(BEFORE)
     (tmp_path / "train.json").write_text(json.dumps(BEFORE.code))
-    check_code_is_the_checked(BEFORE)
+    check_code_matches_stage_check(BEFORE)
     (tmp_path / "train.json").write_text(json.dumps({"a.py": "0"}))
     with pytest.raises(UserError, match=r"^a.py: changed since .*start with `dvc repro`"):
-        check_code_is_the_checked(BEFORE)
+        check_code_matches_stage_check(BEFORE)

@@ -12,7 +12,7 @@ from ramengpt.training.session.folders import RunFolders, scratch_folders
 from ramengpt.training.session.outputs import (
     RESULT_FILES,
     publish_outputs,
-    weights_aside,
+    unpublished_weights,
     withdraw_outputs,
     write_metrics,
 )
@@ -28,8 +28,8 @@ def complete_set(folders: RunFolders, loss: float) -> None:
     write_metrics(folders.results, {"loss": loss}, finished=False)
     for name in RESULT_FILES[1:]:
         (folders.results / name).write_text(str(loss))
-    weights_aside(folders).mkdir(parents=True)
-    (weights_aside(folders) / "config.json").write_text(str(loss))
+    unpublished_weights(folders).mkdir(parents=True)
+    (unpublished_weights(folders) / "config.json").write_text(str(loss))
     publish_outputs(folders, {"loss": loss})
 
 
@@ -47,15 +47,15 @@ def test_a_complete_set_says_so(folders: RunFolders) -> None:
     assert json.loads((folders.results / "metrics.json").read_text())["finished"] is False
     complete_set(folders, 1.0)
     assert json.loads((folders.results / "metrics.json").read_text())["finished"] is True
-    assert not weights_aside(folders).exists()
+    assert not unpublished_weights(folders).exists()
 
 
 def test_nothing_of_an_earlier_run_is_left(folders: RunFolders) -> None:
     complete_set(folders, 1.0)
-    weights_aside(folders).mkdir()
-    (weights_aside(folders) / ".tmpAbC").write_text("of safetensors")
+    unpublished_weights(folders).mkdir()
+    (unpublished_weights(folders) / ".tmpAbC").write_text("of safetensors")
     withdraw_outputs(folders)
-    assert not folders.models.exists() and not weights_aside(folders).exists()
+    assert not folders.models.exists() and not unpublished_weights(folders).exists()
     assert list(folders.results.iterdir()) == []
 
 

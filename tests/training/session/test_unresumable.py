@@ -35,7 +35,7 @@ def test_only_those_of_other_code_are_removed(
     said = capsys.readouterr().out.splitlines()
     assert said == [
         f"removed {lost}: 2 MB; ramengpt/model/gpt.py has changed since",
-        f"removed {tmp_path / '0d'}: 2 MB; run.json is missing or not of this version",
+        f"removed {tmp_path / '0d'}: 2 MB; run.json is missing or from another version",
     ]
     assert waiting.is_dir() and running.is_dir() and not lost.exists()
 

@@ -10,7 +10,7 @@ from ramengpt.training.tracking import Tracker, wandb_run
 from tests.training.tracking.wandb_server import WandbServer
 
 SHORTENED = {
-    "hangs": "SIGN_OF_LIFE_SECONDS",
+    "hangs": "PROBE_SECONDS",
     "api hangs": "INIT_SECONDS",
     "api 500": "INIT_SECONDS",
     "upload hangs": "FINISH_SECONDS",
