@@ -60,13 +60,8 @@ BELOW_ALL = {
 }
 # Whole programs that lie beside what they use; they may use everything.
 PROGRAMS = {"ramengpt.model.summary"}
-# Modules that are tested under another name. One that gets a test of its own leaves the list.
+# Parts of one operation, tested through it: against its reference, on every path.
 TESTED_ELSEWHERE = {
-    "ramengpt.config.base": "tests/config/test_load.py",
-    "ramengpt.data.sources.hub_client": "tests/data/sources/test_hub_shards.py",
-    "ramengpt.data.sources.hub_text": "tests/data/sources/test_build.py",
-    "ramengpt.data.text.workers": "tests/data/sources/test_build.py",
-    # Parts of an operation, tested through it: against its reference, on every path.
     "ramengpt.kernels.head.cpu": "tests/kernels/head/test_softcapped_cross_entropy.py",
     "ramengpt.kernels.head.cuda": "tests/kernels/head/test_softcapped_cross_entropy.py",
     "ramengpt.kernels.head.float8": "tests/kernels/head/test_softcapped_cross_entropy.py",
@@ -74,13 +69,6 @@ TESTED_ELSEWHERE = {
     "ramengpt.kernels.head.triton_kernels": "tests/kernels/head/test_softcapped_cross_entropy.py",
     "ramengpt.kernels.qkv_prologue_triton": "tests/kernels/test_qkv_prologue.py",
     "ramengpt.kernels.relu_squared_mlp_persistent": "tests/kernels/test_relu_squared_mlp.py",
-    "ramengpt.kernels.tiles": "tests/kernels/test_symmetric_matmul.py",
-    "ramengpt.model.norm": "tests/model/test_gpt.py",
-    "ramengpt.optimizers.build": "tests/optimizers/test_optimizer_set.py",
-    "ramengpt.optimizers.param_group": "tests/optimizers/test_optimizer_set.py",
-    "ramengpt.optimizers.rule": "tests/optimizers/test_optimizer_set.py",
-    "ramengpt.optimizers.rules": "tests/optimizers/test_adding_an_optimizer.py",
-    "ramengpt.training.setup": "tests/training/test_run.py",
 }
 
 

@@ -149,3 +149,22 @@ def scalars(
         lr_mul=torch.tensor(lr_mul, dtype=dtype),
         wd_mul=torch.tensor(wd_mul, dtype=dtype),
     )
+
+
+def train(parameters, optimizers, plans, first: int = 0) -> None:
+    """Steps with clipping, as the training loop takes them."""
+    for step, settings in enumerate(plans, start=first):
+        set_gradients(parameters, step)
+        optimizers.clip_gradients(settings)
+        optimizers.step(settings)
+        optimizers.zero_grad()
+
+
+def values(parameters) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    different = [name for name in left if not torch.equal(left[name], right[name])]
+    assert not different

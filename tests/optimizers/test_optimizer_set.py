@@ -8,34 +8,17 @@ import torch
 
 from tests.optimizers.models import (
     OPTIMIZERS,
-    PARAMS,
     Settings,
+    assert_same,
     optimizers_of,
     set_gradients,
     small_model,
+    train,
+    values,
 )
 
 TIED = Settings(embedding_tied=True)
 SPLIT = Settings(embedding_tied=False)
-
-
-def train(parameters, optimizers, plans, first: int = 0) -> None:
-    """Steps with clipping, as the training loop takes them."""
-    for step, settings in enumerate(plans, start=first):
-        set_gradients(parameters, step)
-        optimizers.clip_gradients(settings)
-        optimizers.step(settings)
-        optimizers.zero_grad()
-
-
-def values(parameters) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
-
-
-def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
-    assert left.keys() == right.keys()
-    different = [name for name in left if not torch.equal(left[name], right[name])]
-    assert not different
 
 
 def every_transition() -> list[Settings]:
@@ -105,41 +88,6 @@ def test_tied_embedding_and_head_are_one_matrix_with_the_sum_of_gradients() -> N
         assert torch.equal(head, alone["head.weight"])
 
 
-def test_clipping_and_stepping_count_the_tied_gradient_once() -> None:
-    results = []
-    for clip_first in (False, True):
-        parameters = small_model()
-        optimizers = optimizers_of(parameters, embedding_tied=True)
-        set_gradients(parameters, 0)
-        if clip_first:
-            optimizers.clip_gradients(TIED)
-            optimizers.clip_gradients(TIED)
-        optimizers.step(TIED)
-        results.append(values(parameters))
-    assert_same(*results)
-
-
-def test_split_embedding_inherits_the_heads_moments_bit_by_bit() -> None:
-    parameters = small_model()
-    optimizers = optimizers_of(parameters, embedding_tied=True)
-    train(parameters, optimizers, [TIED] * 3)
-    param_groups = {param_group.name: param_group for param_group in optimizers.param_groups}
-    embedding, head = (
-        param_groups["embedding/embedding.weight"],
-        param_groups["embedding/head.weight"],
-    )
-    head_before = copy.deepcopy(head.state)
-    for parameter in parameters.values():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizers.step(SPLIT)
-    assert embedding.updates == head.updates == 4
-    beta = {"first_moment": "beta1", "second_moment": "beta2"}
-    for name, old in head_before.items():
-        assert old.abs().max() > 0
-        assert torch.equal(embedding.state[name], head.state[name])
-        torch.testing.assert_close(head.state[name], old * PARAMS["embedding_adam"][beta[name]])
-
-
 def test_after_the_split_the_learning_rate_is_scheduled_once() -> None:
     """The original multiplied the embedding's by the schedule twice."""
     parameters = small_model()
@@ -156,28 +104,12 @@ def test_after_the_split_the_learning_rate_is_scheduled_once() -> None:
     assert torch.equal(moved["embedding.weight"], moved["head.weight"])
 
 
-def test_a_run_that_never_ties_starts_with_two_matrices() -> None:
-    parameters = small_model()
-    before = values(parameters)
-    optimizers = optimizers_of(parameters, embedding_tied=False)
-    assert_same(values(parameters), before)
-    train(parameters, optimizers, [SPLIT])
-    assert not torch.equal(parameters["embedding.weight"], parameters["head.weight"])
-
-
 def test_a_split_embedding_cannot_be_tied_again() -> None:
     parameters = small_model()
     optimizers = optimizers_of(parameters)
     set_gradients(parameters, 0)
     with pytest.raises(ValueError, match="cannot be tied again"):
         optimizers.step(TIED)
-
-
-def test_tying_needs_an_embedding_and_a_head() -> None:
-    parameters = small_model()
-    del parameters["head.weight"]
-    with pytest.raises(ValueError, match="exactly one parameter with each label"):
-        optimizers_of(parameters, embedding_tied=True)
 
 
 def test_frozen_scalars_stay_bit_identical_and_keep_their_moments() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from ramengpt.errors import UserError
 from ramengpt.model.gpt import GPT
 from ramengpt.training.schedule.plan import StepPlan
 from tests.training.tiny_run import (
@@ -13,8 +12,6 @@ from tests.training.tiny_run import (
     before_each_step,
     log_rows,
     result,
-    run_folder,
-    saved_steps,
     stop_in,
     train_in,
 )
@@ -76,48 +73,3 @@ def test_how_often_to_save_is_no_part_of_the_run(
     stop_in(monkeypatch, 5, out=out)
     train_in(out, "train.checkpoint_every_steps=5", "train.checkpoints_kept=1")
     assert result(out) == result(project / "whole")
-
-
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "no json", "a list"])
-def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
-    project: Path,
-    out: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    damage: str,
-) -> None:
-    stop_in(monkeypatch, 6, out=out)
-    assert saved_steps(out) == [6, 7]
-    newest = run_folder(out) / "step-00000007"
-    content = bytearray((newest / "state.pt").read_bytes())
-    content[len(content) // 2] ^= 4
-    match damage:
-        case "truncated":
-            (newest / "state.pt").write_bytes(content[:-1])
-        case "flipped":
-            (newest / "state.pt").write_bytes(content)
-        case "empty":
-            (newest / "checkpoint.json").write_text("")
-        case "no json":
-            (newest / "checkpoint.json").unlink()
-        case "a list":
-            (newest / "checkpoint.json").write_text("[]")
-    train_in(out)
-    said = capsys.readouterr().out
-    assert "step-00000007: skipped, " in said
-    assert "resuming after step 6, from " in said
-    assert result(out) == result(project / "whole")
-
-
-def test_a_checkpoint_of_another_model_is_one_line(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop_in(monkeypatch, 2, out=out)
-    wider = ("models.instant.head_dim=32",)
-    stop_in(monkeypatch, 2, *wider, out=out.with_name("wider"))
-    newest = run_folder(out) / "step-00000003"
-    newest.rename(out.with_name("own"))
-    (run_folder(out.with_name("wider")) / "step-00000003").rename(newest)
-    with pytest.raises(UserError, match=r"step-00000003: expected a checkpoint of the run ") as one:
-        train_in(out)
-    assert "\n" not in str(one.value)

@@ -5,112 +5,36 @@ import json
 import lzma
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 
-from ramengpt.config.dataset import DownloadConfig, HubTextConfig, TextConfig
 from ramengpt.data.shards.format import open_shard
 from ramengpt.data.shards.provenance import Provenance
 from ramengpt.data.sources import build, shard_plan
 from ramengpt.data.sources.build import build_from_text
 from ramengpt.data.text import readers
-from ramengpt.data.text.token_stream import encode_batch, read_batches
 from ramengpt.data.text.tokenizer import gpt2_encoding
 from ramengpt.errors import UserError
-
-WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "'s", "12", "été\n"]
-
-
-def make_texts(count: int, seed: int) -> list[str]:
-    random = np.random.default_rng(seed)
-    sizes = random.integers(1, 60, count)
-    return [" ".join(random.choice(WORDS, size)) for size in sizes]
-
-
-def reference_tokens(texts: list[str]) -> np.ndarray:
-    encoding = gpt2_encoding()
-    stream = [token for text in texts for token in [50256, *encoding.encode_ordinary(text)]]
-    return np.array(stream, dtype=np.uint16)
-
-
-def settings_() -> DownloadConfig:
-    return DownloadConfig(
-        connections=1,
-        processes=1,
-        attempts=1,
-        backoff_seconds=0.0,
-        timeout_seconds=5.0,
-        engine="local",
-    )
-
-
-def text_config(*paths: Path, val: int = 100, shard: int = 300, separator: str = "") -> TextConfig:
-    return TextConfig(
-        kind="text",
-        name="mine",
-        paths=[str(path) for path in paths],
-        text_field="text",
-        document_separator=separator,
-        val_tokens=val,
-        shard_tokens=shard,
-    )
-
-
-def built(config, settings, store, processes, redo):
-    """The shards of :func:`build_from_text`."""
-    return build_from_text(config, settings, store, processes, redo)[0]
-
-
-def lines_of(texts: list) -> bytes:
-    return b"".join(json.dumps({"text": text, "id": 1}).encode() + b"\n" for text in texts)
-
-
-def write_files(folder: Path) -> list[str]:
-    """One file of each kind, in the order of their names; returns their texts."""
-    folder.mkdir()
-    parts = [make_texts(20, seed) for seed in range(6)]
-    (folder / "a.jsonl").write_bytes(lines_of(parts[0]))
-    (folder / "b.jsonl.gz").write_bytes(gzip.compress(lines_of(parts[1])))
-    (folder / "c.jsonl.xz").write_bytes(lzma.compress(lines_of(parts[2])))
-    frames = [
-        zstandard.compress(lines_of(parts[3][:9])),
-        zstandard.compress(lines_of(parts[3][9:])),
-    ]
-    (folder / "d.jsonl.zst").write_bytes(b"".join(frames))
-    pq.write_table(pa.table({"text": parts[4]}), folder / "e.parquet", row_group_size=7)
-    (folder / "f.txt").write_text(" ".join(parts[5]))
-    return [*parts[0], *parts[1], *parts[2], *parts[3], *parts[4], " ".join(parts[5])]
-
-
-@pytest.fixture
-def serial(monkeypatch):
-    """Tokenise in this process: starting others takes seconds."""
-
-    def batches(sources, start, processes):
-        return (encode_batch(number, batch) for number, batch in read_batches(sources, start))
-
-    monkeypatch.setattr(build, "token_batches", batches)
-
-
-@pytest.fixture
-def store(tmp_path) -> Path:
-    (tmp_path / "store").mkdir()
-    return tmp_path / "store"
-
-
-def shards_of(store: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(store.glob("*.bin"))}
+from tests.data.sources.conftest import tokenise_here
+from tests.data.sources.text_builds import (
+    built,
+    lines_of,
+    local_settings,
+    make_texts,
+    reference_tokens,
+    shards_of,
+    text_config,
+    write_files,
+)
 
 
 def test_every_kind_of_file_cut_exactly(tmp_path, store, serial):
     stream = reference_tokens(write_files(tmp_path / "in"))
     config = text_config(tmp_path / "in" / "*")
-    shards = built(config, settings_(), store, 1, None)
+    shards = built(config, local_settings(), store, 1, None)
     lengths = [shard.bytes // 2 - 512 for shard in shards]
     assert lengths[:-1] == [100] + [300] * (len(lengths) - 2)
     assert 0 < lengths[-1] <= 300
@@ -118,7 +42,7 @@ def test_every_kind_of_file_cut_exactly(tmp_path, store, serial):
     assert np.array_equal(found, stream)
     before = shards_of(store)
     stamps = [path.stat().st_mtime_ns for path in sorted(store.glob("*.bin"))]
-    assert built(config, settings_(), store, 1, None) == shards
+    assert built(config, local_settings(), store, 1, None) == shards
     assert stamps == [path.stat().st_mtime_ns for path in sorted(store.glob("*.bin"))]
     assert before == shards_of(store)
 
@@ -127,18 +51,12 @@ def test_two_processes_make_the_same_bytes(tmp_path, store, monkeypatch):
     write_files(tmp_path / "in")
     config = text_config(tmp_path / "in" / "*")
     with monkeypatch.context() as patch:
-        patch.setattr(
-            build,
-            "token_batches",
-            lambda sources, start, processes: (
-                encode_batch(number, batch) for number, batch in read_batches(sources, start)
-            ),
-        )
-        built(config, settings_(), store, 1, None)
+        patch.setattr(build, "token_batches", tokenise_here)
+        built(config, local_settings(), store, 1, None)
     other = tmp_path / "other"
     other.mkdir()
     monkeypatch.setattr(readers, "BATCH_BYTES", 500)
-    built(config, settings_(), other, 2, None)
+    built(config, local_settings(), other, 2, None)
     assert shards_of(other) == shards_of(store)
 
 
@@ -154,7 +72,7 @@ def test_a_killed_build_resumes_without_redoing_finished_shards(
     config = text_config(tmp_path / "in" / "*")
     whole = tmp_path / "whole"
     whole.mkdir()
-    expected = built(config, settings_(), whole, 1, None)
+    expected = built(config, local_settings(), whole, 1, None)
     made: list[str] = []
     original = shard_plan._write_shard
 
@@ -166,10 +84,10 @@ def test_a_killed_build_resumes_without_redoing_finished_shards(
 
     monkeypatch.setattr(shard_plan, "_write_shard", breaking)
     with pytest.raises(BrokenError):
-        built(config, settings_(), store, 1, None)
+        built(config, local_settings(), store, 1, None)
     monkeypatch.setattr(shard_plan, "_write_shard", original)
     stamps = {file: (store / file).stat().st_mtime_ns for file in made}
-    assert built(config, settings_(), store, 1, None) == expected
+    assert built(config, local_settings(), store, 1, None) == expected
     assert stamps == {file: (store / file).stat().st_mtime_ns for file in made}
     assert shards_of(store) == shards_of(whole)
     counts = [Provenance(folder, {}) for folder in (store, whole)]
@@ -181,27 +99,27 @@ def test_a_killed_build_resumes_without_redoing_finished_shards(
 def test_a_damaged_shard_in_the_middle_is_rebuilt_by_itself(tmp_path, store, serial):
     write_files(tmp_path / "in")
     config = text_config(tmp_path / "in" / "*")
-    built(config, settings_(), store, 1, None)
+    built(config, local_settings(), store, 1, None)
     before = shards_of(store)
     damaged = store / "mine_train_000003.bin"
     untouched = (store / "mine_train_000002.bin").stat().st_mtime_ns
     damaged.write_bytes(damaged.read_bytes()[:-2] + b"\0\0")
-    built(config, settings_(), store, 1, None)
+    built(config, local_settings(), store, 1, None)
     assert shards_of(store) == before
     assert (store / "mine_train_000002.bin").stat().st_mtime_ns == untouched
-    built(config, settings_(), store, 1, ["mine_train_000001.bin"])
+    built(config, local_settings(), store, 1, ["mine_train_000001.bin"])
     assert shards_of(store) == before
     assert (store / "mine_train_000002.bin").stat().st_mtime_ns == untouched
 
 
 def test_changed_text_or_cut_rebuilds_all(tmp_path, store, serial):
     write_files(tmp_path / "in")
-    built(text_config(tmp_path / "in" / "*"), settings_(), store, 1, None)
+    built(text_config(tmp_path / "in" / "*"), local_settings(), store, 1, None)
     (tmp_path / "in" / "a.jsonl").write_bytes(lines_of(["another text " * 80]))
-    built(text_config(tmp_path / "in" / "*"), settings_(), store, 1, None)
+    built(text_config(tmp_path / "in" / "*"), local_settings(), store, 1, None)
     expected = reference_tokens(["another text " * 80])[:100]
     assert np.array_equal(open_shard(store / "mine_val_000000.bin"), expected)
-    shards = built(text_config(tmp_path / "in" / "*", val=50), settings_(), store, 1, None)
+    shards = built(text_config(tmp_path / "in" / "*", val=50), local_settings(), store, 1, None)
     assert shards[0].bytes == 1024 + 100
 
 
@@ -210,7 +128,7 @@ def test_strange_documents_are_handled_and_counted(tmp_path, store, serial, caps
     good = ["first", "", None, "\ud800 lone", long, "<|endoftext|>", "   ", "last " * 200]
     path = tmp_path / "in.jsonl"
     path.write_bytes(lines_of(good) + b"\n" + b'{"text": "bad \xff byte"}\n')
-    shards = built(text_config(path, val=20, shard=10**6), settings_(), store, 1, None)
+    shards = built(text_config(path, val=20, shard=10**6), local_settings(), store, 1, None)
     texts = ["first", "\ufffd lone", long, "<|endoftext|>", "   ", "last " * 200, "bad \ufffd byte"]
     found = np.concatenate([open_shard(store / shard.file) for shard in shards])
     assert np.array_equal(found, reference_tokens(texts))
@@ -225,7 +143,7 @@ def test_a_huge_txt_file_is_one_document_read_in_parts(tmp_path, store, serial, 
     (tmp_path / "b.txt").write_text("")
     (tmp_path / "c.txt").write_bytes(b"ends in half a character \xc3")
     paths = [tmp_path / name for name in ("a.txt", "b.txt", "c.txt")]
-    shards = built(text_config(*paths), settings_(), store, 1, None)
+    shards = built(text_config(*paths), local_settings(), store, 1, None)
     found = np.concatenate([open_shard(store / shard.file) for shard in shards]).tolist()
     starts = [index for index, token in enumerate(found) if token == 50256]
     assert len(starts) == 2
@@ -237,7 +155,7 @@ def test_parquet_with_nulls_and_invalid_utf8(tmp_path, store, serial, capsys):
     column = pa.Array.from_buffers(pa.string(), len(values), values.buffers())
     pq.write_table(pa.table({"text": column}), tmp_path / "in.parquet")
     config = text_config(tmp_path / "in.parquet", val=4)
-    shards = built(config, settings_(), store, 1, None)
+    shards = built(config, local_settings(), store, 1, None)
     found = np.concatenate([open_shard(store / shard.file) for shard in shards])
     assert np.array_equal(found, reference_tokens(["one", "bad \ufffd", "five " * 60]))
     assert "documents 3, empty 1, null 1, invalid utf8 1" in capsys.readouterr().out
@@ -278,7 +196,7 @@ def test_parquet_with_nulls_and_invalid_utf8(tmp_path, store, serial, capsys):
 def test_what_cannot_be_read_is_named(tmp_path, store, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
-        built(text_config(tmp_path / name), settings_(), store, 1, None)
+        built(text_config(tmp_path / name), local_settings(), store, 1, None)
     assert "\n" not in str(caught.value)
     assert shards_of(store) == {} or name == "a.txt"
 
@@ -287,11 +205,11 @@ def test_what_cannot_be_read_is_named(tmp_path, store, name, content, message):
 def test_one_document_cannot_be_split(tmp_path, store):
     (tmp_path / "a.txt").write_text("one long document " * 200)
     with pytest.raises(UserError, match=r"no document begins after the first 100 tokens.*has 1\)"):
-        built(text_config(tmp_path / "a.txt"), settings_(), store, 1, None)
+        built(text_config(tmp_path / "a.txt"), local_settings(), store, 1, None)
     (tmp_path / "a.txt").write_text("one of two documents\n---\n" * 200)
     config = text_config(tmp_path / "a.txt", separator="---")
     found = np.concatenate(
-        [open_shard(store / s.file) for s in built(config, settings_(), store, 1, None)]
+        [open_shard(store / s.file) for s in built(config, local_settings(), store, 1, None)]
     )
     assert np.array_equal(found, reference_tokens(["one of two documents\n"] * 200))
 
@@ -300,15 +218,17 @@ def test_one_document_cannot_be_split(tmp_path, store):
 def test_validation_takes_at_most_half(tmp_path, store):
     (tmp_path / "a.jsonl").write_bytes(lines_of(["five tokens or so"] * 30))
     with pytest.raises(UserError, match=r"150 tokens, and val_tokens 100 leaves 50.*to about 15"):
-        built(text_config(tmp_path / "a.jsonl"), settings_(), store, 1, None)
-    assert len(built(text_config(tmp_path / "a.jsonl", val=75), settings_(), store, 1, None)) == 2
+        built(text_config(tmp_path / "a.jsonl"), local_settings(), store, 1, None)
+    assert (
+        len(built(text_config(tmp_path / "a.jsonl", val=75), local_settings(), store, 1, None)) == 2
+    )
 
 
 @pytest.mark.usefixtures("serial")
 def test_a_text_without_documents(tmp_path, store):
     (tmp_path / "a.jsonl").write_bytes(lines_of([None, ""]))
     with pytest.raises(UserError, match="the text holds no document"):
-        built(text_config(tmp_path / "a.jsonl"), settings_(), store, 1, None)
+        built(text_config(tmp_path / "a.jsonl"), local_settings(), store, 1, None)
 
 
 @pytest.mark.usefixtures("serial")
@@ -319,7 +239,7 @@ def test_what_was_read_and_left_out_is_reported(tmp_path, store, capsys, monkeyp
     (folder / ".DS_Store").write_bytes(b"\0\1")
     (folder / "g.txt").symlink_to(folder / "a.jsonl")
     (folder / "h.txt").write_bytes("Latin-1: é".encode("latin-1"))
-    shards, report = build_from_text(text_config(folder / "*"), settings_(), store, 1, None)
+    shards, report = build_from_text(text_config(folder / "*"), local_settings(), store, 1, None)
     assert report["read"] == [
         f"in/{name}"
         for name in (
@@ -342,7 +262,7 @@ def test_what_was_read_and_left_out_is_reported(tmp_path, store, capsys, monkeyp
     assert "read 7 sources; documents 102" in said
     assert "left out 2: in/.DS_Store (hidden)" in said
     assert re.search(r"not valid UTF-8.*in/h\.txt", said)
-    again = build_from_text(text_config(folder / "*"), settings_(), store, 1, None)
+    again = build_from_text(text_config(folder / "*"), local_settings(), store, 1, None)
     assert again == (shards, report)
 
 
@@ -365,7 +285,7 @@ def test_a_file_that_changes_before_the_end_is_named(tmp_path, store, monkeypatc
     monkeypatch.setattr(shard_plan, "_write_shard", writing)
     expected = "vanished after" if change == "vanish" else "changed while it was read"
     with pytest.raises(UserError, match=rf"a\.jsonl: {expected}"):
-        built(text_config(tmp_path / "in" / "*"), settings_(), store, 1, None)
+        built(text_config(tmp_path / "in" / "*"), local_settings(), store, 1, None)
 
 
 @pytest.mark.usefixtures("serial")
@@ -375,65 +295,10 @@ def test_shards_that_somebody_else_made_are_left_alone(tmp_path, store):
     theirs.write_bytes(b"the work of years")
     for _ in range(2):
         with pytest.raises(UserError, match=r"000002\.bin: not a file that the toolkit put there"):
-            built(text_config(tmp_path / "in" / "*"), settings_(), store, 1, None)
+            built(text_config(tmp_path / "in" / "*"), local_settings(), store, 1, None)
         assert theirs.read_bytes() == b"the work of years"
     theirs.unlink()
-    built(text_config(tmp_path / "in" / "*"), settings_(), store, 1, None)
+    built(text_config(tmp_path / "in" / "*"), local_settings(), store, 1, None)
     theirs.write_bytes(b"damaged")
-    built(text_config(tmp_path / "in" / "*", val=50), settings_(), store, 1, None)
+    built(text_config(tmp_path / "in" / "*", val=50), local_settings(), store, 1, None)
     assert theirs.read_bytes() != b"damaged"
-
-
-def fineweb_like(folder: Path, texts: list[str]) -> dict[str, bytes]:
-    """Files laid out like the FineWeb repository, three parquet files in its sample-10BT."""
-    card = "---\nconfigs:\n- config_name: default\n  data_files: data/*/*.parquet\n"
-    card += "- config_name: sample-10BT\n  data_files: sample/10BT/*.parquet\n---\n# Text\n"
-    files = {"README.md": card.encode()}
-    files["data/CC-MAIN-2013-20/000_00000.parquet"] = _parquet(folder, ["elsewhere"])
-    third = len(texts) // 3
-    for number in range(3):
-        part = texts[number * third : (number + 1) * third]
-        files[f"sample/10BT/00{number}_00000.parquet"] = _parquet(folder, part)
-    return files
-
-
-def _parquet(folder: Path, texts: list[str]) -> bytes:
-    path = folder / "part.parquet"
-    columns = {"text": texts, "id": [str(index) for index in range(len(texts))]}
-    pq.write_table(pa.table(columns), path, row_group_size=50)
-    content = path.read_bytes()
-    path.unlink()
-    return content
-
-
-def test_raw_fineweb_from_a_local_copy(tmp_path, store, serial, monkeypatch):
-    # Not by the environment: the libraries read it once, for all tests that follow.
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    texts = make_texts(600, 3)
-    copy = tmp_path / "copy"
-    for name, content in fineweb_like(tmp_path, texts).items():
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / name).write_bytes(content)
-
-    def config(train_shards: int) -> HubTextConfig:
-        return HubTextConfig(
-            kind="hub_text",
-            name="fineweb",
-            repository=str(copy),
-            subset="sample-10BT",
-            revision="main",
-            text_field="text",
-            val_tokens=2000,
-            shard_tokens=3000,
-            train_shards=train_shards,
-        )
-
-    built(config(1), settings_(), store, 1, None)
-    val_stamp = (store / "fineweb_val_000000.bin").stat().st_mtime_ns
-    shards = built(config(4), settings_(), store, 1, None)
-    found = np.concatenate([open_shard(store / shard.file) for shard in shards])
-    assert np.array_equal(found, reference_tokens(texts)[:14_000])
-    assert (store / "fineweb_val_000000.bin").stat().st_mtime_ns == val_stamp
-    with pytest.raises(UserError, match=r"makes \d train shards, train_shards is 99"):
-        built(config(99), settings_(), store, 1, None)

@@ -1,0 +1,68 @@
+"""Raw text on the Hub, from a local copy laid out like FineWeb."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ramengpt.config.dataset import HubTextConfig
+from ramengpt.data.shards.format import open_shard
+from ramengpt.errors import UserError
+from tests.data.sources.text_builds import built, local_settings, make_texts, reference_tokens
+
+
+def fineweb_like(folder: Path, texts: list[str]) -> dict[str, bytes]:
+    """Files laid out like the FineWeb repository, three parquet files in its sample-10BT."""
+    card = "---\nconfigs:\n- config_name: default\n  data_files: data/*/*.parquet\n"
+    card += "- config_name: sample-10BT\n  data_files: sample/10BT/*.parquet\n---\n# Text\n"
+    files = {"README.md": card.encode()}
+    files["data/CC-MAIN-2013-20/000_00000.parquet"] = _parquet(folder, ["elsewhere"])
+    third = len(texts) // 3
+    for number in range(3):
+        part = texts[number * third : (number + 1) * third]
+        files[f"sample/10BT/00{number}_00000.parquet"] = _parquet(folder, part)
+    return files
+
+
+def _parquet(folder: Path, texts: list[str]) -> bytes:
+    path = folder / "part.parquet"
+    columns = {"text": texts, "id": [str(index) for index in range(len(texts))]}
+    pq.write_table(pa.table(columns), path, row_group_size=50)
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
+def test_raw_fineweb_from_a_local_copy(tmp_path, store, serial, monkeypatch):
+    # Not by the environment: the libraries read it once, for all tests that follow.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    texts = make_texts(600, 3)
+    copy = tmp_path / "copy"
+    for name, content in fineweb_like(tmp_path, texts).items():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(content)
+
+    def config(train_shards: int) -> HubTextConfig:
+        return HubTextConfig(
+            kind="hub_text",
+            name="fineweb",
+            repository=str(copy),
+            subset="sample-10BT",
+            revision="main",
+            text_field="text",
+            val_tokens=2000,
+            shard_tokens=3000,
+            train_shards=train_shards,
+        )
+
+    built(config(1), local_settings(), store, 1, None)
+    val_stamp = (store / "fineweb_val_000000.bin").stat().st_mtime_ns
+    shards = built(config(4), local_settings(), store, 1, None)
+    found = np.concatenate([open_shard(store / shard.file) for shard in shards])
+    assert np.array_equal(found, reference_tokens(texts)[:14_000])
+    assert (store / "fineweb_val_000000.bin").stat().st_mtime_ns == val_stamp
+    with pytest.raises(UserError, match=r"makes \d train shards, train_shards is 99"):
+        built(config(99), local_settings(), store, 1, None)
