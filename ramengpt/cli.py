@@ -1,4 +1,4 @@
-"""The entry point of every command: user errors end in one line, not a traceback."""
+"""The entry point of every command: a user error ends in one line, not a traceback."""
 
 import errno
 import io
@@ -27,7 +27,7 @@ ADVICE = {
 
 
 class OptionalOutput(io.TextIOBase):
-    """A stream that the work does not depend on: once it is closed or full, text is dropped.
+    """A stream that may fail without ending the work: once closed or full, it drops text.
 
     Args:
         stream: standard output or standard error; None where the command was started without.
@@ -46,7 +46,7 @@ class OptionalOutput(io.TextIOBase):
         self._attempt(lambda stream: stream.flush())
 
     def isatty(self) -> bool:
-        """Whether a person is looking."""
+        """Whether the stream is a terminal."""
         return self._stream is not None and self._stream.isatty()
 
     def fileno(self) -> int:
@@ -75,8 +75,8 @@ def run_main(main: Callable[[], None], *, output_is_optional: bool = False) -> N
 
     Args:
         main: the command; parses its own arguments.
-        output_is_optional: what it prints only accompanies the files that it writes, so it goes on
-            to its end when nobody can read it any more.
+        output_is_optional: its product is files, not what it prints, so it continues to the end
+            when nobody reads its output any more.
 
     Raises:
         SystemExit: the error's own status after a :class:`UserError` or an error of the system
@@ -116,7 +116,7 @@ def _end(line: str, status: int) -> None:
 
 
 def _discard(stream: TextIO | None) -> None:
-    """Send what is still in a stream's buffer nowhere, or Python fails over it when it ends."""
+    """Discard what is still in a stream's buffer; Python would fail to flush it at exit."""
     try:
         descriptor = stream.fileno() if stream is not None else None
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
-"""The GPU: its properties, settings that suit it, and what PyTorch must be told about it.
+"""The GPU: its properties, the settings that suit it, and the workarounds that PyTorch needs.
 
-Imports nothing of data, model, optimizers or training; imports triton only with CUDA.
+Imports nothing from data, model, optimizers or training; imports triton only with CUDA.
 """
 
 import ctypes
@@ -179,10 +179,10 @@ def keep_freed_memory() -> bool:
 
 
 def user_cache_folder() -> Path:
-    """`ramengpt` in the user's cache folder, or below the temporary one where that is no use.
+    """`ramengpt` in the user's cache folder, or in the temporary one where that is not writable.
 
-    By the XDG rule a relative path is ignored. On clusters and in containers HOME is often missing
-    or read-only.
+    XDG says to ignore relative paths. On clusters and in containers HOME is often missing or
+    read-only.
     """
     parents = [Path(os.environ.get("XDG_CACHE_HOME", ""))]
     with suppress(RuntimeError):  # a user without a home

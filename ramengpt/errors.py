@@ -29,7 +29,7 @@ def shown(value: Any) -> str:
 
 
 def shown_path(path: Path) -> str:
-    """Write a path whole, since its end says which file is meant; unprintables are escaped."""
+    """Write a path in full, since its end says which file is meant; escape what is unprintable."""
     return shortened(str(path), len(str(path)))
 
 
@@ -38,6 +38,6 @@ def shortened(text: str, most: int = SHOWN_CHARACTERS) -> str:
     if len(text) > most:
         text = f"{text[:most]}... ({len(text):,} characters)"
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    # A terminal of another encoding must not fail over an error's text.
+    # A terminal of another encoding must be able to show an error's text.
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     return printable.encode(encoding, "backslashreplace").decode(encoding)

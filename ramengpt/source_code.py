@@ -1,10 +1,10 @@
-"""Which code decides an output. The one definition that all who ask share.
+"""Which code decides an output.
 
-The code of a stage is what its script imports, and what that imports, and so on, except for
+The code of a stage is everything that its script imports, directly or not, except for
 
-* files that cannot change a number (`FREE`): messages, the live view, locks, what obtains
-  data that is then held against the manifest, and the classes of params.yaml that only check
-  values, since the values themselves are recorded;
+* files that cannot change a number (`FREE`): messages, the live view, locks, what fetches data
+  that is then checked against the manifest, and the classes of params.yaml that only check values,
+  since the values themselves are recorded;
 * update rules that are not selected: of the table of rules, only the selected one is followed;
 * comments, docstrings and blank lines.
 
@@ -156,9 +156,9 @@ Span = tuple[int, int, int, int]
 
 
 def _docstrings(source: str) -> Iterator[Span]:
-    """Strings that are a statement of their own: those of modules, classes, functions, attributes.
+    """Strings that are statements: docstrings of modules, classes, functions and attributes.
 
-    One that is all there is of a body is left, since the body must not be empty.
+    One that is the whole body is kept, since a body must not be empty.
     """
     lines = source.split("\n")
 

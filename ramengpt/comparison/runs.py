@@ -144,7 +144,7 @@ def _read(name: str, project: Path) -> ComparedRun:
 
 
 def check_finished(metrics: str, where: str) -> None:
-    """Refuse the numbers of a run that was killed, diverged, or goes on now.
+    """Refuse the numbers of a run that was killed, diverged, or is still running.
 
     Raises:
         UserError: metrics.json says that its run has not ended.

@@ -74,7 +74,7 @@ class Decoder:
     """Continues one document, with the look-backs, windows and positions of the packed forward."""
 
     def __init__(self, model: GPT) -> None:
-        """Keep the model, whose window must be set."""
+        """Decode with a model whose window is set."""
         self.model = model
         self.context = CachedContext(model)
 

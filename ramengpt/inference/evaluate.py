@@ -37,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def validation_shards() -> Sequence[IndexedShard]:
-    """The validation split that data/manifest.json describes; what is lost is obtained again."""
+    """The validation split that data/manifest.json describes; lost shards are restored."""
     manifest = read_manifest()
     store = locate_store(manifest.dataset)
     store.announce()

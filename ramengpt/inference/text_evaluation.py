@@ -1,8 +1,8 @@
 """How well a model predicts a text: loss in nats/token, and bits per byte.
 
-The loss depends on the tokenizer; bits per byte do not. A token counts for the bytes of text that
-it stands for. The token that opens a document stands for none: predicting it is part of the loss
-and not of the bits.
+The loss depends on the tokenizer; bits per byte do not. A token counts as the bytes of text that it
+stands for. The token that opens a document stands for none: predicting it is part of the loss but
+not of the bits per byte.
 
 Shapes: T packed tokens, V vocabulary.
 """
@@ -70,7 +70,7 @@ def evaluate(
     Args:
         model: as it is to be evaluated.
         batches: the text, packed.
-        progress: told of every token.
+        progress: advanced by every token.
     """
     bytes_V = token_bytes()
     tokens = text_bytes = 0

@@ -5,7 +5,7 @@
     v = v + gate value
 
 On a GPU that is one kernel forward and one backward, which read and write every element once;
-PyTorch's compiler emits several kernels. Backward keeps only the inputs.
+PyTorch's compiler emits several kernels. Only the inputs are saved for the backward pass.
 
 Shapes: T packed tokens, H heads, K head_dim, F = K / 4 frequencies.
 
@@ -31,7 +31,7 @@ from ramengpt.kernels.qkv_prologue_triton import (
 
 @dataclass
 class Rotation:
-    """What positions and window do to queries and keys; the same in every layer."""
+    """How positions and window act on queries and keys; the same in every layer."""
 
     cos_TF: Tensor
     sin_TF: Tensor
@@ -73,11 +73,10 @@ def qkv_prologue(
     """Queries, keys and values as attention reads them, on a GPU.
 
     Args:
-        qkv_T3HK: as the product gave them, [T, 3, H, K], K a power of two.
+        qkv_T3HK: from the qkv GEMM, [T, 3, H, K], K a power of two.
         rotation: float32, of each token's position.
-        positions_T: int32 [T], offsets in documents that all are here from their start: the second
-            and fourth quarter of a key come from the token before, if there is one. None: they do
-            not.
+        positions_T: int32 [T], offsets in whole documents: with them, the second and fourth quarter
+            of a key come from the token before, if there is one. None for no key offset.
         value_THK: [T, H, K], added to the values times the gate; None without.
         gate_TH: [T, H]; None without.
         epsilon: added to the mean square of a head.
@@ -100,7 +99,7 @@ def qkv_prologue_reference(
     gate_TH: Tensor | None,
     epsilon: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same in plain PyTorch; `before` says what [T, ...] was at every token's predecessor."""
+    """The same in plain PyTorch; `before` maps [T, ...] to its rows one token earlier."""
     q, k, v = qkv_T3HK.unbind(1)
     q, k = (
         rotation.turn(F.rms_norm(x.to(rotation.cos_TF.dtype), (x.size(-1),), eps=epsilon))

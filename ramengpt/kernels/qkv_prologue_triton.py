@@ -1,6 +1,6 @@
 # ruff: noqa: PLR0917
 # mypy: disallow-untyped-defs=False
-"""The kernels of `ramengpt.kernels.qkv_prologue`: a program takes some tokens of one head.
+"""The kernels of `ramengpt.kernels.qkv_prologue`: one program handles some tokens of one head.
 
 A head is four quarters of F units, of which the first and third turn; each is a block [BLOCK, F].
 
@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 LAUNCH = {"BLOCK": 16, "num_warps": 4}
-"""As fast on an H200 as 8 tokens with 2 warps and 32 with 8; fewer tokens a warp are slower."""
+"""As fast on an H200 as 8 tokens with 2 warps and 32 with 8; fewer tokens per warp are slower."""
 
 
 @triton.jit
@@ -224,7 +224,7 @@ def launch_inputs(operands: Operands) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def empty_inputs(operands: Operands) -> tuple[Tensor, Tensor, Tensor]:
-    """Room for queries, keys and values."""
+    """Allocate queries, keys and values."""
     num_tokens, _, num_heads, head_dim = operands.qkv_T3HK.shape
     q, k, v = (operands.qkv_T3HK.new_empty(num_tokens, num_heads, head_dim) for _ in range(3))
     return q, k, v
@@ -242,7 +242,7 @@ def launch_gradients(
 
 
 def empty_gradients(operands: Operands) -> tuple[Tensor, Tensor, Tensor]:
-    """Room for the gradients of qkv, value and gate, none for what is not there."""
+    """Allocate the gradients of qkv, value and gate; empty for a missing part."""
     qkv, value, gate = operands.qkv_T3HK, operands.value_THK, operands.gate_TH
     dqkv, dvalue, dgate = (qkv.new_empty(0 if x is None else x.shape) for x in (qkv, value, gate))
     return dqkv, dvalue, dgate

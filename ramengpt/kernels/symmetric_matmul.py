@@ -16,11 +16,11 @@ from torch import Tensor
 from ramengpt.kernels.tiles import dot_precision
 
 SMALLEST_WORTHWHILE_ROWS = 1024
-"""Where half the work outweighs a launch from Python.
+"""From this size on, half the work outweighs a launch from Python.
 
 On an H200 in bfloat16, X X^T and b A + c A A, milliseconds here and by cuBLAS: 48 matrices of 1024
 rows 0.119, 0.147 and 0.167, 0.224; 24 of 768 rows 0.108, 0.115 and 0.126, 0.063; 24 of 256 rows
-0.127, 0.051 and 0.136, 0.052, of which the arithmetic is next to nothing.
+0.127, 0.051 and 0.136, 0.052, nearly all of it launch overhead.
 """
 
 
@@ -40,7 +40,7 @@ def symmetric_quadratic(a: Tensor, linear: float, quadratic: float) -> Tensor:
     """linear A + quadratic A A for a symmetric A.
 
     Args:
-        a: [..., M, M], symmetric: what lies above the diagonal is not looked at for the first term.
+        a: [..., M, M], symmetric: the first term does not read what lies above the diagonal.
         linear: factor of A.
         quadratic: factor of A A.
 

@@ -1,6 +1,6 @@
 # ruff: noqa: PLR0917
 # mypy: disallow-untyped-defs=False
-"""What the kernels with a matrix product share: which tile a program computes, and the product.
+"""What the kernels with a GEMM share: which tile a program computes, and the product.
 
 Shapes: A [M, K] and B [N, K], both row-major; a tile is BLOCK_M rows of A against BLOCK_N of B.
 """
@@ -19,10 +19,10 @@ _ALIGNMENT_BYTES = 16  # of a row that TMA can move
 
 @triton.jit
 def grouped_tile(tile, num_rows, num_columns, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """Row and column of a tile by its number, which often is the program's.
+    """Row and column of a tile by its number, often that of the program.
 
-    Neighbouring tiles share 16 row tiles and walk along the columns, so that what they read
-    stays in the L2 cache.
+    Consecutive tiles stay within a group of 16 row tiles and move along the columns, so that their
+    operands stay in the L2 cache.
     """
     group: tl.constexpr = 16
     num_row_tiles = tl.cdiv(num_rows, BLOCK_M)
@@ -101,7 +101,7 @@ def supports_tma(a_MK: torch.Tensor, b_NK: torch.Tensor) -> bool:
 
 
 def programs_at_once(x: torch.Tensor, num_warps: int) -> int:
-    """Programs that run at the same time, at eight warps a multiprocessor; few on the CPU."""
+    """Programs that run at the same time, at eight warps per multiprocessor; few on the CPU."""
     if not x.is_cuda:
         return 3
     return torch.cuda.get_device_properties(x.device).multi_processor_count * 8 // num_warps
@@ -121,7 +121,7 @@ def add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) ->
 
 
 def product(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """left @ right, in the dtype of the operands or in float32, which a CPU makes of the former."""
+    """left @ right in the dtype of the operands, or in float32 (on a CPU, converted from it)."""
     if left.is_cuda and dtype != left.dtype:
         return torch.mm(left, right, out_dtype=dtype)
     return (left @ right).to(dtype)

@@ -1,8 +1,8 @@
-"""What a token sees beside itself: the tokens before it in its document, packed or cached.
+"""How a token sees the tokens before it in its document, packed or cached.
 
-The network asks two questions only: what was this at the token before (`look_back`), and what does
-attention over the permitted keys give (`attend`). :class:`PackedContext` answers for a batch of
-whole documents, `ramengpt.inference.decoding.CachedContext` for one document that grows.
+The network needs two things only: the value of anything one token earlier (`look_back`), and
+attention over the permitted keys (`attend`). :class:`PackedContext` provides both for a batch of
+whole documents, `ramengpt.inference.decoding.CachedContext` for one growing document.
 
 Shapes: T packed tokens, H heads, K head_dim.
 """
@@ -30,13 +30,13 @@ class AttentionContext(Protocol):
     positions_T: Tensor
     """int32 [T], offset of each token in its document."""
     whole_documents: bool
-    """Whether every document is here from its start, so that nothing before it is remembered."""
+    """Whether every document is complete from its start, so that no cache holds part of it."""
 
     def look_back(self, slot: str, x: Tensor, at_start: Tensor) -> Tensor:
         """The rows of `x` one token earlier, those of `at_start` where a document starts.
 
         Args:
-            slot: names what is looked at, the same for every call about the same thing.
+            slot: a name for this look-back, the same at every call.
             x: [T, ...].
             at_start: broadcasts to `x`.
         """

@@ -3,8 +3,8 @@
     h_t = (36313 x_t XOR 27191 x_(t-1)) mod (rows - 1)
     e_t = S[(x_t XOR x_(t-1)) mod 8192] * E[h_t],   S fixed random signs, elementwise
 
-Pairs that share a row are told apart by their signs: what one writes into the row reaches another
-with zero mean. A document's first token has no pair and takes the row that no pair can reach.
+Pairs that share a row differ in their signs: on average, what one writes into the row cancels for
+another. A document's first token has no pair and takes a row that no pair can reach.
 
 Shapes: T packed tokens, D width.
 
@@ -28,7 +28,7 @@ SIGN_SEED = 8192
 class BigramEmbedding(nn.Module):
     """A vector [D] for each pair of consecutive tokens of a document.
 
-    `signs` is made from a fixed seed and no part of the state.
+    `signs` comes from a fixed seed and is not part of the state.
     """
 
     signs: Tensor

@@ -1,4 +1,4 @@
-"""What a network costs, from its config alone: parameters, operations and memory.
+"""What a network costs, computed from its config: parameters, operations and memory.
 
 Shapes: T tokens of a micro-batch, D width, F inner units, V rows of embedding and head.
 """
@@ -42,7 +42,7 @@ def flops_per_token(config: NetworkConfig, *, sequence_tokens: int, window_token
 
     Args:
         config: the network.
-        sequence_tokens: length of the documents; all taken to be this long.
+        sequence_tokens: length of every document.
         window_tokens: the long window.
 
     Returns:
@@ -70,13 +70,13 @@ def training_bytes(
 ) -> float:
     """Estimate the peak memory of a training step on a GPU.
 
-    Master weights, gradients and optimizer moments in float32 (two moments for embeddings and
-    scalars, one for hidden matrices), and what products read of them in a narrower dtype; the
-    head's gradient once more; what a compiled forward keeps for the backward pass: of each
-    attention 8 tensors of width D (q, k, v before and after the norm, its output before and after
-    the gate), of each MLP 2 and its inner units, 7 for the two ends of the network, and once the
-    embeddings with their gradients; and the head's chunk of logits, for which the peak comes at
-    the end of the forward pass. Within 1 % of the peaks of `base` and `small` in bfloat16.
+    Counts: weights, gradients and optimizer moments in float32 (two moments for embeddings and
+    scalars, one for hidden matrices), and the weights cast to a narrower dtype; the head's gradient
+    a second time; what a compiled forward saves for the backward pass: 8 tensors of width D per
+    attention (q, k, v before and after the norm, its output before and after the gate), 2 and the
+    inner units per MLP, 7 for the two ends of the network, and the embeddings with their gradients
+    once; and the head's chunk of logits, since the peak comes at the end of the forward pass.
+    Within 1 % of the peaks of `base` and `small` in bfloat16.
 
     Args:
         config: the network.

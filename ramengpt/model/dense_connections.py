@@ -4,7 +4,7 @@
     x <- x + sum over the sources i of c_i h_i
 
 One stands before the last layer and one before the head, the two places where the speedrun kept
-them. W_out and b start at zero, so that the network starts as it is without them.
+them. W_out and b start at zero, so the network starts as if they were absent.
 
 Shapes: T packed tokens, D width, F hidden units, N sources.
 
@@ -22,11 +22,11 @@ from ramengpt.model.norm import rms_norm
 from ramengpt.model.parameters import make_parameter
 
 COEFFICIENT_SCALE = 0.1
-"""Slows the coefficients down: Adam moves their parameters by the learning rate whatever it is."""
+"""Slows the coefficients down: Adam's step has the size of the learning rate at any scale."""
 
 
 class DenseConnection(nn.Module):
-    """Add to the residual stream what a token wants of earlier layers."""
+    """Add a mix of earlier layers' outputs to the residual stream, weighted per token."""
 
     def __init__(self, config: NetworkConfig, num_sources: int) -> None:
         """Make the parameters.

@@ -1,10 +1,10 @@
-"""What a position is trained to predict beside the next token, by the same logits.
+"""Further targets of each position, besides the next token, predicted by the same logits.
 
     loss_t = CE(z_t, y_t) + a CE(z_t, y_{t+1}) + b CE(z_t, y_{t+2}) + c CE(z_t, prefix(y_t))
 
 y_t is the token after position t; prefix(y) is the longest proper prefix of its bytes that is a
-token too. A document never predicts into the next one: where a target is missing, at the end of a
-document or without a prefix, its weight is 0. Validation knows none of this.
+token too. Targets never cross into the next document: a missing target, at the end of a document
+or without a prefix, has weight 0. Validation uses the next token only.
 
 Shapes: T packed tokens, K targets of a token, V tokens of the vocabulary.
 

@@ -30,7 +30,7 @@ class Smear(nn.Module):
 
 
 class SkipConnection(nn.Module):
-    """How much of an earlier layer's output a later layer takes in."""
+    """How much of an earlier layer's output is added at a later layer."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

@@ -67,7 +67,7 @@ class GPT(nn.Module):
 
         Args:
             config: the network.
-            max_sequence_tokens: longest document, or piece of one, that will come.
+            max_sequence_tokens: longest document, or piece of one.
             backend: "flex" (CUDA, compiled) or "sdpa"; see `resolve_backend`.
             compute_dtype: of activations and matrix products.
             kernel_options: FlexAttention's, for this GPU.
@@ -121,13 +121,13 @@ class GPT(nn.Module):
         self.rotary.set_window(long_window_tokens)
 
     def set_extra_loss_weights(self, further_tokens: Sequence[float], prefix: float) -> None:
-        """Set what the losses beside the next token's weigh; see :class:`ExtraTargets`."""
+        """Set the weights of the losses besides the next token's; see :class:`ExtraTargets`."""
         if self.extra_targets is not None:
             self.extra_targets.set_weights(further_tokens, prefix)
 
     @contextmanager
     def temporary_window(self, long_window_tokens: int) -> Iterator[None]:
-        """Another window inside a `with` (for validation); the exact state comes back after."""
+        """Use another window inside a `with` (for validation); the exact state is restored."""
         with self.rotary.temporary_window(long_window_tokens):
             yield
 

@@ -1,4 +1,4 @@
-"""Who may attend to whom: causal, same document, sliding window; one definition for all backends.
+"""Which keys a query may attend to: causal, same document, sliding window; for all backends.
 
 Documents lie one after the other, so the keys that query q may see are exactly one interval:
 

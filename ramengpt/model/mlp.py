@@ -36,9 +36,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swiglu": F.silu,
     "geglu": F.gelu,
 }
-"""By the name in params.yaml; of the gated ones, what the gate passes through.
+"""By name in params.yaml; for the gated ones, the function applied to the gate.
 
-The default, relu_squared, is not here: it is fused with its matrix products.
+The default, relu_squared, is not here: it is fused with its GEMMs.
 """
 
 

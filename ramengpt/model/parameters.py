@@ -1,4 +1,4 @@
-"""Labels of the parameters: what the optimizers know of a parameter without knowing the network.
+"""Labels of the parameters: all that the optimizers know about the network.
 
 Every parameter carries `.label`, `.group` ("embedding", "hidden" or "scalar"), `.lr_mul`, `.wd_mul`
 and, in the group "hidden", `.residual_dims`. A hidden matrix is `len(residual_dims)` equal blocks
@@ -62,7 +62,7 @@ def make_parameter(
         residual_dims: in place of the label's own, for matrices with another layout.
 
     Returns:
-        The parameter, filled with NaN, so that one that nobody initialises cannot go unnoticed.
+        The parameter, filled with NaN, so that a forgotten initialisation cannot go unnoticed.
     """
     kind = LABELS[label]
     parameter = torch.nn.Parameter(torch.full(shape, torch.nan))

@@ -86,9 +86,9 @@ class Rotary(nn.Module):
 
     @contextmanager
     def temporary_window(self, window_tokens: int) -> Iterator[None]:
-        """Another window inside a `with`; the exact state of before comes back after it.
+        """Use another window inside a `with`; restores the exact state after it.
 
-        Stretching and stretching back would not: what is kept of a rotation depends on the window.
+        Setting the window twice would not: YaRN's stretch there and back is not the identity.
         """
         before = {name: value.clone() for name, value in self.state_dict().items()}
         self.set_window(window_tokens)
@@ -119,7 +119,7 @@ class Rotary(nn.Module):
         self.sin_PF.copy_(angles_PF.sin())
 
     def forward(self, positions_T: Tensor) -> Rotation:
-        """What to do to queries and keys at these positions [T], each within the tables."""
+        """The rotation of queries and keys at these positions [T], each within the tables."""
         return Rotation(
             cos_TF=self.cos_PF.index_select(0, positions_T),
             sin_TF=self.sin_PF.index_select(0, positions_T),

@@ -31,7 +31,7 @@ def summarise(config: Config) -> str:
         sequence, window = schedule.sequence.tokens[stage], schedule.window.tokens[stage]
         flops = flops_per_token(config.network, sequence_tokens=sequence, window_tokens=window)
         lines += [
-            f"{flops / 1e6:,.1f} MFLOP a token in training, {name} stage: documents of {sequence} "
+            f"{flops / 1e6:,.1f} MFLOP/token in training, {name} stage: documents of {sequence} "
             f"tokens, window {window}"
         ]
     lines += [""]

@@ -1,4 +1,4 @@
-"""ARO-Sinkhorn: balance the momentum in a rotation that is learned as training goes on.
+"""ARO-Sinkhorn: balance the momentum in a rotation that is learned during training.
 
 Shapes: N matrices of R rows (the residual stream) and C >= R columns.
 Sources: ARO (arXiv 2602.09006) for the rotation, SinkGD (arXiv 2502.06742) for the balancing.
@@ -60,7 +60,7 @@ class Aro:
     def rotated_update(
         self, momentum_NRC: Tensor, rotation_NRR: Tensor, kept_rotations: Tensor
     ) -> Tensor:
-        """Bring the rotations up to date in place; return the momentum, balanced in them.
+        """Update the rotations in place; return the momentum, balanced in them.
 
         The rotation is the orthogonal one that agrees most with the momentum and its balanced
         version (a Procrustes problem), by QR instead of the polar factor, which is robuster.

@@ -1,10 +1,11 @@
-"""The orthogonal factor of square matrices by repeated Cholesky QR: matrix products mostly.
+"""The orthogonal factor of square matrices by repeated Cholesky QR, mostly GEMMs.
 
-Shapes: N matrices of R rows and columns. A plain pass fails for ill-conditioned matrices; one with
-a shift relative to the norm cannot, and improves the condition by about 1 / sqrt(shift), so that
-plain passes after it succeed (Fukaya et al., "Shifted Cholesky QR", SIAM J. Sci. Comput. 2020). A
-second shifted one brings in the momenta of real training, whose smallest singular values are lost
-in float32: their directions come out orthogonal to the others, as a Householder QR's would.
+Shapes: N matrices of R rows and columns. A plain pass fails for ill-conditioned matrices. A pass
+with a shift relative to the norm cannot fail and improves the condition number by about
+1 / sqrt(shift), so that plain passes after it succeed (Fukaya et al., "Shifted Cholesky QR", SIAM
+J. Sci. Comput. 2020). The momenta of real training need a second shifted pass: their smallest
+singular values are lost in float32, but those directions still come out orthogonal to the others,
+as with Householder QR.
 """
 
 from collections.abc import Iterator
@@ -16,8 +17,8 @@ from torch import Tensor
 from ramengpt.optimizers.rule import reciprocal_root
 
 BLOCK_ROWS = 128
-"""Up to this size a factorisation is left to the library; larger ones are made of blocks, because
-batched factorisations of large matrices leave a GPU idle."""
+"""Up to this size the library factorises; larger matrices are factorised in blocks, because batched
+factorisations of large matrices leave a GPU idle."""
 
 LARGEST_LAST_DEFECT = 0.1
 """How far from orthogonal a matrix may be before its last pass, in any entry of its Gram matrix;
@@ -35,9 +36,8 @@ def orthogonal_factor(
         plain_passes: at least 1; with 2 the result is orthogonal to about 1e-6 in float32.
         shift: added to a shifted pass's Gram matrix, relative to the squared Frobenius norm.
     Returns:
-        The factors [N, R, R], and which of them are good, bool [N]. Those of matrices of zeros or
-        NaN are not, nor those of some singular ones; they hold anything. Nothing waits for the
-        device.
+        The factors [N, R, R], and which of them are valid, bool [N]: not those of matrices of zeros
+        or NaN, nor of some singular ones, whose content is undefined. Nothing waits for the device.
     """
     mean_square_N11 = matrix_NRR.square().mean(dim=(-2, -1), keepdim=True)
     q_NRR = matrix_NRR * (reciprocal_root(mean_square_N11) / matrix_NRR.size(-1))
@@ -65,7 +65,7 @@ def inverse_cholesky(gram_NRR: Tensor) -> tuple[Tensor, Tensor]:
         gram_NRR: symmetric matrices.
     Returns:
         The inverses, lower triangular [N, R, R], and which matrices were positive definite,
-        bool [N]; the inverses of others hold anything.
+        bool [N]; the inverses of others are undefined.
     """
     rows = gram_NRR.size(-1)
     if rows <= BLOCK_ROWS:

@@ -18,7 +18,7 @@ SHIFT_OF_TRACE = 1e-7
 
 
 def new_bases(weight_NRC: Tensor, config: BasisConfig) -> dict[str, Tensor]:
-    """Covariances of 0, bases of the unit vectors, and a count of bases that were not refreshed."""
+    """Zero covariances, identity bases, and a count of bases that could not be updated."""
     state = {"kept_bases": torch.zeros((), dtype=torch.int64, device=weight_NRC.device)}
     for side, dim in SIDES.items():
         length = weight_NRC.size(dim)
@@ -45,7 +45,7 @@ def rotated_back(matrix_NRC: Tensor, state: dict[str, Tensor]) -> Tensor:
 
 
 def update_covariances(state: dict[str, Tensor], gradient_NRC: Tensor, decay: float) -> None:
-    """Bring the running means of G G^T and G^T G up to date, in place and full precision."""
+    """Update the running means of G G^T and G^T G, in place and full precision."""
     with full_precision_products():
         for side, dim in SIDES.items():
             if f"{side}_covariance" in state:

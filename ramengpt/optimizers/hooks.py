@@ -1,7 +1,7 @@
-"""What acts on all weights, whatever their optimizers: around a step, and for evaluation.
+"""Hooks: what acts on all weights, whatever their optimizers, around a step and for evaluation.
 
-Hooks see one list of tensors, the parameters. Their state, one tensor a parameter and name, is part
-of a checkpoint; a checkpoint is taken after a step.
+Hooks see one list of tensors, the parameters. Their state, one tensor per parameter and name, is
+part of a checkpoint, which is taken after a step.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class Hook:
 
     Attributes:
         name: unique.
-        state: for each name one tensor a parameter.
+        state: for each name, one tensor per parameter.
     """
 
     name: ClassVar[str]
@@ -57,7 +57,7 @@ class Hook:
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Have other weights for the time of the block."""
+        """Use other weights inside the block."""
         yield
 
 
@@ -94,7 +94,7 @@ class OuterStep(Hook):
 
 
 class EmaNesterov(Hook):
-    """Nesterov's look-ahead along the mean motion of the weights (arXiv 2605.25395).
+    """Nesterov's look-ahead along the EMA of the weights' updates (arXiv 2605.25395).
 
     The gradient is taken at w + b m and the optimizers step from there; m <- decay m +
     (1 - decay) (w_next - w), pushes included. A constant step is thus 1 / (1 - b) times as fast,
@@ -118,7 +118,7 @@ class EmaNesterov(Hook):
             torch._foreach_add_(self._weights, self.state["motion"], alpha=strength)
 
     def after_step(self, settings: HookSettings) -> None:
-        """Bring the mean motion up to date."""
+        """Update the EMA."""
         moved = torch._foreach_sub(self._weights, self._before)
         torch._foreach_lerp_(self.state["motion"], moved, 1 - self._config.decay)
 
@@ -138,7 +138,7 @@ class EvaluationAverage(Hook):
         self.state = {"average": [weight.clone() for weight in weights]}
 
     def after_step(self, settings: HookSettings) -> None:
-        """Bring the average up to date."""
+        """Update the average."""
         average, steps = self.state["average"], settings.run_steps
         if settings.step < round(self._config.start_fraction * steps):
             torch._foreach_copy_(average, self._weights)
@@ -148,7 +148,7 @@ class EvaluationAverage(Hook):
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Mix the average in, and bring back the very weights."""
+        """Mix the average in, and restore the exact weights."""
         with torch.no_grad():
             current = [weight.clone() for weight in self._weights]
             torch._foreach_lerp_(self._weights, self.state["average"], self._config.share)

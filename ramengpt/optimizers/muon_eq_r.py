@@ -1,4 +1,4 @@
-"""MuonEq-R: Muon of a momentum whose rows have equal norms (arXiv 2603.28254).
+"""MuonEq-R: Muon, with the rows of the momentum normalised first (arXiv 2603.28254).
 
 Shapes: N matrices of R rows and C columns, stored (out, in); wide ones have S = min(R, C) rows.
 """

@@ -48,7 +48,7 @@ class NorMuon(Muon):
 
 
 def _second_moment_shape(weight_NRC: Tensor) -> tuple[int, int, int]:
-    """One number a row, or a column if there are more of those."""
+    """One number per row, or per column if there are more of those."""
     matrices, rows, columns = weight_NRC.shape
     return (matrices, rows, 1) if rows >= columns else (matrices, 1, columns)
 

@@ -45,13 +45,13 @@ class OptimizerSet:
 
     @torch.no_grad()
     def before_forward(self, settings: StepSettings) -> None:
-        """Let the hooks move the weights to where the step's gradient is taken."""
+        """Let the hooks move the weights to where this step's gradient is computed."""
         for hook in self._hooks:
             hook.before_forward(settings)
 
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Have the weights that are evaluated in the parameters, for the time of the block."""
+        """Put the weights to evaluate into the parameters, inside the block."""
         with ExitStack() as stack:
             for hook in self._hooks:
                 stack.enter_context(hook.evaluation_weights())
@@ -138,7 +138,7 @@ class OptimizerSet:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on but parameters, gradients and plan.
+        """Everything that the next step depends on except parameters, gradients and plan.
 
         Holds the live tensors, not copies: save it before the next step.
         """
@@ -156,7 +156,7 @@ class OptimizerSet:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Resume from a saved state, copied into the tensors that are there.
+        """Resume from a saved state, copied into the existing tensors.
 
         Args:
             saved: from `state_dict` of the same rules over the same parameters.

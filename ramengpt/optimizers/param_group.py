@@ -71,7 +71,7 @@ class ParamGroup:
         self.stack.write(weight)
 
     def inherit(self, other: "ParamGroup") -> None:
-        """Take over another group's state."""
+        """Copy another group's state."""
         self.updates = other.updates
         for name, tensor in self.state.items():
             tensor.copy_(other.state[name])
@@ -87,11 +87,11 @@ class EmbeddingPair:
     head_group: ParamGroup
 
     def merge_gradients(self) -> None:
-        """Move the embedding's gradient over to the head's; done twice it adds nothing."""
+        """Move the embedding's gradient to the head's; a second call adds nothing."""
         gradient = gradient_of(self.embedding)
         gradient_of(self.head).add_(gradient)
         gradient.zero_()
 
     def copy_weight(self) -> None:
-        """Make the embedding equal to the head, where it is."""
+        """Make the embedding equal to the head, in place."""
         self.embedding.parameter.detach().copy_(self.head.parameter.detach())

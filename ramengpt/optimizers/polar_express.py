@@ -1,4 +1,4 @@
-"""Polar Express: the orthogonal factor of a matrix, by matrix products alone (arXiv 2505.16932).
+"""Polar Express: the orthogonal factor of a matrix, computed by GEMMs only (arXiv 2505.16932).
 
 Shapes: N matrices of R rows and C columns; S = min(R, C), B = max(R, C).
 """

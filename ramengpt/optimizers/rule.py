@@ -1,8 +1,8 @@
 """What an update rule is, and the pieces that several of them share.
 
 A rule updates a *stack*: one tensor that holds many parameters, or equal blocks of parameters.
-Shapes: N matrices of R rows and C columns. Numbers that change from step to step enter as scalars
-on the device, so that a new value neither compiles anything again nor waits for the device.
+Shapes: N matrices of R rows and C columns. Numbers that change from step to step are passed as
+scalars on the device, so a new value neither recompiles anything nor waits for the device.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 SMALLEST_MEAN_SQUARE = 1e-36
-"""Below this a mean square is taken for 0: its root would be lost in float32."""
+"""Below this a mean square counts as 0: its root would be lost in float32."""
 
 
 class DeviceScalars(NamedTuple):
@@ -49,7 +49,7 @@ class StepScalars:
     wd_mul: Tensor
 
     def on_device(self) -> DeviceScalars:
-        """The same as tensors beside the multipliers."""
+        """The same as tensors on the device of the multipliers."""
         return DeviceScalars(
             learning_rate=scalar_like(self.learning_rate, self.lr_mul),
             weight_decay=scalar_like(self.weight_decay, self.lr_mul),

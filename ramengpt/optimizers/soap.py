@@ -83,7 +83,7 @@ def update_second_moment(
     second_moment_NRC: Tensor,
     config: SoapConfig,
 ) -> Tensor:
-    """Bring it up to date in place; return Adam's direction in the bases, uncorrected."""
+    """Update it in place; return Adam's direction in the bases, uncorrected."""
     second_moment_NRC.mul_(config.beta2)
     second_moment_NRC.addcmul_(rotated_gradient_NRC, rotated_gradient_NRC, value=1 - config.beta2)
     return rotated_moment_NRC / (second_moment_NRC.sqrt() + config.epsilon)

@@ -70,6 +70,6 @@ class SoapMuon(Muon):
 
 
 def whitened(rotated_NRC: Tensor, second_moment_NRC: Tensor, beta2: float) -> Tensor:
-    """Divide by the root of the mean square, brought up to date in place; its scale is free."""
+    """Divide by the root of the mean square, updated in place; the result's scale is arbitrary."""
     second_moment_NRC.lerp_(rotated_NRC.square(), 1 - beta2)
     return rotated_NRC * reciprocal_root(second_moment_NRC)

@@ -15,7 +15,7 @@ from ramengpt.optimizers.groups import LabelledParameter
 
 
 class Stack(Protocol):
-    """What the update of several parameters needs to know about them.
+    """Several parameters seen as one tensor, and their multipliers.
 
     Attributes:
         members: names of the parameters, with the block's number where there are several.
@@ -36,7 +36,7 @@ class Stack(Protocol):
         ...
 
     def write(self, weight: Tensor) -> None:
-        """Bring an updated `weight()` back into the parameters."""
+        """Copy an updated `weight()` back into the parameters."""
         ...
 
 
@@ -190,5 +190,5 @@ def gradient_of(entry: LabelledParameter) -> Tensor:
 
 
 def _constants(values: list[float], like: Tensor) -> Tensor:
-    """Numbers that stay the same all through training."""
+    """Numbers that stay constant during training."""
     return torch.tensor(values, dtype=like.dtype, device=like.device)

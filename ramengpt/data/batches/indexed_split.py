@@ -19,7 +19,7 @@ class IndexedShard(NamedTuple):
 class SplitShards(Sequence[IndexedShard]):
     """The shards of a split in the manifest's order, at most one of them mapped at a time.
 
-    So that neither resident memory nor open files grow with the size of the data. Check store and
+    So neither resident memory nor the number of open files grows with the data. Check store and
     index first (`check_store`, `check_index`); use from one thread.
 
     Args:

@@ -1,9 +1,9 @@
 """Assemble the next micro-batches in a thread and copy them to the device ahead of use.
 
 The thread fills a ring of host buffers and knows nothing of the device. The consumer starts the
-copy of a batch on a side stream one batch before it hands it out, and gives the buffer back to the
-thread once the copy is over: nothing waits for the device, no buffer is overwritten while it is
-read. On a GPU the buffers are pinned, since only then a copy runs beside the computation.
+copy of a batch on a side stream one batch ahead, and returns the buffer to the thread once the copy
+is complete: nothing waits for the device, and no buffer is overwritten while it is read. On a GPU
+the buffers are pinned, since only then a copy overlaps with computation.
 
 T: tokens of a micro-batch, 3: tokens, targets, positions.
 """
@@ -112,7 +112,7 @@ class Preloader(Generic[Note]):
         return batch.batch_3T, batch.note
 
     def _copy_next(self, wait: bool) -> _Copied[Note] | None:
-        """Start the copy of the next batch; None at the end, or if it would have to wait."""
+        """Start copying the next batch; None at the end, or if that would have to wait."""
         if wait and len(self._copying) == RING_BUFFERS:
             self._copying[0][0].synchronize()
         self._recycle()
@@ -133,7 +133,7 @@ class Preloader(Generic[Note]):
         return _Copied(batch_3T, event, filled.note)
 
     def _recycle(self) -> None:
-        """Give buffers whose copy is over back to the thread."""
+        """Return buffers whose copy is complete to the thread."""
         while self._copying and self._copying[0][0].query():
             self._free.put(self._copying.popleft()[1])
 

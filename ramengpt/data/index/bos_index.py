@@ -1,8 +1,8 @@
 """Where documents start: for every shard, the offsets of its BOS tokens in an .npy file.
 
-The folder data/index holds one int64 array a shard, to be mapped into memory, and index.json, which
-says by checksums which shard each was made from and what it contains. So an index that is missing,
-damaged or older than its shard is noticed before anything is read through it.
+The folder data/index holds one memory-mappable int64 array per shard, and index.json, which records
+by checksums which shard each was made from and what it contains. So an index that is missing,
+damaged or older than its shard is noticed before it is used.
 """
 
 import io
@@ -122,7 +122,7 @@ def build_index(
         manifest: the shards, already checked against it.
         store_folder: where they lie.
         folder: where the index goes.
-        advance: told after every shard how many tokens it has.
+        advance: called after every shard with its number of tokens.
 
     Raises:
         ShardError: a shard's header, size or number of documents is not as the manifest says.

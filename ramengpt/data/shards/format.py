@@ -167,7 +167,7 @@ def _header_faults(path: Path, header: NDArray[np.int32]) -> list[Fault]:
 
 
 def read_header(path: Path) -> ShardHeader:
-    """Read a shard's header and hold the file's size against it.
+    """Read a shard's header and compare the file's size with it.
 
     Raises:
         ShardError: every fault of header and size, each with file, field, expected and found.

@@ -134,7 +134,7 @@ def _write(content: DownloadRecord | Manifest, path: Path) -> None:
 
 
 class _Reader:
-    """Takes a download record or a manifest apart and names what does not belong."""
+    """Parses a download record or a manifest strictly; errors name the key."""
 
     def __init__(self, path: Path, advice: str) -> None:
         self.path = path

@@ -35,7 +35,7 @@ class ShardOrigin:
         sha256: checksum of the file.
         end: where the source resumes after the shard's last token; START if that has no meaning.
         last: whether the source ended with this shard.
-        counts: what was met on the way, e.g. documents, by name.
+        counts: of what was read, e.g. documents, by name.
     """
 
     sha256: str
@@ -58,7 +58,7 @@ class Provenance:
     Args:
         folder: the store's folder; need not exist yet.
         source: everything that determines the shards' content, as JSON values. A record of
-            another source counts for nothing.
+            another source is ignored.
 
     Attributes:
         replaced: the store holds, or held, shards of another source.
@@ -92,7 +92,7 @@ class Provenance:
             return {}
 
     def claim(self, file: str) -> None:
-        """Note, before a shard is put in place, that it is the toolkit's own.
+        """Record, before a shard is put in place, that it is the toolkit's own.
 
         Raises:
             UserError: there is a file of that name that somebody else put there.

@@ -1,4 +1,4 @@
-"""Where shards lie: one folder a dataset, outside what DVC checks out, so that runs share it.
+"""Where shards lie: one folder per dataset, outside what DVC checks out, so that runs share it.
 
 The store is `data/shards` of the main checkout: experiments that DVC runs elsewhere (queued, or
 with --temp) find it through DVC_ROOT, which DVC sets. DATA_PATH overrides it. If it holds .bin

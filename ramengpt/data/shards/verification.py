@@ -1,7 +1,7 @@
 """Are the shards on disk what they should be? Once in full for the manifest, then at every start.
 
-`verify_shards` reads every byte and writes down what it found. `check_store` holds the files
-against that; it reads only what changed since it was last hashed. Neither writes to a shard.
+`verify_shards` reads every byte and records what it found. `check_store` compares the files with
+that record; it reads only what changed since it was last hashed. Neither writes to a shard.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ def verify_shards(
     Args:
         record: which shards, and their checksums at the source.
         folder: the store's folder.
-        advance: told after every chunk how many bytes were read.
+        advance: called after every chunk with the number of bytes read.
 
     Returns:
         The manifest and no faults, or no manifest and every fault of every shard.

@@ -1,4 +1,4 @@
-"""Shards built here from raw text: which text, how it is read, and what became of it."""
+"""Shards built here from raw text: which text, how it is read, and a report of it."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def build_from_text(
     processes: int,
     redo: Sequence[str] | None,
 ) -> tuple[tuple[DownloadedShard, ...], dict[str, Any]]:
-    """Make what is missing of a dataset's shards.
+    """Build the missing shards of a dataset.
 
     Args:
         config: where the text is and how it is cut.
@@ -54,7 +54,7 @@ def build_from_text(
         The shards, validation first; and for the record what was read, left out, and counted.
 
     Raises:
-        UserError: the text cannot be had, is too short or changed, or the disk is full.
+        UserError: the text cannot be read, is too short or changed, or the disk is full.
     """
     plan = ShardPlan(config.name, config.val_tokens, config.shard_tokens, None)
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
@@ -121,7 +121,7 @@ def _text_source(config: TextConfig, found: FoundText, root: Path) -> dict[str, 
 def _hub_sources(
     config: HubTextConfig, settings: DownloadConfig, provenance: Provenance
 ) -> Sequence[Source]:
-    """Open the repository at the commit of the shards that are there, else at today's."""
+    """Open the repository at the commit of the existing shards, else at today's."""
     if not provenance.pinned and not Path(config.repository).is_dir():
         repository = HubRepository(config.repository, config.revision, settings)
         repository.files()
@@ -146,13 +146,13 @@ def _describe(plan: ShardPlan, provenance: Provenance, number: int) -> Downloade
 
 
 def _counts(plan: ShardPlan, provenance: Provenance, numbers: list[int]) -> dict[str, int]:
-    """Sum what was met while the shards were made."""
+    """Sum the counts of all shards."""
     origins = [provenance.origins[plan.file(number)] for number in numbers]
     return {name: sum(origin.counts.get(name, 0) for origin in origins) for name in COUNTS}
 
 
 def _announce(name: str, report: dict[str, Any], invalid: list[str]) -> None:
-    """Say what became of the text."""
+    """Report what was read, left out and invalid."""
     read, left_out, counts = report["read"], report["left_out"], report["counts"]
     summary = ", ".join(f"{key.replace('_', ' ')} {count}" for key, count in counts.items())
     say(f"{name}: read {len(read)} source{'s' * (len(read) != 1)}; {summary}")

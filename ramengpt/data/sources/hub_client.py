@@ -44,7 +44,7 @@ Result = TypeVar("Result")
 
 
 class HubUnreachableError(UserError):
-    """The Hub did not answer, or not usefully, however often it was asked."""
+    """The Hub gave no usable answer in any of the attempts."""
 
 
 class PassingError(Exception):
@@ -130,7 +130,7 @@ class HubRepository:
         Args:
             file: as :meth:`files` describes it.
             target: its final path; what is there is replaced.
-            advance: told the bytes as they arrive; negative when some have to be fetched again.
+            advance: called with the bytes as they arrive; negative when some must be fetched again.
 
         Raises:
             UserError: it cannot be had, or is not what the Hub says it is.
@@ -212,7 +212,7 @@ class HubRepository:
         action: Callable[[], Result],
         amount: Callable[[], int] = lambda: 0,
     ) -> Result:
-        """Do something until it works, `attempts` times in a row without progress at most."""
+        """Retry until it works, or until `attempts` in a row made no progress."""
         attempt, before = 0, amount()
         while True:
             try:
@@ -289,7 +289,7 @@ def _transport() -> ModuleType:
 
 
 def _check_token() -> None:
-    """Refuse a token that no request can carry."""
+    """Refuse a token that does not fit into an HTTP header."""
     from huggingface_hub import get_token
 
     token = get_token() or ""

@@ -1,7 +1,7 @@
-"""Finished token shards from the Hub: fetch what is missing, keep what is right.
+"""Finished token shards from the Hub: fetch what is missing, keep what is intact.
 
-Shards that are there are compared with the record of earlier runs, else with the Hub's checksums.
-Shards beyond the number asked for are left alone.
+Existing shards are compared with the record of earlier runs, else with the Hub's checksums. Shards
+beyond the requested number are left alone.
 """
 
 import shutil

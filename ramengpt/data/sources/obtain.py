@@ -35,7 +35,7 @@ def obtain_shards(config: Config, folder: Path, redo: Sequence[str] | None) -> D
     Raises:
         UserError: they cannot be had; one line says why and what to do.
     """
-    # Read when huggingface_hub is imported: nothing is told to anybody about who downloads.
+    # Read when huggingface_hub is imported: no telemetry.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     processes = config.download.processes or len(os.sched_getaffinity(0))
     text: dict[str, Any] | None = None

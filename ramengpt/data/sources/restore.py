@@ -1,7 +1,7 @@
 """Shards that were lost or damaged since they were verified: bring them back before they are read.
 
-What comes back is held against the manifest, so this decides nothing: a run reads the shards that
-the manifest fixes, or none.
+What comes back is checked against the manifest, so this cannot change a result: a run reads exactly
+the shards that the manifest lists, or none.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def restore_shards(config: Config, manifest: Manifest, folder: Path) -> None:
     except ShardError:
         if manifest.dataset != config.dataset_name:
             raise
-    # Readers of text and tokenizers: only who needs them waits for their import.
+    # Imported late: readers of text and tokenizers are slow to import and rarely needed here.
     from ramengpt.data.sources.obtain import locked_store, obtain_shards
 
     with locked_store(folder):

@@ -36,7 +36,7 @@ def chunked_on_cpu(
     losses_TK = torch.empty_like(shares_TK)
     grad_x_TD = torch.empty_like(x_TD) if with_gradients else x_TD.new_empty(0)
     grad_weight_VD = torch.zeros_like(weight_VD) if with_gradients else weight_VD.new_empty(0)
-    # Transposed, since the product is faster that way round.
+    # Transposed, since the GEMM is faster that way round.
     grad_weight_DV = totals_T.new_zeros(weight.T.shape if with_gradients else 0)
     chunk_tokens = min(CHUNK_TOKENS, len(x_TD))
     logits_CV = x_TD.new_empty(chunk_tokens, vocabulary)

@@ -1,11 +1,11 @@
 # ruff: noqa: PLR0917
-"""The softcapped head and loss on a GPU: three products a chunk of tokens, and one small kernel.
+"""The softcapped head and loss on a GPU: per chunk of tokens three GEMMs and one small kernel.
 
-1. `exponentials_kernel` multiplies z = x W^T, and stores u = e (1 - t^2) instead of z: the gradient
-   before it is normalised. Each tile leaves the sum of its e = exp(logit - scale / 2).
-2. `targets_kernel`, the small one, adds up those sums, S_t, writes the losses, and corrects u at
+1. `exponentials_kernel` computes z = x W^T and stores u = e (1 - t^2) instead of z: the gradient
+   before normalisation. Each tile writes the sum of its e = exp(logit - scale / 2).
+2. `targets_kernel`, the small one, adds up those sums to S_t, writes the losses, and corrects u at
    the token's targets, the only elements that need S: (e - share S) (1 - t^2).
-3. dz = r u with r_t = weight_t scale / (4 divisor S_t), a factor a row. So dx = r (u W) and
+3. dz = r u with r_t = weight_t scale / (4 divisor S_t), one factor per row. So dx = r (u W) and
    dW += u^T (r x), by cuBLAS: r multiplies D columns and never V, and the sum over chunks is in
    W's dtype (float32).
 

@@ -3,13 +3,13 @@
 
 As `ramengpt.kernels.head.cuda`, with other operands for the tensor cores:
 
-    x, W, r x   e4m3, each times one factor that brings its largest element to the end of the range
-    u           e5m2, whose range holds that of e, in two layouts, since float8 products want both
-                operands along the inner dim
+    x, W, r x   e4m3, each scaled so that its largest element just fits
+    u           e5m2, whose range holds that of e, in two layouts, since float8 GEMMs need both
+                operands contiguous along the inner dim
 
-except for the targets: share - p is far larger than any other element of its row, so e4m3 and e5m2
-never see the first target's element, nor any target's share; what they add to the loss, dx and dW
-is computed from x and W as they are.
+except for the targets: share - p is far larger than any other element of its row, so the first
+target's element and every target's share stay out of the float8 operands; what they add to the
+loss, dx and dW is computed from x and W in their own dtype.
 
 Shapes: T packed tokens, K targets of a token, C tokens of a chunk, D width, V rows of the head.
 Source: float8 formats and which is for what, 2209.05433; a head in float8, modded-nanogpt.

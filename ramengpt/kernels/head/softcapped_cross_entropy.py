@@ -1,18 +1,18 @@
 """Linear head, softcap and cross entropy as one operation that never holds all the logits.
 
-The forward pass computes the gradients too, a chunk of tokens at a time: the logits of a chunk
-become their own gradient and are consumed at once, so three matrix products are enough and the
-largest temporary is one chunk. Backward only multiplies by the upstream scalar.
+The forward pass computes the gradients too, a chunk of tokens at a time: the logits of a chunk are
+overwritten by their gradient and consumed at once, so three GEMMs are enough and the largest
+temporary is one chunk. Backward only multiplies by the upstream scalar.
 
     z = x W^T        s = sigmoid((z + shift) / divisor)        logit = scale s
     CE_tk = log sum_v exp(logit_tv) - logit_(t, y_tk)        loss = sum_tk w_tk CE_tk
     dz_tv = (weight_t softmax_tv - sum_k w_tk [v = y_tk]) (scale / divisor) s (1 - s)
 
 A token has K targets, one for plain next-token prediction; weight_t = sum_k w_tk. Weights of equal
-targets add up, and a target of weight 0 has no part in anything.
+targets add up, and a target of weight 0 has no effect.
 
-Logits lie in (0, scale), so the exponentials need no maximum subtracted: subtracting scale / 2
-centres them. And so the gradient needs no second pass that normalises:
+Logits lie in (0, scale), so no running maximum is needed: subtracting scale / 2 centres the
+exponentials. And so the gradient needs no second pass to normalise it:
 
     e_tv = exp(logit_tv - scale / 2)    S_t = sum_v e_tv    r_t = weight_t scale / (divisor S_t)
     u_tv = (e_tv - share_tv S_t) s (1 - s)        share_tv = sum_k w_tk [v = y_tk] / weight_t
@@ -55,8 +55,8 @@ def softcapped_cross_entropy(
     Args:
         x_TD: [T, D], the head's input.
         weight_VD: [V, D]; rows from `vocabulary` on are padding, outside the softmax.
-        targets: integers [T, K] in [0, vocabulary), or [T] for K = 1. Not checked: that would stop
-            the GPU.
+        targets: integers [T, K] in [0, vocabulary), or [T] for K = 1. Not checked: that would
+            synchronise with the GPU.
         weights: float32, the weight of each target's loss, in the shape of `targets`, not below 0;
             None means 1 / T.
         vocabulary: number of rows that take part in the softmax.
@@ -71,7 +71,7 @@ def softcapped_cross_entropy(
         token's unweighted loss of its first target (float32 [T], not differentiable).
 
     Raises:
-        ValueError: shapes that do not fit, a constant out of range, or a dtype that cannot be.
+        ValueError: shapes that do not fit, a constant out of range, or an unsupported dtype.
 
     Source: the softcap of Gemma 2 (2408.00118) in modded-nanogpt's form; gradients in the forward
     pass as in Liger Kernel (2410.10989).
@@ -140,10 +140,10 @@ def _check(
 
 
 def check_float8_sizes(sizes: Mapping[str, int]) -> None:
-    """Refuse sizes, by name, that float8 products cannot take.
+    """Refuse sizes, by name, that float8 GEMMs do not support.
 
     Raises:
-        ValueError: one is not of whole blocks.
+        ValueError: one is not a multiple of the block.
     """
     for name, size in sizes.items():
         if size % _FLOAT8_MULTIPLE:

@@ -8,8 +8,8 @@ so with half_scale = scale / 2, half_slope = 1 / (2 divisor) and half_shift = sh
     logit - half_scale = half_scale t        d logit / dz = half_scale half_slope (1 - t^2)
     e = exp(half_scale t)                    u = e (1 - t^2)
 
-Subtracting half_scale changes no softmax and centres the exponentials around 1. No logit is needed
-a second time: up to a factor a row, u is the gradient except at the row's targets.
+Subtracting half_scale does not change the softmax and centres the exponentials around 1. No logit
+is needed a second time: up to one factor per row, u is the gradient except at the row's targets.
 
 Shapes: T packed tokens, K targets of a token, C tokens of a chunk, D width, V rows of the head, N
 column tiles.
@@ -61,7 +61,7 @@ def exponentials_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """One tile of x W^T, of which e and u are left."""
+    """One tile of x W^T: stores its sums of e, and u."""
     number = tl.program_id(0)
     row_tile, column_tile = grouped_tile(number, num_rows, num_columns, BLOCK_M, BLOCK_N)
     rows = row_tile * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -94,7 +94,7 @@ def _rows_product(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_WIDTH: tl.constexpr,
 ):
-    """z [BLOCK_ROWS] of some tokens, each at a column of its own, in float32."""
+    """z [BLOCK_ROWS] of some tokens, each at its own column, in float32."""
     z = tl.zeros((BLOCK_ROWS,), dtype=tl.float32)
     for start in range(0, width, BLOCK_WIDTH):
         inner = start + tl.arange(0, BLOCK_WIDTH)
@@ -134,7 +134,7 @@ def targets_kernel(
     BLOCK_TILES: tl.constexpr,
     BLOCK_WIDTH: tl.constexpr,
 ):
-    """Loss of BLOCK_ROWS tokens, and what makes u their gradient.
+    """Loss of BLOCK_ROWS tokens, and the correction that makes u their gradient.
 
     A target's z is a dot product of two rows, exact in float32. Its gradient takes the same
     approximate tanh as the sum, so that a certain token's gradient vanishes. Equal targets of a
