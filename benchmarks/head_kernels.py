@@ -67,10 +67,10 @@ def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: in
     variants: dict[str, Callable[[], object]] = {
         f"ours, chunks of {chunk}": partial(ours_with_chunks, chunk) for chunk in CHUNKS_TOKENS
     }
-    variants["ours, four targets a token"] = four_targets
+    variants["ours, four targets per token"] = four_targets
     if supports_tma(x, weight):
         rivals["ours in float8"] = variants["ours in float8"] = in_float8
-        variants["ours in float8, four targets a token"] = partial(four_targets, float8=True)
+        variants["ours in float8, four targets per token"] = partial(four_targets, float8=True)
     theirs = step(compiled)
     for name, rival in rivals.items():
         ours = rival()

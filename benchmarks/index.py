@@ -1,4 +1,4 @@
-"""How fast documents are found, held against passes over the same bytes that do less.
+"""How fast documents are found, compared with simpler passes over the same bytes.
 
 A shard of 100 million tokens with documents as long as FineWeb's, in the page cache.
 """
@@ -43,7 +43,7 @@ def write_shard_like_fineweb(path: Path, num_tokens: int = SHARD_TOKENS) -> None
 
 
 def best_seconds(functions: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Shortest of several runs, taken in turns: what else the machine does only adds time."""
+    """Shortest of several interleaved runs: other load on the machine only adds time."""
     best = dict.fromkeys(functions, float("inf"))
     for _ in range(REPEATS):
         for name, function in functions.items():
@@ -54,7 +54,7 @@ def best_seconds(functions: dict[str, Callable[[], object]]) -> dict[str, float]
 
 
 def read_file(path: Path) -> None:
-    """Read all of a file into a small buffer, as fast as the kernel hands it over."""
+    """Read a whole file into a small buffer, as fast as the kernel delivers it."""
     buffer = bytearray(2**20)
     with path.open("rb", buffering=0) as file:
         while file.readinto(buffer):
@@ -62,7 +62,7 @@ def read_file(path: Path) -> None:
 
 
 def scan(tokens: Tokens) -> None:
-    """Find every document and keep none."""
+    """Find every document, and discard the offsets."""
     for _ in scan_documents(tokens):
         pass
 

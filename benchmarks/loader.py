@@ -24,7 +24,7 @@ SEQUENCE_TOKENS = (64, 512, 2048)
 def naive_batch(
     tokens: Tokens, starts: list[int], document: int, request: BatchRequest
 ) -> tuple[int, np.ndarray]:
-    """The same batch with one slice a document: what a plain loop would do."""
+    """The same batch with one slice per document: what a plain loop would do."""
     num_tokens, sequence_tokens = request
     batch_3T = np.empty((3, num_tokens), dtype=np.int32)
     positions = np.arange(sequence_tokens, dtype=np.int32)
@@ -41,7 +41,7 @@ def naive_batch(
 
 
 def measure(report: Report) -> None:
-    """The plain loop, and every reading order: packing alone, and all the way to the device."""
+    """The plain loop, and every reading order: packing only, and up to the device."""
     report.title(f"loader: batches of {BATCH_TOKENS} tokens, documents as long as FineWeb's")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x_train_000001.bin"
@@ -50,7 +50,7 @@ def measure(report: Report) -> None:
         shards = [IndexedShard(tokens, np.concatenate(list(scan_documents(tokens))))]
         for sequence_tokens in SEQUENCE_TOKENS:
             request = BatchRequest(BATCH_TOKENS, sequence_tokens)
-            rates = {"a slice a document, one core": _naive_rate(shards[0], request)}
+            rates = {"one slice per document, one core": _naive_rate(shards[0], request)}
             for shuffled, split in ((False, False), (True, False), (False, True), (True, True)):
                 order = ReadingOrder(shuffled, split, 0, sequence_tokens)
                 how = f"{'shuffled' if shuffled else 'sequential'}{', split' if split else ''}"
@@ -59,7 +59,7 @@ def measure(report: Report) -> None:
             for name, rate in rates.items():
                 report.add(
                     "loader",
-                    f"{name}, at most {sequence_tokens} a document",
+                    f"{name}, at most {sequence_tokens} per document",
                     million_tokens_per_second=rate / 1e6,
                 )
 

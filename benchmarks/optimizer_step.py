@@ -2,9 +2,9 @@
 
     python -m benchmarks.optimizer_step --preset small --training_step_ms 450
 
-Gradients are noise, all groups are stepped, and the embedding is split, which costs most. What some
-rules do only every few steps counts by its share. On a CPU it runs eagerly and takes long for
-anything but the preset `instant`.
+Gradients are noise, all groups are stepped, and the embedding is split, which costs most. Work that
+some rules do only every few steps is averaged over them. On a CPU it runs eagerly and takes long
+for anything but the preset `instant`.
 """
 
 import argparse
@@ -18,8 +18,8 @@ import torch
 from benchmarks.report import Report, median_milliseconds
 from ramengpt.config import load_config
 from ramengpt.model.gpt import GPT
-from ramengpt.model.parameters import set_multipliers
-from ramengpt.optimizers import OptimizerSet, build_optimizers
+from ramengpt.optimizers import OptimizerSet
+from ramengpt.training.network import build_model, build_run_optimizers
 from ramengpt.training.schedule.plan import StepPlan, plan_run
 
 OPTIMIZERS = ("normuon", "muon", "bam", "aro", "adam")
@@ -117,33 +117,17 @@ def measure_preset(
 def build(
     preset: str, optimizer: str, device: torch.device, settings: tuple[str, ...]
 ) -> tuple[GPT, OptimizerSet, StepPlan, int]:
-    """A model with gradients of noise, its optimizers, a plan with everything split, a cycle.
+    """A model with random gradients, its optimizers, the last plan of its schedule, and a cycle.
 
     The cycle is the number of steps after which the optimizer repeats what it does.
     """
     selected = [f"model={preset}", f"optimizer={optimizer}", f"schedule={preset}"]
     config = load_config([*selected, *settings])
-    torch.manual_seed(config.seed)
-    model = GPT(
-        config.network,
-        max_sequence_tokens=max(config.schedule.sequence.tokens),
-        backend="sdpa",
-        compute_dtype=torch.float32,
-    ).to(device)
-    set_multipliers(model.parameters(), config.parameters)
+    plans = plan_run(config.schedule, config.optimizer.momentum, 1)
+    model = build_model(config, device)
+    built = build_run_optimizers(config, model, plans[-1:])
     for parameter in model.parameters():
         parameter.grad = 1e-3 * torch.randn_like(parameter)
-    built = build_optimizers(
-        model.named_parameters(),
-        optimizer=config.optimizer,
-        embedding_adam=config.embedding_adam,
-        scalar_adam=config.scalar_adam,
-        gradient_clipping=config.gradient_clipping,
-        hooks=config.hooks,
-        embedding_tied=False,
-        compile=device.type == "cuda",
-    )
-    plans = plan_run(config.schedule, config.optimizer.momentum, 1)
     basis = getattr(config.optimizer, "basis", None)
     return model, built, plans[-1], basis.every_steps if basis else 1
 

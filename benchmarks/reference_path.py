@@ -34,7 +34,7 @@ from benchmarks.training_paths import (
     PATHS,
     REFERENCE,
     OwnOperators,
-    Path,
+    TrainingPath,
 )
 from ramengpt.config import Config, load_config
 from ramengpt.data.batches.loader import Batch
@@ -144,10 +144,10 @@ def compare(
     compare_runs(report, runs, smoothing_steps)
 
 
-def path_config(path: Path, settings: tuple[str, ...]) -> Config:
+def path_config(path: TrainingPath, settings: tuple[str, ...]) -> Config:
     """A path's overrides of params.yaml, after the common ones."""
     config = load_config([*settings, *path.overrides])
-    return replace(config, seed=config.seed + path.seeds_on)
+    return replace(config, seed=config.seed + path.seed_offset)
 
 
 def train(

@@ -1,4 +1,4 @@
-"""The runs of a study and their results: a JSON file that gains a line with every finished run."""
+"""The runs of a study and their results: a JSON file to which each finished run adds a line."""
 
 import json
 import statistics

@@ -118,7 +118,7 @@ def measure(num_shards: int, shard_tokens: int) -> dict[str, float]:
 
 
 def gpu_rates(measured: dict[str, float]) -> dict[str, float]:
-    """Tokens/s of each preset; of `medium` from `small`'s, by operations a token."""
+    """Tokens/s of each preset; that of `medium` estimated from `small`'s by FLOP/token."""
     rates = dict(measured)
     flops = {}
     for preset in ("small", "medium"):
@@ -133,7 +133,7 @@ def gpu_rates(measured: dict[str, float]) -> dict[str, float]:
 
 
 def tokenize_rate() -> float:
-    """Tokens that one second of a core makes of docstrings, with GPT-2's encoding loaded."""
+    """Tokens of docstrings per CPU second, with GPT-2's encoding loaded."""
     texts = gather_texts([], TEXT_MEGABYTES)
     encode_document(texts[0])
     start = time.process_time()

@@ -1,8 +1,7 @@
 """Whole training steps on synthetic documents: tokens/s, MFU, memory, and time to the first step.
 
-Every measurement runs in a process of its own, so that compile caches and peak memory start clean.
-The first process of a configuration has an empty compile cache (cold), the second the one it left
-(warm).
+Every measurement runs in its own process, so that compile caches and peak memory start clean. The
+first process of a configuration has an empty compile cache (cold), the second reuses it (warm).
 
     python -m benchmarks.train_step --presets small --architectures ramen,plain
     python -m benchmarks.train_step --presets small --nested_blocks     # a candidate, see below

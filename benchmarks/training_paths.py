@@ -23,12 +23,12 @@ from ramengpt.optimizers import muon, polar_express
 
 
 @dataclass(frozen=True)
-class Path:
+class TrainingPath:
     """A way to train: values of params.yaml, and what to replace while it runs."""
 
     overrides: tuple[str, ...]
     replaced: Callable[[], AbstractContextManager[Any]]
-    seeds_on: int = 0
+    seed_offset: int = 0
     """Added to the seed of the weights."""
 
 
@@ -40,12 +40,12 @@ def plain_operations(*, float32: bool) -> Iterator[None]:
         for module, name, plain in (
             (head, "softcapped_cross_entropy", _cross_entropy_reference),
             (mlp, "linear_relu_squared_mlp", linear_relu_squared_mlp_reference),
-            (attention, "kernel_supports", _takes_no_kernel),
+            (attention, "kernel_supports", _supports_no_kernel),
             (polar_express, "_symmetric_products", _symmetric_products_reference),
         ):
             stack.enter_context(patch.object(module, name, plain))
         if float32:
-            stack.enter_context(patch.object(muon, "normalised_wide", _normalised_wide_as_it_is))
+            stack.enter_context(patch.object(muon, "normalised_wide", _normalised_wide_float32))
         torch.set_float32_matmul_precision("highest")
         stack.callback(torch.set_float32_matmul_precision, precision)
         yield
@@ -56,7 +56,7 @@ def _cross_entropy_reference(*arguments: Any, float8: bool = False) -> tuple[Ten
     return softcapped_cross_entropy_reference(*arguments)
 
 
-def _takes_no_kernel(_qkv_T3HK: Tensor) -> bool:
+def _supports_no_kernel(_qkv_T3HK: Tensor) -> bool:
     return False
 
 
@@ -67,7 +67,7 @@ def _symmetric_products_reference(_x_NSB: Tensor) -> tuple[Callable[..., Tensor]
     )
 
 
-def _normalised_wide_as_it_is(matrix_NRC: Tensor, headroom: float, _dtype: torch.dtype) -> Tensor:
+def _normalised_wide_float32(matrix_NRC: Tensor, headroom: float, _dtype: torch.dtype) -> Tensor:
     return polar_express.normalised_wide(matrix_NRC, headroom, matrix_NRC.dtype)
 
 
@@ -83,10 +83,17 @@ OTHER_SEEDS = {f"fast, seed {number}": number - 1 for number in (2, 3, 4)}
 """What each adds to the seed of the weights."""
 PLAIN = ("train.compile=no", "train.attention_backend=sdpa")
 PATHS = {
-    FAST: Path((), kernels_at_any_size),
-    **{name: Path((), kernels_at_any_size, seeds_on) for name, seeds_on in OTHER_SEEDS.items()},
-    REFERENCE: Path((*PLAIN, "train.precision=bfloat16"), partial(plain_operations, float32=False)),
-    FLOAT32: Path((*PLAIN, "train.precision=float32"), partial(plain_operations, float32=True)),
+    FAST: TrainingPath((), kernels_at_any_size),
+    **{
+        name: TrainingPath((), kernels_at_any_size, seed_offset)
+        for name, seed_offset in OTHER_SEEDS.items()
+    },
+    REFERENCE: TrainingPath(
+        (*PLAIN, "train.precision=bfloat16"), partial(plain_operations, float32=False)
+    ),
+    FLOAT32: TrainingPath(
+        (*PLAIN, "train.precision=float32"), partial(plain_operations, float32=True)
+    ),
 }
 
 

@@ -1,7 +1,7 @@
 """The table of docs/what_reruns_when.md: `python -m benchmarks.what_reruns_when` writes it.
 
-Every value of params.yaml is held against the params of dvc.yaml's stages, resolved as DVC does for
-the defaults, and every file of code against what `check` writes for each stage.
+Every value of params.yaml is looked up in the params of dvc.yaml's stages, resolved as DVC does for
+the defaults, and every file of code in what `check` writes for each stage.
 """
 
 import argparse

@@ -29,7 +29,6 @@ from ramengpt.progress import say
 
 PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 RANGE_REFUSED = 416
-TOO_MANY_REQUESTS = 429
 OFFLINE_ADVICE = "check the network and run again, or use dataset=docstrings, which runs offline"
 
 _LOGIN = "run `hf auth login` or set HF_TOKEN"

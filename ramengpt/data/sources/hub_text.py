@@ -6,6 +6,7 @@ the repository works the same way.
 
 import functools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,28 +62,22 @@ class HubTextSource:
                 first_record += len(records)
 
 
-class _one_line_errors:  # noqa: N801 - a context manager, used like a function
+@contextmanager
+def _one_line_errors(repository: str) -> Iterator[None]:
     """Turn what `datasets` raises for a missing repository or network into one line."""
-
-    def __init__(self, repository: str) -> None:
-        self.repository = repository
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is None or not isinstance(error, Exception) or isinstance(error, UserError):
-            return
-        if isinstance(error, AssertionError | TypeError | AttributeError | ImportError):
-            return
+    try:
+        yield
+    except (UserError, AssertionError, TypeError, AttributeError, ImportError):
+        raise
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         if "Config" in reason and "'columns'" in reason:
             raise UserError(
-                f"{self.repository}: its files are not Parquet, which is all that is read from the "
-                "Hub; download them and use dataset=text"
+                f"{repository}: its files are not Parquet, which is all that is read from the Hub; "
+                "download them and use dataset=text"
             ) from None
         raise UserError(
-            f"{self.repository}: {reason[:300]}; finished shards are kept; {OFFLINE_ADVICE}"
+            f"{repository}: {reason[:300]}; finished shards are kept; {OFFLINE_ADVICE}"
         ) from error
 
 
