@@ -1,26 +1,29 @@
 """One step of every optimizer on a preset's parameters: time, and share of a training step.
 
-    python -m benchmarks.optimizer_step --preset small --training_step_ms 450
+    python -m benchmarks.optimizer_step --preset small
 
-Gradients are noise, all groups are stepped, and the embedding is split, which costs most. Work that
-some rules do only every few steps is averaged over them. On a CPU it runs eagerly and takes long
-for anything but the preset `instant`.
+Measures a training step first, in a process of its own, or takes --tokens_per_second. Gradients are
+noise, all groups are stepped, and the embedding is split, which costs most. Work that some rules do only
+every few steps is averaged over them; eigenvectors, which SOAP takes once, in the first step, are
+left out. On a CPU it runs eagerly and takes long for anything but the preset `instant`.
 """
 
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from benchmarks.report import Report, median_milliseconds
-from ramengpt.config import load_config
+from benchmarks.train_step import compare, settings
+from ramengpt.config import Config, load_config
+from ramengpt.device import configure
 from ramengpt.model.gpt import GPT
-from ramengpt.optimizers import OptimizerSet
 from ramengpt.training.network import build_model, build_run_optimizers
-from ramengpt.training.schedule.plan import StepPlan, plan_run
+from ramengpt.training.schedule.plan import plan_run
 
 OPTIMIZERS = ("normuon", "muon", "bam", "aro", "adam")
 """Those that have been studied."""
@@ -36,14 +39,40 @@ MEASURED = (
     "adam_hyperball",
 )
 """All entries of params.yaml."""
+VARIANTS = (
+    ("normuon", ("optimizers.normuon.query_key_block_heads=2",)),
+    ("muon_eq_r", ("optimizers.muon_eq_r.query_key_block_heads=2",)),
+    ("soap_muon", ("bases.covariances.every_steps=1",)),
+)
+"""Optimizers under other values, measured too."""
 STEP_TOKENS = 262_144
-"""Tokens of the training step that the share refers to."""
+"""Tokens of the training step that the share refers to; the other share is of twice as many."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An optimizer and further values of params.yaml."""
+
+    optimizer: str
+    settings: tuple[str, ...] = ()
+
+    def name(self) -> str:
+        """As the table shows it: the optimizer, and each value by its last key."""
+        return ", ".join([self.optimizer, *(text.split(".")[-1] for text in self.settings)])
+
+
+def all_cases(optimizers: Sequence[str]) -> list[Case]:
+    """Each optimizer as it is, and its variants."""
+    return [
+        case
+        for optimizer in optimizers
+        for case in (Case(optimizer), *(Case(*each) for each in VARIANTS if each[0] == optimizer))
+    ]
 
 
 def measure(report: Report) -> None:
-    """All optimizers on `small`; the share follows from this report's training steps, if any."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    measure_preset(report, "small", MEASURED, device, training_step_ms(report, "small"))
+    """All optimizers on `small`; the share follows from this report's training steps."""
+    measure_preset(report, "small", all_cases(MEASURED), torch.device("cuda"))
 
 
 def training_step_ms(report: Report, preset: str) -> float | None:
@@ -59,77 +88,82 @@ def training_step_ms(report: Report, preset: str) -> float | None:
 
 
 def measure_preset(
-    report: Report,
-    preset: str,
-    optimizers: tuple[str, ...],
-    device: torch.device,
-    step_ms: float | None,
-    *,
-    settings: tuple[str, ...] = (),
+    report: Report, preset: str, cases: Sequence[Case], device: torch.device
 ) -> None:
-    """Measure some optimizers on the parameters of one preset, under further settings."""
+    """Measure optimizers on the parameters of one preset."""
+    configure(device)
     report.title(f"optimizer steps on {preset}, {device.type}")
-    for name in optimizers:
-        if not report.time_left():
-            return
-        started = time.perf_counter()
-        model, built, plan, cycle = build(preset, name, device, settings)
-        built.clip_gradients(plan)
-        built.step(plan)
-        first_seconds = time.perf_counter() - started
-        hidden = [
-            param_group for param_group in built.param_groups if param_group.group == "hidden"
-        ]
-
-        def hidden_steps(groups: list = hidden, plan: StepPlan = plan, steps: int = cycle) -> None:
-            with torch.no_grad():
-                for _ in range(steps):
-                    for group in groups:
-                        group.step(plan)
-
-        def whole_steps(
-            built: OptimizerSet = built, plan: StepPlan = plan, steps: int = cycle
-        ) -> None:
-            for _ in range(steps):
-                built.clip_gradients(plan)
-                built.step(plan)
-
-        def clip(built: OptimizerSet = built, plan: StepPlan = plan) -> None:
-            built.clip_gradients(plan)
-
-        whole_ms = median_ms(whole_steps, device) / cycle
-        report.add(
-            "optimizer_step",
-            f"{preset}, {name}",
-            step_ms=whole_ms,
-            hidden_ms=median_ms(hidden_steps, device) / cycle,
-            clip_ms=median_ms(clip, device),
-            share_of_training_step=whole_ms / step_ms if step_ms else None,
-            share_of_twice_the_tokens=whole_ms / (2 * step_ms) if step_ms else None,
-            state_mib=sum(tensor.nbytes for group in hidden for tensor in group.state.values())
-            / 2**20,
-            hidden_parameters=sum(param_group.stack.weight().numel() for param_group in hidden),
-            first_step_seconds=first_seconds,
-        )
-        del model, built
+    step_ms = training_step_ms(report, preset)
+    model = model_with_gradients(config_of(preset, cases[0]), device)
+    for case in cases:
+        if report.time_left():
+            config = config_of(preset, case)
+            report.add(
+                "optimizer_step",
+                f"{preset}, {case.name()}",
+                **measured(config, model, device, step_ms),
+            )
 
 
-def build(
-    preset: str, optimizer: str, device: torch.device, settings: tuple[str, ...]
-) -> tuple[GPT, OptimizerSet, StepPlan, int]:
-    """A model with random gradients, its optimizers, the last plan of its schedule, and a cycle.
+def config_of(preset: str, case: Case) -> Config:
+    """The preset's parameters, updated by the case's optimizer."""
+    chosen = (f"model={preset}", f"optimizer={case.optimizer}", f"schedule={preset}")
+    return load_config([*chosen, *case.settings])
 
-    The cycle is the number of steps after which the optimizer repeats what it does.
-    """
-    selected = [f"model={preset}", f"optimizer={optimizer}", f"schedule={preset}"]
-    config = load_config([*selected, *settings])
-    plans = plan_run(config.schedule, config.optimizer.momentum, 1)
+
+def model_with_gradients(config: Config, device: torch.device) -> GPT:
+    """A model whose gradients are noise."""
+    torch.manual_seed(config.seed)
     model = build_model(config, device)
-    built = build_run_optimizers(config, model, plans[-1:])
     for parameter in model.parameters():
         parameter.grad = 1e-3 * torch.randn_like(parameter)
+    return model
+
+
+def measured(
+    config: Config, model: GPT, device: torch.device, step_ms: float | None
+) -> dict[str, float | None]:
+    """Times of one optimizer's steps with everything split, averaged over what it repeats.
+
+    Steps with clipping, which are all that follows the backward pass, and the share of the hidden
+    matrices.
+    """
+    plans = plan_run(config.schedule, config.optimizer.momentum, 1)[-1:]
+    built, plan = build_run_optimizers(config, model, plans), plans[0]
+    hidden = [group for group in built.param_groups if group.group == "hidden"]
+    for group in hidden:
+        group.updates = 1  # past the step that takes eigenvectors
+    started = time.perf_counter()
+    built.clip_gradients(plan)
+    built.step(plan)
+    first_seconds = time.perf_counter() - started
     basis = getattr(config.optimizer, "basis", None)
-    return model, built, plans[-1], basis.every_steps if basis else 1
+    cycle_steps = basis.every_steps if basis else 1
+
+    @torch.no_grad()
+    def hidden_steps() -> None:
+        for _ in range(cycle_steps):
+            for group in hidden:
+                group.step(plan)
+
+    @torch.no_grad()
+    def other_steps() -> None:
+        built.clip_gradients(plan)
+        for group in built.param_groups:
+            if group.group != "hidden":
+                group.step(plan)
+
+    hidden_ms = median_ms(hidden_steps, device) / cycle_steps
+    whole_ms = hidden_ms + median_ms(other_steps, device)
+    return {
+        "step_ms": whole_ms,
+        "hidden_ms": hidden_ms,
+        "share_of_training_step": whole_ms / step_ms if step_ms else None,
+        "share_of_twice_the_tokens": whole_ms / (2 * step_ms) if step_ms else None,
+        "state_mib": sum(t.nbytes for group in hidden for t in group.state.values()) / 2**20,
+        "hidden_parameters": sum(group.stack.weight().numel() for group in hidden),
+        "first_step_seconds": first_seconds,
+    }
 
 
 def median_ms(function: Callable[[], object], device: torch.device) -> float:
@@ -152,20 +186,21 @@ def main() -> None:
     parser.add_argument("--preset", default="small", help="a model and a schedule of params.yaml")
     parser.add_argument("--optimizers", default=",".join(MEASURED), help="by commas")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--training_step_ms", type=float, help="to give each time as a share of it")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--tokens_per_second", type=float, help="in training, if it is known")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all")
     parser.add_argument("--seconds", type=float, default=600, help="begin nothing after this long")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     arguments = parser.parse_args()
     report = Report(arguments.seconds)
-    measure_preset(
-        report,
-        arguments.preset,
-        tuple(arguments.optimizers.split(",")),
-        torch.device(arguments.device),
-        arguments.training_step_ms,
-        settings=tuple(arguments.set),
-    )
+    device, preset = torch.device(arguments.device), arguments.preset
+    if arguments.tokens_per_second:
+        report.add("train_step", f"{preset}, given", tokens_per_second=arguments.tokens_per_second)
+    elif device.type == "cuda":
+        compare(report, settings([preset]), states=("cold",))
+    further = tuple(arguments.set)
+    cases = all_cases(arguments.optimizers.split(","))
+    cases = [Case(case.optimizer, case.settings + further) for case in cases]
+    measure_preset(report, preset, cases, device)
     if arguments.json:
         report.write(arguments.json)
 

@@ -15,6 +15,9 @@ from torch import Tensor
 SMALLEST_MEAN_SQUARE = 1e-36
 """Below this a mean square counts as 0: its root would be lost in float32."""
 
+MOST_VERSIONS = 64
+"""Of one compiled function, over all rules that use it; PyTorch's own limit is 8."""
+
 
 class DeviceScalars(NamedTuple):
     """The numbers of one update as tensors: three of them 0-dimensional, and the multipliers."""
@@ -92,8 +95,13 @@ def scalar_like(value: float, tensor: Tensor) -> Tensor:
 
 
 def compiled(function: Callable[..., Any], enabled: bool) -> Callable[..., Any]:
-    """The function through torch.compile, one version for each shape, or as it is."""
-    return torch.compile(function, dynamic=False, fullgraph=True) if enabled else function
+    """The function through torch.compile, one version for each shape and set of constants, or as
+    it is.
+    """
+    if not enabled:
+        return function
+    torch._dynamo.config.recompile_limit = MOST_VERSIONS
+    return torch.compile(function, dynamic=False, fullgraph=True)
 
 
 def nesterov_direction(gradient: Tensor, momentum_buffer: Tensor, momentum: Tensor) -> Tensor:
