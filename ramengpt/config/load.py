@@ -21,7 +21,6 @@ from ramengpt.config.model import (
     ArchitectureConfig,
     ModelConfig,
     NetworkConfig,
-    ParametersConfig,
 )
 from ramengpt.config.optimizer import (
     AdamConfig,
@@ -31,6 +30,7 @@ from ramengpt.config.optimizer import (
     OptimizerConfig,
     PolarConfig,
 )
+from ramengpt.config.parameters import ParametersConfig
 from ramengpt.config.parse import parse_yaml, read_yaml
 from ramengpt.config.run import TrainConfig, ValidationConfig
 from ramengpt.config.sample import SampleConfig
@@ -181,7 +181,7 @@ def _select(params: ParamsFile, path: Path) -> Config:
             f"{path}: models.{config.model_name} with architectures.{config.architecture_name}: "
             f"{reason}"
         ) from None
-    return _with_own_values(config)
+    return _with_values_of_optimizer(_with_values_of_architecture(config))
 
 
 def _entry(params: ParamsFile, selector: str, table_name: str, path: Path) -> Section:
@@ -194,7 +194,13 @@ def _entry(params: ParamsFile, selector: str, table_name: str, path: Path) -> Se
     return entry
 
 
-def _with_own_values(config: Config) -> Config:
+def _with_values_of_architecture(config: Config) -> Config:
+    """Let the selected architecture's own numbers take the place of those of `parameters`."""
+    own = config.architecture.parameters or {}
+    return replace(config, parameters=config.parameters.with_own(own))
+
+
+def _with_values_of_optimizer(config: Config) -> Config:
     """Replace the shared warm-up and rates by those of the selected optimizer, where it has any."""
     own = config.optimizer
     schedule, embedding, scalar = config.schedule, config.embedding_adam, config.scalar_adam

@@ -1,8 +1,7 @@
-"""The sections `models`, `architectures` and `parameters`: the network, and how it learns.
+"""The sections `models` and `architectures`: the network.
 
 An entry of `models` has sizes and patterns of layers, an entry of `architectures` the parts and
-their constants; the two selected ones make one network. `parameters` is shared by all: for every
-label (see `ramengpt.model.parameters`) the multipliers of learning rate and weight decay.
+their constants; the two selected ones make one network.
 """
 
 import math
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from ramengpt.config.base import Finite, NonNegative, Positive, Section
+from ramengpt.config.parameters import OwnNumbers, check_labels
 
 Activation = Literal[
     "relu_squared",
@@ -107,8 +107,8 @@ class ModelConfig(Section):
         return tuple(sorted(set(self.value_embedding_pattern) - {"-"}))
 
 
-class ArchitectureConfig(Section):
-    """An entry of `architectures`: the parts of the network, of whatever size, and their constants.
+class PartsConfig(Section):
+    """The parts of a network, of whatever size, and their constants.
 
     A part that is switched off has no parameters.
     """
@@ -168,7 +168,23 @@ class ArchitectureConfig(Section):
         return self
 
 
-class NetworkConfig(ModelConfig, ArchitectureConfig):
+class ArchitectureConfig(PartsConfig):
+    """An entry of `architectures`: parts, and how their parameters are updated.
+
+    Attributes:
+        parameters: by label, what was found with these parts, in place of the section
+            `parameters`; None: nothing.
+    """
+
+    parameters: dict[str, OwnNumbers] | None = None
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        check_labels(self.parameters or {})
+        return self
+
+
+class NetworkConfig(ModelConfig, PartsConfig):
     """One network: the sizes of a model with the parts of an architecture.
 
     The patterns are those in force: a part that is off is gone from them.
@@ -181,7 +197,8 @@ class NetworkConfig(ModelConfig, ArchitectureConfig):
         Raises:
             ValidationError: the sizes do not suit the parts.
         """
-        return cls.model_validate(model.model_dump() | architecture.model_dump())
+        parts = architecture.model_dump(exclude={"parameters"})
+        return cls.model_validate(model.model_dump() | parts)
 
     @model_validator(mode="before")
     @classmethod
@@ -236,37 +253,3 @@ class NetworkConfig(ModelConfig, ArchitectureConfig):
         if not self.gated:
             return 4 * self.width
         return -(-8 * self.width // (3 * AUTO_FFN_MULTIPLE)) * AUTO_FFN_MULTIPLE
-
-
-class Multipliers(Section):
-    """Multipliers of one label's learning rate and weight decay."""
-
-    lr_mul: NonNegative
-    wd_mul: NonNegative
-
-
-class ParametersConfig(Section):
-    """The multipliers of every label, whether or not the selected network has such parameters."""
-
-    embedding: Multipliers
-    head: Multipliers
-    value_embedding: Multipliers
-    attention: Multipliers
-    mlp_in: Multipliers
-    mlp_out: Multipliers
-    attention_gate: Multipliers
-    value_gate: Multipliers
-    smear_gate: Multipliers
-    skip_gate: Multipliers
-    residual_lambda: Multipliers
-    embedding_lambda: Multipliers
-    attention_lambda: Multipliers
-    smear_lambda: Multipliers
-    skip_lambda: Multipliers
-    backout_lambda: Multipliers
-    bigram_embedding: Multipliers
-    bigram_lambda: Multipliers
-    exclusive_attention: Multipliers
-    dense_connection_in: Multipliers
-    dense_connection_out: Multipliers
-    dense_connection_bias: Multipliers

@@ -1,9 +1,9 @@
 """Labels of the parameters: all that the optimizers know about the network.
 
-Every parameter carries `.label`, `.group` ("embedding", "hidden" or "scalar"), `.lr_mul`, `.wd_mul`
-and, in the group "hidden", `.residual_dims`. A hidden matrix is `len(residual_dims)` equal blocks
-along dim 0; entry i is the dim (0 or 1) of block i that faces the residual stream. One whose first
-two blocks are q and k also carries `.head_dim`.
+Every parameter carries `.label`, `.group` ("embedding", "hidden" or "scalar"), `.lr_mul`,
+`.wd_mul`, `.own_adam` and, in the group "hidden", `.residual_dims`. A hidden matrix is
+`len(residual_dims)` equal blocks along dim 0; entry i is the dim (0 or 1) of block i that faces the
+residual stream. One whose first two blocks are q and k also carries `.head_dim`.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from ramengpt.config.model import ParametersConfig
+from ramengpt.config.parameters import ParametersConfig
 
 Group = Literal["embedding", "hidden", "scalar"]
 
@@ -74,13 +74,16 @@ def make_parameter(
 
 
 def set_multipliers(parameters: Iterable[torch.nn.Parameter], config: ParametersConfig) -> None:
-    """Give every parameter the `.lr_mul` and `.wd_mul` of its label.
+    """Give every parameter the `.lr_mul`, `.wd_mul` and `.own_adam` of its label.
+
+    `own_adam` has the numbers of Adam that stand in place of those of the parameter's group.
 
     Args:
         parameters: made by `make_parameter`.
         config: the section `parameters` of params.yaml.
     """
     for parameter in parameters:
-        multipliers = getattr(config, parameter.label)  # type: ignore[attr-defined]
-        parameter.lr_mul = multipliers.lr_mul  # type: ignore[attr-defined]
-        parameter.wd_mul = multipliers.wd_mul  # type: ignore[attr-defined]
+        numbers = getattr(config, parameter.label).model_dump(exclude_none=True)  # type: ignore[attr-defined]
+        parameter.lr_mul = numbers.pop("lr_mul")  # type: ignore[attr-defined]
+        parameter.wd_mul = numbers.pop("wd_mul")  # type: ignore[attr-defined]
+        parameter.own_adam = numbers  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """From labelled parameters and params.yaml to the optimizers of a run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -12,7 +12,7 @@ from ramengpt.config.optimizer import (
     PolarRuleConfig,
 )
 from ramengpt.optimizers.adam import Adam
-from ramengpt.optimizers.groups import LabelledParameter, labelled_parameters
+from ramengpt.optimizers.groups import GROUPS, LabelledParameter, labelled_parameters
 from ramengpt.optimizers.optimizer_set import OptimizerSet
 from ramengpt.optimizers.param_group import EmbeddingPair, ParamGroup
 from ramengpt.optimizers.rules import make_rule
@@ -49,63 +49,24 @@ def build_optimizers(
             embedding and head to tie; the message has the names.
     """
     parameters = labelled_parameters(named_parameters)
-    matrix_rule = make_rule(optimizer, compile=compile)
-    embedding_rule = Adam(embedding_adam, compile=compile)
-    scalar_rule = Adam(scalar_adam, compile=compile)
-
-    embeddings = [entry for entry in parameters if entry.group == "embedding"]
-    hidden = [entry for entry in parameters if entry.group == "hidden"]
-    scalars = [entry for entry in parameters if entry.group == "scalar"]
-    param_groups = [
-        ParamGroup(
-            name=f"embedding/{entry.name}",
-            group="embedding",
-            stack=SingleStack(entry),
-            rule=embedding_rule,
-            learning_rate=_embedding_rate(entry, optimizer, embedding_adam),
-            weight_decay=embedding_adam.weight_decay,
-        )
-        for entry in embeddings
+    of_group = {group: [e for e in parameters if e.group == group] for group in GROUPS}
+    embeddings = of_group["embedding"]
+    embedding_groups = [
+        _embedding_group(entry, optimizer, embedding_adam, compile=compile) for entry in embeddings
     ]
-    pair = _embedding_pair(embeddings, param_groups)
+    pair = _embedding_pair(embeddings, embedding_groups)
     if embedding_tied and pair is None:
         raise ValueError(
             "the schedule ties embedding and head, so the model needs exactly one parameter with "
             f"each label, found {[f'{entry.name}: {entry.label}' for entry in embeddings]}"
         )
-    stacks = block_stacks(
-        hidden,
-        oriented=matrix_rule.oriented,
-        query_key_block_heads=(
-            optimizer.query_key_block_heads if isinstance(optimizer, PolarRuleConfig) else 0
-        ),
-    )
-    for stack in stacks:
-        shape = "x".join(str(size) for size in stack.weight().shape[1:])
-        param_groups.append(
-            ParamGroup(
-                name=f"hidden/{shape}",
-                group="hidden",
-                stack=stack,
-                rule=matrix_rule,
-                learning_rate=optimizer.learning_rate,
-                weight_decay=optimizer.weight_decay,
-            )
-        )
-    if scalars:
-        param_groups.append(
-            ParamGroup(
-                name="scalar",
-                group="scalar",
-                stack=FlatStack(scalars),
-                rule=scalar_rule,
-                learning_rate=scalar_adam.learning_rate,
-                weight_decay=scalar_adam.weight_decay,
-            )
-        )
     return OptimizerSet(
         parameters,
-        param_groups,
+        [
+            *embedding_groups,
+            *_hidden_groups(of_group["hidden"], optimizer, compile=compile),
+            *_scalar_groups(of_group["scalar"], scalar_adam, compile=compile),
+        ],
         pair,
         {
             "embedding": gradient_clipping.embedding_norm,
@@ -115,6 +76,70 @@ def build_optimizers(
         hooks,
         embedding_tied=embedding_tied,
     )
+
+
+def _embedding_group(
+    entry: LabelledParameter, optimizer: OptimizerConfig, adam: AdamConfig, *, compile: bool
+) -> ParamGroup:
+    """An embedding or the head, with its own numbers of Adam."""
+    return ParamGroup(
+        name=f"embedding/{entry.name}",
+        group="embedding",
+        stack=SingleStack(entry),
+        rule=Adam(adam_of(entry, adam), compile=compile),
+        learning_rate=_embedding_rate(entry, optimizer, adam),
+        weight_decay=adam.weight_decay,
+    )
+
+
+def _hidden_groups(
+    entries: Sequence[LabelledParameter], optimizer: OptimizerConfig, *, compile: bool
+) -> list[ParamGroup]:
+    """The blocks of hidden matrices, by shape."""
+    rule = make_rule(optimizer, compile=compile)
+    stacks = block_stacks(
+        entries,
+        oriented=rule.oriented,
+        query_key_block_heads=(
+            optimizer.query_key_block_heads if isinstance(optimizer, PolarRuleConfig) else 0
+        ),
+    )
+    return [
+        ParamGroup(
+            name=f"hidden/{'x'.join(str(size) for size in stack.weight().shape[1:])}",
+            group="hidden",
+            stack=stack,
+            rule=rule,
+            learning_rate=optimizer.learning_rate,
+            weight_decay=optimizer.weight_decay,
+        )
+        for stack in stacks
+    ]
+
+
+def _scalar_groups(
+    entries: Sequence[LabelledParameter], adam: AdamConfig, *, compile: bool
+) -> list[ParamGroup]:
+    """Scalars and gates, those with the same numbers of Adam together."""
+    by_numbers: dict[AdamConfig, list[LabelledParameter]] = {}
+    for entry in entries:
+        by_numbers.setdefault(adam_of(entry, adam), []).append(entry)
+    return [
+        ParamGroup(
+            name="scalar" if own == adam else f"scalar/{own.beta1},{own.beta2},{own.epsilon}",
+            group="scalar",
+            stack=FlatStack(members),
+            rule=Adam(own, compile=compile),
+            learning_rate=adam.learning_rate,
+            weight_decay=adam.weight_decay,
+        )
+        for own, members in by_numbers.items()
+    ]
+
+
+def adam_of(entry: LabelledParameter, adam: AdamConfig) -> AdamConfig:
+    """The group's Adam with the parameter's own numbers."""
+    return adam.model_copy(update=dict(entry.own_adam))
 
 
 def _embedding_rate(

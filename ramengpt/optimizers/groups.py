@@ -1,6 +1,6 @@
 """Put every parameter into exactly one group, by the labels it carries."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -25,6 +25,7 @@ class LabelledParameter:
             the dim of that block (0 or 1) which is the residual stream; empty otherwise.
         head_dim: of a matrix whose first two blocks are q and k: rows of each of their heads;
             None otherwise.
+        own_adam: numbers of Adam in place of those of the group, by name.
     """
 
     name: str
@@ -35,6 +36,7 @@ class LabelledParameter:
     wd_mul: float
     residual_dims: tuple[int, ...]
     head_dim: int | None
+    own_adam: Mapping[str, float]
 
 
 def labelled_parameters(
@@ -84,6 +86,7 @@ def _labelled(name: str, parameter: torch.nn.Parameter) -> LabelledParameter:
         wd_mul=getattr(parameter, "wd_mul", 1.0),
         residual_dims=getattr(parameter, "residual_dims", ()),
         head_dim=getattr(parameter, "head_dim", None),
+        own_adam=getattr(parameter, "own_adam", {}),
     )
 
 

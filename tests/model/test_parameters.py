@@ -34,3 +34,17 @@ def test_multipliers_follow_the_label() -> None:
     for parameter in parameters:
         expected = getattr(MULTIPLIERS, parameter.label)
         assert (parameter.lr_mul, parameter.wd_mul) == (expected.lr_mul, expected.wd_mul)
+        assert parameter.own_adam == {}
+
+
+def test_a_label_may_have_its_own_numbers_of_adam() -> None:
+    overrides = ["parameters.head.beta1=0.5", "parameters.head.epsilon=0.001"]
+    parameter = make_parameter("head", 2, 2)
+    set_multipliers([parameter], load_config(overrides, ROOT / "params.yaml").parameters)
+    assert (parameter.lr_mul, parameter.own_adam) == (1.0, {"beta1": 0.5, "epsilon": 0.001})
+
+
+def test_only_labels_that_adam_updates_can_have_them() -> None:
+    kinds = {label: field.annotation for label, field in type(MULTIPLIERS).model_fields.items()}
+    for label, kind in LABELS.items():
+        assert ("beta1" in kinds[label].model_fields) == (kind.group != "hidden")

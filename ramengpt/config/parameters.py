@@ -1,0 +1,90 @@
+"""The section `parameters` of params.yaml: for every label, how its parameters are updated.
+
+Labels are those of `ramengpt.model.parameters`. An architecture may have own numbers for some.
+"""
+
+from collections.abc import Mapping
+from typing import Self
+
+from ramengpt.config.base import Decay, NonNegative, Positive, Section
+
+
+class HiddenNumbers(Section):
+    """Multipliers of the learning rate and weight decay of a label."""
+
+    lr_mul: NonNegative
+    wd_mul: NonNegative
+
+
+class LabelNumbers(HiddenNumbers):
+    """The same of a label that Adam updates, and numbers of Adam in place of its group's.
+
+    None: those of `embedding_adam` or `scalar_adam`.
+    """
+
+    beta1: Decay | None = None
+    beta2: Decay | None = None
+    epsilon: Positive | None = None
+
+
+class OwnNumbers(Section):
+    """What an architecture puts in place of a label's numbers; None: nothing."""
+
+    lr_mul: NonNegative | None = None
+    wd_mul: NonNegative | None = None
+    beta1: Decay | None = None
+    beta2: Decay | None = None
+    epsilon: Positive | None = None
+
+
+class ParametersConfig(Section):
+    """The numbers of every label, whether or not the selected network has such parameters."""
+
+    embedding: LabelNumbers
+    head: LabelNumbers
+    value_embedding: LabelNumbers
+    attention: HiddenNumbers
+    mlp_in: HiddenNumbers
+    mlp_out: HiddenNumbers
+    attention_gate: LabelNumbers
+    value_gate: LabelNumbers
+    smear_gate: LabelNumbers
+    skip_gate: LabelNumbers
+    residual_lambda: LabelNumbers
+    embedding_lambda: LabelNumbers
+    attention_lambda: LabelNumbers
+    smear_lambda: LabelNumbers
+    skip_lambda: LabelNumbers
+    backout_lambda: LabelNumbers
+    bigram_embedding: LabelNumbers
+    bigram_lambda: LabelNumbers
+    exclusive_attention: LabelNumbers
+    dense_connection_in: LabelNumbers
+    dense_connection_out: LabelNumbers
+    dense_connection_bias: LabelNumbers
+
+    def with_own(self, own: Mapping[str, OwnNumbers]) -> Self:
+        """The same with own numbers in place of some; :func:`check_labels` has accepted them."""
+        values = self.model_dump()
+        for label, numbers in own.items():
+            values[label] |= numbers.model_dump(exclude_none=True)
+        return self.model_validate(values)
+
+
+def check_labels(own: Mapping[str, OwnNumbers]) -> None:
+    """Refuse labels that do not exist, and Adam's numbers for those that it does not update.
+
+    Raises:
+        ValueError: says which.
+    """
+    for label, numbers in own.items():
+        if label not in ParametersConfig.model_fields:
+            raise ValueError(
+                f"unknown label {label}, expected one of {', '.join(ParametersConfig.model_fields)}"
+            )
+        known = getattr(ParametersConfig.model_fields[label].annotation, "model_fields", {})
+        if unknown := numbers.model_dump(exclude_none=True).keys() - known:
+            raise ValueError(
+                f"{label} has no {', '.join(sorted(unknown))}: the selected optimizer updates it, "
+                "not Adam; set that in its entry"
+            )
