@@ -3,9 +3,9 @@
     python -m benchmarks.optimizer_step --preset small
 
 Measures a training step first, in a process of its own, or takes --tokens_per_second. Gradients are
-noise, all groups are stepped, and the embedding is split, which costs most. Work that some rules do only
-every few steps is averaged over them; eigenvectors, which SOAP takes once, in the first step, are
-left out. On a CPU it runs eagerly and takes long for anything but the preset `instant`.
+noise, all groups are stepped, and the embedding is split, which costs most. Work that some rules do
+only every few steps is averaged over them; eigenvectors, which SOAP takes once, in the first step,
+are left out. On a CPU it runs eagerly and takes long for anything but the preset `instant`.
 """
 
 import argparse
