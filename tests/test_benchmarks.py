@@ -85,7 +85,7 @@ def test_without_a_gpu_its_parts_are_skipped_and_said_to_be(tmp_path):
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[1],
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("skipped, it needs a GPU") == 2

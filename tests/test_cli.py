@@ -52,7 +52,7 @@ def run_python(body: str, redirection: str, *flags: str) -> subprocess.Completed
     script = f'"$0" -c "$1" {redirection}'
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {script}", sys.executable, program],
-        cwd=ROOT, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Runs that take no time: tiny processes that leave what `pipeline.train --out` leaves.
 
-They end at once, after `sleep` seconds, when as many have started as `meet` says, or when the file
-`until` is there: on a busy machine, tests that wait for each other are right where clocks are not.
+They end at once, when as many have started as `meet` says, or when the file `until` is there: they
+wait for each other, never for a time, so that a busy machine changes nothing.
 """
 
 import sys
@@ -21,7 +21,6 @@ with open(out.parent / "started.txt", "a") as file:
 (out / "pid").write_text(str(os.getpid()))
 began = time.monotonic()
 (out / "gpu").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
-time.sleep(float(settings.get("sleep", 0)))
 while len((out.parent / "started.txt").read_text().split()) < int(settings.get("meet", 0)):
     time.sleep(0.01)  # the pool ends a run that waits in vain
 while "until" in settings and not (out.parent / settings["until"]).exists():

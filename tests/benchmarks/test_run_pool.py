@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import run_pool
-from benchmarks.run_pool import PoolOptions, error_line, run_all, visible_gpus
+from benchmarks.run_pool import Child, PoolOptions, error_line, run_all, visible_gpus
 from benchmarks.run_record import Entries, Run, RunRecord
 from ramengpt.training.loop import InterruptedRunError
 from tests.benchmarks.fake_runs import be_fake, started
@@ -63,14 +63,23 @@ def test_results_are_recorded_and_weights_deleted(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a/models").iterdir()] == ["config.json"]
 
 
-def test_a_failure_and_a_run_that_takes_too_long_stop_nothing_else(tmp_path: Path) -> None:
+def test_a_failure_and_a_run_that_takes_too_long_stop_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(child: Child) -> float:
+        """As if the slow run took too long once the others have ended and it has a pid."""
+        others_ended = {"bad", "good"} <= record.entries.keys()
+        slow = child.run.name == "slow" and (tmp_path / "slow/gpu").exists()
+        return 101.0 if slow and others_ended else 1.0
+
+    monkeypatch.setattr(Child, "seconds", property(seconds))
     record = record_in(tmp_path)
-    runs = [run("bad", "fail=1"), run("slow", "sleep=60"), run("good")]
-    assert run_all(lambda _: runs, record, replace(options(tmp_path, 3), timeout_seconds=6.0))
-    told = {name: (entry["status"], entry.get("error")) for name, entry in record.entries.items()}
-    assert told == {
+    runs = [run("bad", "fail=1"), run("slow", "until=never"), run("good")]
+    assert run_all(lambda _: runs, record, options(tmp_path, 3))
+    ended = {name: (entry["status"], entry.get("error")) for name, entry in record.entries.items()}
+    assert ended == {
         "bad": ("failed", "MemoryError: out of it"),
-        "slow": ("failed", "no end after 6 seconds"),
+        "slow": ("failed", "no end after 100 seconds"),
         "good": ("done", None),
     }
     assert not alive(tmp_path, "slow")

@@ -18,7 +18,7 @@ VALUE_LINES = [
     for number, line in enumerate(LINES)
     if b": " in line.split(b"#")[0] and line.strip()[:1] != b"#"
 ]
-LIMIT_SECONDS = 20  # a hang is minutes or for ever; two seconds on an idle machine, this busy ones
+LIMIT_CPU_SECONDS = 20  # a hang takes minutes or for ever; the slowest case takes two
 
 WORDS = """
 ~ null '' [] {} true yes No auto ramen LLLL ---- -1 0 0.0 -0.0 1. .5 1_000 0o17 1e-320 1e308 1e400
@@ -52,7 +52,7 @@ def check(content: bytes, folder: Path) -> Config | None:
     """Load a file; give back what it holds, None if it was refused as a user can understand."""
     path = folder / "params.yaml"
     path.write_bytes(content)
-    start = time.monotonic()
+    start = time.process_time()
     try:
         config = load_config(path=path)
     except ConfigError as error:
@@ -61,7 +61,7 @@ def check(content: bytes, folder: Path) -> Config | None:
         assert 1 <= len(lines) <= 11, lines
         assert all(len(line) < 600 for line in lines), lines
         assert all(line.isprintable() for line in lines), lines
-    assert time.monotonic() - start < LIMIT_SECONDS
+    assert time.process_time() - start < LIMIT_CPU_SECONDS
     return config
 
 

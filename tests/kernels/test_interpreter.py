@@ -23,7 +23,7 @@ def test_kernels_in_the_interpreter():
         cwd=CHECKS.parents[2],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
     )
     assert found.returncode == 0, found.stdout[-4000:]
     assert re.search(r"\b[1-9]\d* passed", found.stdout)

@@ -138,37 +138,48 @@ def test_failing_to_flush_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     assert folder.steps() == []
 
 
-@pytest.mark.slow
-def test_kills_at_any_moment_leave_whole_checkpoints(tmp_path: Path) -> None:
-    code = f"""
-        import torch
-        from pathlib import Path
-        from ramengpt.training.session.checkpoint import CheckpointFolder
-        folder = CheckpointFolder(Path({str(tmp_path)!r}), 2)
-        step = (folder.steps() or [0])[-1]
-        print("ready", flush=True)
+KILLED_WRITERS = """
+import os, sys
+from pathlib import Path
+import torch
+from ramengpt.training.session.checkpoint import CheckpointFolder
+for folder in sys.stdin:  # each line starts a writer, without importing torch again
+    writer = os.fork()
+    if writer == 0:
+        checkpoints = CheckpointFolder(Path(folder.strip()), 2)
+        step = (checkpoints.steps() or [0])[-1]
         while True:
             step += 1
-            folder.save(step, {{"step": step, "weights": torch.full((200_000,), float(step))}})
-    """
+            state = {"step": step, "weights": torch.full((200_000,), float(step))}
+            checkpoints.save(step, state)
+    print(writer, flush=True)
+    os.waitpid(writer, 0)
+    print("killed", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_leave_whole_checkpoints(tmp_path: Path) -> None:
     newest = 0
-    for attempt in range(6):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-        time.sleep(0.05 + 0.037 * attempt)
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.wait()
-        folder = CheckpointFolder(tmp_path, kept=2)
-        loaded, passed_over = folder.load_newest()
-        assert passed_over == []
-        if loaded is None:  # killed before it had written any
-            assert newest == 0
-            continue
-        assert torch.equal(loaded["weights"], torch.full((200_000,), float(loaded["step"])))
-        assert loaded["step"] >= newest
-        newest = loaded["step"]
-    assert newest > 0
-    assert newest > 6
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED_WRITERS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdin is not None and parent.stdout is not None
+        for attempt in range(6):
+            print(tmp_path, file=parent.stdin, flush=True)
+            writer = int(parent.stdout.readline())
+            folder = CheckpointFolder(tmp_path, kept=2)
+            while (folder.steps() or [0])[-1] <= newest:
+                os.kill(writer, 0)  # raises if it has ended
+            time.sleep(0.003 * attempt)  # to be killed at another point of a save
+            os.kill(writer, signal.SIGKILL)
+            assert parent.stdout.readline() == "killed\n"
+            loaded, skipped = folder.load_newest()
+            assert loaded is not None and skipped == []
+            assert torch.equal(loaded["weights"], torch.full((200_000,), float(loaded["step"])))
+            assert loaded["step"] > newest
+            newest = loaded["step"]
+        parent.stdin.close()

@@ -5,26 +5,28 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
 
 import pytest
 
 from ramengpt.errors import UserError
+from ramengpt.training.session import lock
 from ramengpt.training.session.lock import run_lock
 
 
 def hold_elsewhere(folder: Path) -> subprocess.Popen:
     code = f"""
-        import time
         from pathlib import Path
         from ramengpt.training.session.lock import run_lock
         with run_lock(Path({str(folder)!r}), wait=False):
             print("held", flush=True)
-            time.sleep(60)
+            input()
     """
     holder = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
@@ -60,12 +62,18 @@ def test_the_lock_is_free_after_the_block(tmp_path: Path) -> None:
 
 
 def test_a_run_that_may_wait_follows_the_first(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holder = hold_elsewhere(tmp_path)
-    threading.Timer(0.5, holder.kill).start()
+    said = []
+
+    def end_holder(line: str) -> None:
+        said.append(line)
+        holder.kill()
+
+    monkeypatch.setattr(lock, "say", end_holder)
     with run_lock(tmp_path, wait=True):
         assert holder.wait() != 0
-    said = capsys.readouterr().out
-    assert f"in process {holder.pid} on " in said
-    assert said.endswith("; waiting for it to end\n")
+    (line,) = said
+    assert f"in process {holder.pid} on " in line
+    assert line.endswith("; waiting for it to end")

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
 
 import pytest
@@ -18,35 +17,41 @@ CARDS = {0: "card-a", 1: "card-b"}
 def hold_elsewhere(cards: dict[int, str], folder: Path) -> tuple[subprocess.Popen[str], int]:
     """Start a process that holds a card; give back the process and the card's index."""
     code = f"""
-        import time
         from pathlib import Path
         from ramengpt.training.session.own_device import held_card
         with held_card({cards!r}, Path({str(folder)!r})) as index:
             print(index, flush=True)
-            time.sleep(60)
+            input()
     """
     holder = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert holder.stdout is not None
     return holder, int(holder.stdout.readline())
 
 
 def test_every_run_has_a_card_of_its_own_and_the_third_waits(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_device, "POLL_SECONDS", 0.01)
     first, first_card = hold_elsewhere(CARDS, tmp_path)
     second, second_card = hold_elsewhere(CARDS, tmp_path)
+    said = []
+
+    def end_second(line: str) -> None:
+        said.append(line)
+        second.kill()
+
+    monkeypatch.setattr(own_device, "say", end_second)
     try:
         assert {first_card, second_card} == {0, 1}
-        threading.Timer(0.5, second.kill).start()
         with held_card(CARDS, tmp_path) as index:
             assert second.wait() != 0
             assert index == second_card
-        assert capsys.readouterr().out == (
-            "all 2 GPUs are taken by other runs; waiting for one to end\n"
-        )
+        assert said == ["all 2 GPUs are taken by other runs; waiting for one to end"]
     finally:
         first.kill()
         second.kill()
