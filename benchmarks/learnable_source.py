@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.train_step import synthetic_positions
-from ramengpt.data.batches.loader import Batch
+from ramengpt.data.batches.slices import Batch
 
 FOLLOWERS = 4
 FOLLOWING_SHARE = 0.5
@@ -40,6 +40,7 @@ def learnable_batches(
                 text[first : first + tokens],
                 text[first + 1 : first + tokens + 1].clone(),  # aligned: kernels specialise on that
                 positions_T.to(device, torch.int32),
+                None,
             )
         )
     return batches

@@ -85,7 +85,9 @@ def _naive_rate(shard: IndexedShard, request: BatchRequest) -> float:
 
 def _device_rate(shards: list[IndexedShard], order: ReadingOrder, request: BatchRequest) -> float:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with TrainingBatches(shards, order, START, [request] * (BATCHES + 1), device) as batches:
+    with TrainingBatches(
+        shards, order, START, [request] * (BATCHES + 1), device, slice_tokens=request.num_tokens
+    ) as batches:
         next(batches)
         start = time.perf_counter()
         for _ in batches:

@@ -128,7 +128,7 @@ def measured(
     Steps with clipping, which are all that follows the backward pass, and the share of the hidden
     matrices.
     """
-    plans = plan_run(config.schedule, config.optimizer.momentum, 1)[-1:]
+    plans = plan_run(config.schedule, config.optimizer.momentum)[-1:]
     built, plan = build_run_optimizers(config, model, plans), plans[0]
     hidden = [group for group in built.param_groups if group.group == "hidden"]
     for group in hidden:

@@ -37,7 +37,7 @@ from benchmarks.training_paths import (
     TrainingPath,
 )
 from ramengpt.config import Config, load_config
-from ramengpt.data.batches.loader import Batch
+from ramengpt.data.batches.slices import Batch
 from ramengpt.device import configure
 from ramengpt.model.gpt import GPT
 from ramengpt.training.network import (
@@ -122,7 +122,7 @@ def compare(
     configs = {name: path_config(path, settings) for name, path in PATHS.items()}
     config = configs[FAST]
     report.title(f"fast path against reference path, {config.model_name}, {device.type}")
-    plans = plan_run(config.schedule, config.optimizer.momentum, 1)
+    plans = plan_run(config.schedule, config.optimizer.momentum)
     batches = learnable_batches(
         len(plans),
         config.schedule.micro_batch_tokens,
@@ -162,7 +162,7 @@ def train(
         common_weights: where to take the later gradients; the run's own final weights if None.
     """
     device = batches[0].tokens_T.device
-    plans = plan_run(config.schedule, config.optimizer.momentum, 1)
+    plans = plan_run(config.schedule, config.optimizer.momentum)
     model = build_model(config, device)
     optimizers = build_run_optimizers(config, model, plans)
     loss_function = compiled_loss(config, model, device)
@@ -173,7 +173,7 @@ def train(
     for plan, batch in zip(plans, batches, strict=True):
         model.set_window(plan.window_tokens)
         with operators if eager and plan.step == 0 else nullcontext():
-            losses.append(train_step(loss_function, iter([batch]), optimizers, plan)["loss"])
+            losses.append(train_step(loss_function, iter([[batch]]), optimizers, plan)["loss"])
         if len(losses) % 50 == 0:
             print(f"{name}: step {len(losses)}, loss {losses[-1].item():.4f}", flush=True)
     last_weights = {key: value.clone() for key, value in model.state_dict().items()}
@@ -186,7 +186,7 @@ def train(
 def gradients(model: GPT, loss_function: LossFunction, batch: Batch) -> Gradients:
     """The gradients of a batch; those that parameters hold are zero afterwards."""
     model.zero_grad()
-    loss = accumulate_gradients(loss_function, iter([batch]), 1)
+    loss = accumulate_gradients(loss_function, iter([[batch]]), 1)
     of_group: dict[str, list[Tensor]] = {}
     for parameter in model.parameters():
         assert parameter.grad is not None

@@ -46,10 +46,11 @@ print("measured", seconds, cpu_seconds, int(peak) * 1024 / 1e9)
 START = """
 data = open_data(config)
 order = reading_order(config)
-epochs_line(data.train, order, plans_of(config, RunOptions(1, None)))
+epochs_line(data.train, order, plans_of(config, RunOptions(None, None)))
 longest = order.piece_tokens
 requests = [BatchRequest(config.schedule.micro_batch_tokens, longest)]
-with TrainingBatches(data.train, order, FIRST, requests, torch.device("cpu")) as batches:
+cpu, whole = torch.device("cpu"), requests[0].num_tokens
+with TrainingBatches(data.train, order, FIRST, requests, cpu, slice_tokens=whole) as batches:
     next(batches)
 """
 STAGES = {

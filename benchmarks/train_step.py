@@ -28,7 +28,7 @@ from torch import Tensor
 from benchmarks.ceilings import Ceilings, measure_ceilings
 from benchmarks.report import Report
 from ramengpt.config import Config, load_config
-from ramengpt.data.batches.loader import Batch
+from ramengpt.data.batches.slices import Batch
 from ramengpt.model.block import Block
 from ramengpt.model.gpt import GPT
 from ramengpt.training.schedule.plan import StepPlan, plan_run
@@ -85,8 +85,10 @@ def synthetic_batch(tokens: int, sequence_tokens: int, vocabulary: int, seed: in
     generator = torch.Generator().manual_seed(seed)
     positions_T = synthetic_positions(tokens, sequence_tokens, generator)
     tokens_T = torch.randint(0, vocabulary, (tokens + 1,), generator=generator)
-    parts = (tokens_T[:-1], tokens_T[1:], positions_T)
-    return Batch(*(part.to(torch.int32).cuda() for part in parts))
+    first, second, third = (
+        part.to(torch.int32).cuda() for part in (tokens_T[:-1], tokens_T[1:], positions_T)
+    )
+    return Batch(first, second, third, None)
 
 
 def synthetic_positions(tokens: int, sequence_tokens: int, generator: torch.Generator) -> Tensor:
@@ -164,12 +166,13 @@ def _child(setting: Setting, cache: Path) -> dict[str, Any]:
 def run_steps(config: Config) -> dict[str, float]:
     """Train some steps of the first plan, then some with the next window, in this process."""
     from ramengpt.device import configure
-    from ramengpt.model.cost import flops_per_token, training_bytes
+    from ramengpt.model.cost import flops_per_token
+    from ramengpt.training.memory import MemoryEstimate
     from ramengpt.training.network import build_model, build_run_optimizers, compiled_loss
 
     device = torch.device("cuda")
     configure(device)
-    plans = plan_run(config.schedule, config.optimizer.momentum, 1)
+    plans = plan_run(config.schedule, config.optimizer.momentum)
     first = plans[0]
     model = build_model(config, device)
     optimizers = build_run_optimizers(config, model, plans)
@@ -190,7 +193,8 @@ def run_steps(config: Config) -> dict[str, float]:
         "step_ms": 1e3 * median,
         "flops_per_second": tokens_per_second * flops,
         "peak_GiB": torch.cuda.max_memory_allocated() / 2**30,
-        "estimated_GiB": training_bytes(config.network, tokens, model.compute_dtype) / 2**30,
+        "estimated_GiB": MemoryEstimate.of(config, model.compute_dtype).training_bytes(tokens)
+        / 2**30,
         "first_step_seconds": first_step_seconds,
         "next_window_over_median": max(seconds[STEPS + 1 :]) / median,
     }
@@ -221,9 +225,9 @@ def _time_steps(
     return seconds, first_step_seconds
 
 
-def _repeat(batches: list[Batch]) -> Iterator[Batch]:
+def _repeat(batches: list[Batch]) -> Iterator[list[Batch]]:
     while True:
-        yield from batches
+        yield from ([batch] for batch in batches)
 
 
 def main() -> None:

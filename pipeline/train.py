@@ -14,9 +14,7 @@ from typing import NoReturn
 from pipeline._earlier_stages import run_missing_stages
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
-from ramengpt.config.schedule import WINDOW_BLOCK_TOKENS
 from ramengpt.errors import UserError, shown
-from ramengpt.training.micro_batch import suggested_micro_batch
 from ramengpt.training.run import train
 from ramengpt.training.schedule.plan_table import plan_table
 from ramengpt.training.session.folders import scratch_folders, stage_folders
@@ -61,11 +59,6 @@ def parse_arguments() -> argparse.Namespace:
         help="of a scratch run's outputs; replaces earlier ones",
     )
     parser.add_argument("--plan", action="store_true", help="print the schedule and stop")
-    parser.add_argument(
-        "--suggest-micro-batch",
-        action="store_true",
-        help="print the micro-batch that fits the GPU and stop",
-    )
     return parser.parse_args()
 
 
@@ -82,39 +75,26 @@ def config_of(arguments: argparse.Namespace) -> Config:
     return load_config([*arguments.set, *flags])
 
 
-def micro_batch_splits(config: Config) -> int:
-    """Into how many smaller ones BATCH_SIZE_MULTIPLE splits each of the schedule's micro-batches.
+def slice_sequences(config: Config) -> int | None:
+    """What BATCH_SIZE_MULTIPLE says: the longest sequences that pass through the network at once.
 
-    The variable counts the longest sequences in a micro-batch. It is lowered to fit a card; steps
-    then accumulate more micro-batches of the same tokens in all. Announced, since DVC cannot track
-    it; without it 1.
+    It is lowered to fit a card; a step then accumulates more gradients over the same tokens.
+    Announced, since DVC cannot track it; without it None.
 
     Raises:
-        UserError: no whole number, or its micro-batches do not divide the schedule's.
+        UserError: no whole number from 1.
     """
     text = os.environ.get("BATCH_SIZE_MULTIPLE", "")
     if not text:
-        return 1
+        return None
     if not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise UserError(f"BATCH_SIZE_MULTIPLE: expected a whole number from 1, found {shown(text)}")
-    whole, longest = config.schedule.micro_batch_tokens, max(config.schedule.sequence.tokens)
-    tokens = int(text) * longest
-    if whole % tokens or tokens % WINDOW_BLOCK_TOKENS:
-        fitting = [
-            str(size // longest)
-            for size in range(longest, whole + 1, longest)
-            if whole % size == 0 and size % WINDOW_BLOCK_TOKENS == 0
-        ]
-        raise UserError(
-            f"BATCH_SIZE_MULTIPLE={text}: micro-batches of {text} x {longest} tokens do not divide "
-            f"schedules.{config.schedule_name}.micro_batch_tokens, {whole}; "
-            f"choose one of: {', '.join(fitting) or 'none fits'}"
-        )
+    longest = max(config.schedule.sequence.tokens)
     print(
-        f"BATCH_SIZE_MULTIPLE={text}: micro-batches of {text} x {longest} = {tokens} tokens; "
-        f"a step accumulates {whole // tokens} for each of the schedule's {whole}"
+        f"BATCH_SIZE_MULTIPLE={text}: micro-batches of at most {text} x {longest} = "
+        f"{int(text) * longest} tokens; a step accumulates as many as its tokens need"
     )
-    return whole // tokens
+    return int(text)
 
 
 def early_stop_steps(arguments: argparse.Namespace) -> int | None:
@@ -133,10 +113,7 @@ def main() -> None:
     """Run the stage, or a scratch run."""
     arguments = parse_arguments()
     config = config_of(arguments)
-    if arguments.suggest_micro_batch:
-        print(suggested_micro_batch(config))
-        return
-    options = RunOptions(micro_batch_splits(config), early_stop_steps(arguments))
+    options = RunOptions(early_stop_steps(arguments), slice_sequences(config))
     if arguments.plan:
         print(plan_table(plans_of(config, options)))
         return

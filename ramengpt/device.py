@@ -36,7 +36,7 @@ _HOPPER_FLEX_BACKWARD = {
     "bwd_num_stages": 3,
 }
 """Measured with short windows: the backward tiles beat PyTorch's for heads up to 64."""
-_USABLE_MEMORY = 0.85  # the rest is the driver's context, fragmentation and the display
+_USABLE_MEMORY = 0.85
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Profile:
     shared_memory_bytes: int
     """Maximum per program, with opt-in."""
     memory_bytes: int
+    """What PyTorch may allocate of the card's memory; 0 for the CPU."""
     bfloat16: bool
     """Whether bfloat16 GEMMs are native, four times as fast as float32."""
 
@@ -66,7 +67,9 @@ def profile(device: torch.device) -> Profile:
         name=properties.name,
         capability=capability,
         shared_memory_bytes=properties.shared_memory_per_block_optin,  # type: ignore[attr-defined]
-        memory_bytes=properties.total_memory,
+        memory_bytes=int(
+            properties.total_memory * torch.cuda.get_per_process_memory_fraction(device)
+        ),
         bfloat16=properties.major >= 8,
     )
 
@@ -233,31 +236,9 @@ def patch_triton_shared_memory(device_profile: Profile, utilities: Any = None) -
     return True
 
 
-def suggest_micro_batch(
-    training_bytes: Callable[[int], float], device_profile: Profile, multiple: int
-) -> int:
-    """Estimate the largest micro-batch that fits the card, rounded down.
+def usable_memory_bytes(device_profile: Profile) -> float:
+    """What a run may plan with. By the card, not by what is free now: the same card, the same run.
 
-    Args:
-        training_bytes: estimates the peak memory of a step from its tokens, and grows with them;
-            `ramengpt.model.cost` has it.
-        device_profile: the card.
-        multiple: the answer is a multiple of this many tokens.
-
-    Returns:
-        Tokens, at least `multiple`.
-
-    Raises:
-        ValueError: not even `multiple` tokens fit.
+    The rest is for the driver's context, fragmentation, a display, and the estimate's error.
     """
-    usable = _USABLE_MEMORY * device_profile.memory_bytes
-    if training_bytes(multiple) > usable:
-        raise ValueError(
-            f"micro_batch_tokens: even {multiple} tokens of this model need about "
-            f"{training_bytes(multiple) / 2**30:.1f} GiB; {device_profile.name} has "
-            f"{device_profile.memory_bytes / 2**30:.1f} GiB"
-        )
-    tokens = multiple
-    while training_bytes(tokens + multiple) <= usable:
-        tokens += multiple
-    return tokens
+    return _USABLE_MEMORY * device_profile.memory_bytes

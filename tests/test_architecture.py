@@ -135,7 +135,7 @@ def test_no_output_persists() -> None:
 
 def test_training_depends_on_the_values_that_decide_a_run() -> None:
     listed = {name.split(".${")[0] for name in dvc_stages()["train"]["params"]}
-    deciding = run_settings(load_config(), RunOptions(1, None))
+    deciding = run_settings(load_config(), RunOptions(None, None))
     sections = set(ParamsFile.model_fields) - FREE_SECTIONS - {"datasets", "train"}
     assert listed == sections | {f"train.{key}" for key in deciding["train"]}
 

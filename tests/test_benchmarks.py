@@ -19,7 +19,7 @@ def test_synthetic_documents_are_packed_as_the_batcher_packs(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)
     batch = synthetic_batch(4096, 256, 50_257, seed=1)
     positions = batch.positions_T
-    assert [t.dtype for t in batch] == [torch.int32] * 3
+    assert [t.dtype for t in batch[:3]] == [torch.int32] * 3
     assert positions[0] == 0
     assert positions.max() == 255
     follows = positions[1:] == positions[:-1] + 1

@@ -34,7 +34,7 @@ from ramengpt.config.parameters import ParametersConfig
 from ramengpt.config.parse import parse_yaml, read_yaml
 from ramengpt.config.run import TrainConfig, ValidationConfig
 from ramengpt.config.sample import SampleConfig
-from ramengpt.config.schedule import ScheduleConfig
+from ramengpt.config.schedule import WINDOW_BLOCK_TOKENS, ScheduleConfig
 from ramengpt.config.shared_blocks import is_in_shared_block, with_shared_blocks
 from ramengpt.config.tracking import TrackingConfig
 from ramengpt.errors import shown
@@ -181,7 +181,19 @@ def _select(params: ParamsFile, path: Path) -> Config:
             f"{path}: models.{config.model_name} with architectures.{config.architecture_name}: "
             f"{reason}"
         ) from None
+    _check_micro_batch(config, path)
     return _with_values_of_optimizer(_with_values_of_architecture(config))
+
+
+def _check_micro_batch(config: Config, path: Path) -> None:
+    """A micro-batch holds the longest sequence, in whole blocks, as those of schedules do."""
+    tokens, longest = config.train.micro_batch_tokens, max(config.schedule.sequence.tokens)
+    if tokens != "auto" and (tokens < longest or tokens % WINDOW_BLOCK_TOKENS):
+        raise ConfigError(
+            f"{path}: train.micro_batch_tokens: expected auto or a multiple of "
+            f"{WINDOW_BLOCK_TOKENS}, at least the longest sequence of "
+            f"schedules.{config.schedule_name}, {longest}, found {tokens}"
+        )
 
 
 def _entry(params: ParamsFile, selector: str, table_name: str, path: Path) -> Section:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from ramengpt.config.base import CorpusTokens, Count, Section, Steps, StepsOrNone
+from ramengpt.config.base import CorpusTokens, Count, Section, Steps, StepsOrNone, Tokens
 
 
 class TrainConfig(Section):
@@ -14,6 +14,10 @@ class TrainConfig(Section):
             float32. `auto` is bfloat16 on a GPU or CPU that multiplies it, else float32.
         float8_head: train the head with float8 products; needs an H100, H200 or B200.
         compile: torch.compile the model and the optimizers; `auto` does so on CUDA only.
+        micro_batch_tokens: most tokens that pass through the network at once; a larger micro-batch
+            of the schedule does so in slices. `auto` is what fits the GPU.
+        recompute_activations: keep only each layer's inputs for the backward pass, which computes
+            the rest again: less memory, more time.
         checkpoint_every_steps: steps between two checkpoints to resume from; 0 writes none.
         checkpoints_kept: how many of the newest stay on disk.
     """
@@ -22,6 +26,8 @@ class TrainConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"]
     float8_head: bool
     compile: Literal["auto", "yes", "no"]
+    micro_batch_tokens: Literal["auto"] | Tokens
+    recompute_activations: bool
     checkpoint_every_steps: StepsOrNone
     checkpoints_kept: Count
 

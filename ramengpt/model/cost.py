@@ -1,14 +1,10 @@
-"""What a network costs, computed from its config: parameters, operations and memory.
-
-Shapes: T tokens of a micro-batch, D width, F inner units, V rows of embedding and head.
-"""
+"""What a network costs, computed from its config: parameters and operations."""
 
 import functools
 
 import torch
 
 from ramengpt.config.model import NetworkConfig
-from ramengpt.kernels.head.cuda import GPU_CHUNK_TOKENS
 from ramengpt.model.gpt import GPT
 from ramengpt.model.masks import short_window
 
@@ -63,42 +59,3 @@ def _mean_keys(sequence_tokens: int, window_tokens: int) -> float:
     """Mean over q < sequence of min(q + 1, window)."""
     window = min(window_tokens, sequence_tokens)
     return window - window * (window - 1) / (2 * sequence_tokens)
-
-
-def training_bytes(
-    config: NetworkConfig, micro_batch_tokens: int, compute_dtype: torch.dtype
-) -> float:
-    """Estimate the peak memory of a training step on a GPU.
-
-    Counts: weights, gradients and optimizer moments in float32 (two moments for embeddings and
-    scalars, one for hidden matrices), and the weights cast to a narrower dtype; the head's gradient
-    a second time; what a compiled forward saves for the backward pass: 8 tensors of width D per
-    attention (q, k, v before and after the norm, its output before and after the gate), 2 and the
-    inner units per MLP, 7 for the two ends of the network, and the embeddings with their gradients
-    once; and the head's chunk of logits, since the peak comes at the end of the forward pass.
-    Within 1 % of the peaks of `base` and `small` in bfloat16.
-
-    Args:
-        config: the network.
-        micro_batch_tokens: T.
-        compute_dtype: of the activations.
-
-    Returns:
-        Bytes; increasing in the tokens.
-    """
-    copy = 0 if compute_dtype == torch.float32 else compute_dtype.itemsize
-    states = sum(
-        count * (12 + copy if group == "hidden" else 16)
-        for (group, _), count in count_parameters(config).items()
-    )
-    width = config.width
-    head = (4 + copy) * config.padded_vocabulary * width
-    num_attentions = config.num_layers - config.attention_pattern.count("-")
-    inner = config.ffn_units * (3 if config.gated else 1)  # both halves and their product
-    layers = 8 * width * num_attentions + (2 * width + inner) * config.num_layers
-    kept = (layers + 7 * width) * compute_dtype.itemsize
-    num_tables = 1 + len(config.value_tables) + config.bigram_embedding
-    tables = num_tables * width * (compute_dtype.itemsize + 4)
-    chunk_tokens = min(micro_batch_tokens, GPU_CHUNK_TOKENS)
-    logits = config.padded_vocabulary * compute_dtype.itemsize * chunk_tokens
-    return states + head + logits + (kept + tables) * micro_batch_tokens

@@ -12,12 +12,14 @@ Shapes: T packed tokens, D width, L layers, V rows of embedding and head.
 Source: modded-nanogpt, whose parts these are; with its leaks across documents fixed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ramengpt.config.model import NetworkConfig
 from ramengpt.model.attention_backend import AttentionContext, Backend, KernelOptions, PackedContext
@@ -62,6 +64,7 @@ class GPT(nn.Module):
         kernel_options: KernelOptions | None = None,
         float8_head: bool = False,
         prefixes_V: Tensor | None = None,
+        recompute_activations: bool = False,
     ) -> None:
         """Build and initialise, drawing from the global generator.
 
@@ -73,8 +76,10 @@ class GPT(nn.Module):
             kernel_options: FlexAttention's, for this GPU.
             float8_head: multiply in float8 where the head is trained.
             prefixes_V: see :class:`ExtraTargets`; needed to train with `prefix_loss`.
+            recompute_activations: keep only each block's inputs for the backward pass.
         """
         super().__init__()
+        self.recompute_activations = recompute_activations
         self.config = config
         self.backend: Backend = backend
         self.compute_dtype = compute_dtype
@@ -131,13 +136,20 @@ class GPT(nn.Module):
         with self.rotary.temporary_window(long_window_tokens):
             yield
 
-    def forward(self, tokens_T: Tensor, targets_T: Tensor, positions_T: Tensor) -> Tensor:
+    def forward(
+        self,
+        tokens_T: Tensor,
+        targets_T: Tensor,
+        positions_T: Tensor,
+        weights_T: Tensor | None = None,
+    ) -> Tensor:
         """Mean loss of one packed micro-batch: cross entropy, and those of :class:`ExtraTargets`.
 
         Args:
             tokens_T: int32 [T].
             targets_T: int32 [T].
             positions_T: int32 [T], offset of each token in its document; the first is 0.
+            weights_T: float32 [T], of each token in the sum that the loss then is; None for 1 / T.
 
         Returns:
             Float32 scalar.
@@ -145,9 +157,11 @@ class GPT(nn.Module):
         Raises:
             ValueError: no window has been set.
         """
-        targets, weights = targets_T, None
+        targets, weights = targets_T, weights_T
         if self.extra_targets is not None:
             targets, weights = self.extra_targets(targets_T, positions_T)
+            if weights_T is not None:
+                weights = weights * (weights_T * len(weights_T))[:, None]
         return self.head.losses(self._packed(tokens_T, positions_T), targets, weights)[0]
 
     @torch.no_grad()
@@ -202,7 +216,8 @@ class GPT(nn.Module):
             attended_TD = backed_out_TD if is_late else x_TD
             lambdas_2 = next(attention_lambdas, None) if block.attention is not None else None
             value_TD = values.get(config.value_embedding_pattern[layer])
-            x_TD = block(x_TD, attended_TD, value_TD, lambdas_2, rotation=rotation, context=context)
+            run = _recomputed(block) if self.recompute_activations else block
+            x_TD = run(x_TD, attended_TD, value_TD, lambdas_2, rotation=rotation, context=context)
             if layer == config.skip_source_layer:
                 skipped_TD = x_TD
             if layer == config.backout_layer:
@@ -212,3 +227,8 @@ class GPT(nn.Module):
         if self.into_head is not None:
             x_TD = self.into_head(x_TD, [x0_TD, backed_out_TD, before_last_TD, skipped_TD])
         return rms_norm(x_TD)
+
+
+def _recomputed(block: nn.Module) -> Callable[..., Tensor]:
+    """The block, with nothing but its inputs kept for the backward pass, which calls it again."""
+    return partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)

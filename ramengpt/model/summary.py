@@ -7,7 +7,8 @@ import torch
 
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
-from ramengpt.model.cost import count_as_gpt2, count_parameters, flops_per_token, training_bytes
+from ramengpt.model.cost import count_as_gpt2, count_parameters, flops_per_token
+from ramengpt.training.memory import MemoryEstimate
 
 
 def summarise(config: Config) -> str:
@@ -36,10 +37,11 @@ def summarise(config: Config) -> str:
         ]
     lines += [""]
     for dtype in (torch.bfloat16, torch.float32):
-        memory = training_bytes(config.network, schedule.micro_batch_tokens, dtype) / 2**30
+        tokens = schedule.micro_batch_tokens
+        memory = MemoryEstimate.of(config, dtype).training_bytes(tokens) / 2**30
         lines += [
-            f"about {memory:.1f} GiB to train micro-batches of {schedule.micro_batch_tokens:,} "
-            f"tokens in {str(dtype).removeprefix('torch.')}"
+            f"about {memory:.1f} GiB to train micro-batches of {tokens:,} tokens in "
+            f"{str(dtype).removeprefix('torch.')}"
         ]
     return "\n".join(lines)
 

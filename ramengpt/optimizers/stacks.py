@@ -88,9 +88,13 @@ class FlatStack:
         like = entries[0].parameter
         self._weights = [entry.parameter.detach() for entry in entries]
         self._sizes = [weight.numel() for weight in self._weights]
-        sizes = torch.tensor(self._sizes, device=like.device)
-        self.lr_mul = _constants([entry.lr_mul for entry in entries], like).repeat_interleave(sizes)
-        self.wd_mul = _constants([entry.wd_mul for entry in entries], like).repeat_interleave(sizes)
+        self.lr_mul = self._by_element([entry.lr_mul for entry in entries], like)
+        self.wd_mul = self._by_element([entry.wd_mul for entry in entries], like)
+
+    def _by_element(self, factors: list[float], like: Tensor) -> Tensor:
+        """Repeat each parameter's factor for all of its elements."""
+        sizes, total = torch.tensor(self._sizes, device=like.device), sum(self._sizes)
+        return _constants(factors, like).repeat_interleave(sizes, output_size=total)
 
     def weight(self) -> Tensor:
         """A copy, one vector."""

@@ -40,11 +40,13 @@ class Validation:
 
     Attributes:
         batches: each call starts again at the first batch of the validation split.
+        micro_batch_tokens: of those batches.
         window_tokens: attention window.
         every_steps: between two measurements; the last step is measured too.
     """
 
     batches: Callable[[], Iterable[ValidationBatch]]
+    micro_batch_tokens: int
     window_tokens: int
     every_steps: int
 

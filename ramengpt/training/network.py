@@ -44,6 +44,7 @@ def build_model(config: Config, device: torch.device) -> GPT:
         kernel_options=options,
         float8_head=config.train.float8_head,
         prefixes_V=_prefix_table(config),
+        recompute_activations=config.train.recompute_activations,
     ).to(device)
 
 

@@ -16,6 +16,7 @@ from ramengpt.files import NO_ROOM
 from ramengpt.inference.weights import export_weights
 from ramengpt.progress import say
 from ramengpt.training.loop import fit
+from ramengpt.training.micro_batch import out_of_memory_as_user_error
 from ramengpt.training.run_data import data_files, epochs_line, open_data, reading_order
 from ramengpt.training.session.checkpoint import CheckpointFolder
 from ramengpt.training.session.folders import RunFolders
@@ -56,6 +57,7 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
     )
     with (
         full_disk_as_user_error(),
+        out_of_memory_as_user_error(),
         run_lock(folders.lock, wait=False),
         run_lock(checkpoints.folder, wait=folders.recorded),
         own_device() if folders.recorded else shared_device() as device,
@@ -66,7 +68,10 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
         checkpoints.describe(asdict(inputs))
         report_unresumable_runs(folders.checkpoints)
         say(epochs_line(data.train, reading_order(config), plans))
-        record = inputs.settings | {"data_path": data.data_path}
+        record = inputs.settings | {
+            "data_path": data.data_path,
+            "slice_sequences": options.slice_sequences,
+        }
         total_tokens = plans[-1].tokens_before + plans[-1].tokens
         with (
             LiveView(len(plans), total_tokens) as view,
@@ -76,6 +81,7 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
                 plans,
                 data,
                 checkpoints,
+                slice_sequences=options.slice_sequences,
                 record=record,
                 folders=folders,
                 show=view.show,
@@ -88,7 +94,7 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
                 run.model,
                 unpublished_weights(folders),
                 window_tokens=config.schedule.window.validation_tokens,
-                micro_batch_tokens=plans[0].micro_batch_tokens,
+                micro_batch_tokens=run.validation.micro_batch_tokens,
                 run=record | {"environments": run.environments},
             )
         if folders.recorded:

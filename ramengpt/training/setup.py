@@ -10,12 +10,13 @@ from ramengpt.config import Config
 from ramengpt.data.batches.batcher import START, BatchRequest, Cursor
 from ramengpt.data.batches.loader import TrainingBatches, ValidationBatch, validation_batches
 from ramengpt.data.batches.validation_stream import ValidationStream
-from ramengpt.device import configure
+from ramengpt.device import configure, profile
 from ramengpt.model.cost import flops_per_token
 from ramengpt.model.gpt import GPT
 from ramengpt.optimizers import OptimizerSet
 from ramengpt.progress import say
 from ramengpt.training.loop import Rows, TrainingRun, Validation, restore
+from ramengpt.training.micro_batch import choose_slice_tokens, slices_line
 from ramengpt.training.network import build_model, build_run_optimizers, compiled_loss
 from ramengpt.training.run_data import Data, reading_order
 from ramengpt.training.schedule.plan import StepPlan
@@ -37,6 +38,7 @@ def prepared_run(
     data: Data,
     checkpoints: CheckpointFolder,
     *,
+    slice_sequences: int | None,
     record: Mapping[str, Any],
     folders: RunFolders,
     show: Callable[[Rows], None],
@@ -49,6 +51,7 @@ def prepared_run(
         plans: one per step of the whole run.
         data: the checked shards.
         checkpoints: of this run only.
+        slice_sequences: see :class:`RunOptions`.
         record: the run's settings, shown by wandb.
         folders: where the run writes; an earlier run's outputs there are withdrawn now.
         show: called with the logged rows.
@@ -59,10 +62,12 @@ def prepared_run(
     configure(device)
     model = build_model(config, device)
     optimizers = build_run_optimizers(config, model, plans)
+    slice_tokens = _slice_tokens(config, model, device, slice_sequences)
     state = _resume(checkpoints, model, optimizers)
-    environments, exactness = resumed_environments(
-        state["environments"], compute_environment(device)
+    environment = compute_environment(
+        device, slice_tokens, recompute_activations=config.train.recompute_activations
     )
+    environments, exactness = resumed_environments(state["environments"], environment)
     if exactness:
         path = checkpoints.path(state["step"])
         say(f"resuming after step {state['step']}, from {path}: {exactness}")
@@ -85,6 +90,7 @@ def prepared_run(
             Cursor.from_json(state["cursor"]),
             _requests(remaining),
             device,
+            slice_tokens=slice_tokens,
         ) as batches,
     ):
         yield TrainingRun(
@@ -93,7 +99,7 @@ def prepared_run(
             optimizers=optimizers,
             plans=remaining,
             batches=batches,
-            validation=_validation(config, plans[0], data.validation, model, device),
+            validation=_validation(config, slice_tokens, data.validation, model, device),
             measurements=_measurements(config, model, clock, device),
             tracker=tracker,
             show=show,
@@ -101,6 +107,17 @@ def prepared_run(
             checkpoint_every_steps=config.train.checkpoint_every_steps,
             environments=environments,
         )
+
+
+def _slice_tokens(
+    config: Config, model: GPT, device: torch.device, slice_sequences: int | None
+) -> int:
+    """How many tokens pass through the network at once; said where it is not a micro-batch."""
+    device_profile = profile(device)
+    tokens = choose_slice_tokens(config, device_profile, model.compute_dtype, slice_sequences)
+    if line := slices_line(config, tokens, device_profile):
+        say(line)
+    return tokens
 
 
 def _resume(
@@ -131,15 +148,15 @@ def _requests(plans: Sequence[StepPlan]) -> list[BatchRequest]:
 
 
 def _validation(
-    config: Config, plan: StepPlan, stream: ValidationStream, model: GPT, device: torch.device
+    config: Config, slice_tokens: int, stream: ValidationStream, model: GPT, device: torch.device
 ) -> Validation:
-    request = BatchRequest(plan.micro_batch_tokens, model.max_sequence_tokens)
+    request = BatchRequest(slice_tokens, model.max_sequence_tokens)
 
     def batches() -> Iterator[ValidationBatch]:
         return validation_batches(stream, request, device)
 
     window_tokens = config.schedule.window.validation_tokens
-    return Validation(batches, window_tokens, config.validation.every_steps)
+    return Validation(batches, slice_tokens, window_tokens, config.validation.every_steps)
 
 
 def _measurements(

@@ -1,27 +1,28 @@
 """One training step: the gradient of the mean loss over a plan's micro-batches, then one update."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from ramengpt.data.batches.loader import Batch
+from ramengpt.data.batches.slices import Batch
 from ramengpt.optimizers import OptimizerSet
 from ramengpt.training.schedule.plan import StepPlan
 
-LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+LossFunction = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 def accumulate_gradients(
-    loss_function: LossFunction, batches: Iterator[Batch], micro_batches: int
+    loss_function: LossFunction, batches: Iterator[Sequence[Batch]], micro_batches: int
 ) -> Tensor:
     """Add the gradient of the mean loss over several micro-batches to ``.grad``.
 
     Equal to the gradient of one batch of all their tokens, since all hold equally many.
 
     Args:
-        loss_function: (tokens_T, targets_T, positions_T) -> mean loss, a float32 scalar.
-        batches: yields at least ``micro_batches`` batches.
+        loss_function: (tokens_T, targets_T, positions_T, weights_T) -> their weighted loss, a
+            float32 scalar; the mean without weights.
+        batches: yields at least ``micro_batches`` of them, each as its slices.
         micro_batches: how many to take.
 
     Returns:
@@ -29,16 +30,16 @@ def accumulate_gradients(
     """
     losses = []
     for _ in range(micro_batches):
-        batch = next(batches)
-        loss = loss_function(batch.tokens_T, batch.targets_T, batch.positions_T)
-        (loss / micro_batches).backward()
-        losses.append(loss.detach())
-    return torch.stack(losses).mean()
+        for batch in next(batches):
+            loss = loss_function(*batch)
+            (loss / micro_batches).backward()
+            losses.append(loss.detach())
+    return torch.stack(losses).sum() / micro_batches
 
 
 def train_step(
     loss_function: LossFunction,
-    batches: Iterator[Batch],
+    batches: Iterator[Sequence[Batch]],
     optimizers: OptimizerSet,
     plan: StepPlan,
 ) -> dict[str, Tensor]:

@@ -1,12 +1,10 @@
 import pytest
-import torch
 
 from ramengpt.config import load_config
 from ramengpt.model.cost import (
     count_as_gpt2,
     count_parameters,
     flops_per_token,
-    training_bytes,
 )
 from ramengpt.model.summary import summarise
 from tests.model.tiny import tiny_config
@@ -82,39 +80,3 @@ def test_summary_names_every_label_and_the_total():
     for _, label in count_parameters(config.network):
         assert label in text
     assert "56,230,419" in text and "GiB" in text
-
-
-def test_memory_grows_with_tokens_and_dtype_from_the_states():
-    config = load_config(["model=base"]).network
-    states, copies = (training_bytes(config, 0, x) for x in (torch.float32, torch.bfloat16))
-    assert states == pytest.approx(16 * 51.5e6 + 12 * 4.72e6 + 4 * 12.9e6, rel=0.01)
-    assert copies - states == pytest.approx(2 * (4.72e6 + 12.9e6), rel=0.01)
-    half = training_bytes(config, 1000, torch.bfloat16) - copies
-    full = training_bytes(config, 1000, torch.float32) - states
-    assert half < full < 2 * half
-    assert training_bytes(config, 2000, torch.float32) - states == 2 * full
-
-
-@pytest.mark.parametrize(
-    ("preset", "tokens", "activation", "gib"),
-    [
-        ("base", 131_072, "relu_squared", 7.88),
-        ("base", 131_072, "swiglu", 9.48),
-        ("base", 65_536, "relu_squared", 4.81),
-        ("small", 65_536, "relu_squared", 21.78),
-    ],
-)
-def test_memory_is_what_an_h200_measured(preset, tokens, activation, gib):
-    config = load_config(
-        [f"model={preset}", f"architectures.ramen.activation={activation}"]
-    ).network
-    assert training_bytes(config, tokens, torch.bfloat16) / 2**30 == pytest.approx(gib, rel=0.01)
-
-
-def test_the_bigram_table_counts_in_the_memory_of_a_token():
-    on, off = (tiny_config(bigram_embedding=switch) for switch in (True, False))
-    width = on.width
-    for tokens in (0, 1000):
-        on_bytes, off_bytes = (training_bytes(x, tokens, torch.float32) for x in (on, off))
-        states = 16 * (on.bigram_vocabularies * on.padded_vocabulary * width + on.num_layers)
-        assert on_bytes - off_bytes == states + tokens * width * 8

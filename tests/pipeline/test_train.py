@@ -126,20 +126,13 @@ def test_batch_size_multiple_counts_the_sequences_of_a_micro_batch(
     size = ["--set", "schedules.instant.micro_batch_tokens=512"]
     said = train("--early_stop_steps", "1", "--out", "split", *size)
     assert (
-        "BATCH_SIZE_MULTIPLE=2: micro-batches of 2 x 128 = 256 tokens; "
-        "a step accumulates 2 for each of the schedule's 512\n"
+        "BATCH_SIZE_MULTIPLE=2: micro-batches of at most 2 x 128 = 256 tokens; "
+        "a step accumulates as many as its tokens need\n"
     ) in said
     assert log_rows(Path("split/results/train.tsv"))[0]["batch_tokens"] == "512"
     run = json.loads(Path("split/models/config.json").read_text())["run"]
-    assert run["micro_batch_splits"] == 2
-
-
-def test_a_batch_size_multiple_that_does_not_divide_names_those_that_do(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("BATCH_SIZE_MULTIPLE", "3")
-    size = ["--set", "schedules.instant.micro_batch_tokens=512"]
-    assert "micro_batch_tokens, 512; choose one of: 1, 2, 4" in refusal(monkeypatch, capsys, *size)
+    assert run["slice_sequences"] == 2
+    assert run["environments"][0]["micro_batch_tokens"] == 256
 
 
 def test_the_original_scripts_config_flag_is_answered(
@@ -180,7 +173,6 @@ def test_a_bad_batch_size_multiple_is_one_line(
         ),
         (["--set", "train.attention_backend=flex"], "flex has no backward pass on cpu"),
         (["--out", "models"], "--out: expected a folder of its own"),
-        (["--suggest-micro-batch"], "--suggest-micro-batch: found no GPU"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_touches_nothing(
@@ -199,7 +191,7 @@ def test_the_plan_is_printed_and_nothing_is_done(train: Train) -> None:
     shutil.rmtree("data")  # not even data are needed
     said = train("--plan", "--early_stop_steps", "7")
     config = pipeline.train.load_config()
-    assert said == plan_table(plans_of(config, RunOptions(1, 7))) + "\n"
+    assert said == plan_table(plans_of(config, RunOptions(7, None))) + "\n"
     assert re.search(r"^7 steps, [\d,]+ tokens$", said, flags=re.MULTILINE)
     assert [path.name for path in Path.cwd().iterdir()] == ["params.yaml"]
 

@@ -1,52 +1,97 @@
-"""The micro-batch that is suggested for a card."""
+"""Which slices a card gets, and what running out of memory looks like."""
 
 import pytest
 import torch
 
 from ramengpt.config import load_config
+from ramengpt.config.base import ConfigError
 from ramengpt.device import Profile
 from ramengpt.errors import UserError
-from ramengpt.model.cost import training_bytes
-from ramengpt.training import micro_batch
-from ramengpt.training.micro_batch import suggested_micro_batch
+from ramengpt.training.memory import MemoryEstimate
+from ramengpt.training.micro_batch import (
+    choose_slice_tokens,
+    out_of_memory_as_user_error,
+    slices_line,
+)
+
+CPU = Profile("none", "CPU", (0, 0), 0, 0, bfloat16=True)
 
 
 def card(memory_gib: float) -> Profile:
     return Profile("ampere", "A Card", (8, 0), 166_912, int(memory_gib * 2**30), bfloat16=True)
 
 
-def test_the_suggested_micro_batch_fits_and_no_larger_one_does(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def chosen(profile: Profile, *overrides: str, sequences: int | None = None) -> int:
+    return choose_slice_tokens(load_config(overrides), profile, torch.bfloat16, sequences)
+
+
+@pytest.mark.parametrize("preset", ["base", "small", "medium"])
+def test_what_is_chosen_fits_and_the_next_larger_does_not(preset: str) -> None:
+    overrides = (f"model={preset}", f"schedule={preset}")
+    config = load_config(overrides)
+    estimate = MemoryEstimate.of(config, torch.bfloat16)
+    whole, longest = config.schedule.micro_batch_tokens, max(config.schedule.sequence.tokens)
+    found = [chosen(card(gib), *overrides) for gib in (16, 24, 80)]
+    assert found == sorted(found)
+    for gib, tokens in zip((16, 24, 80), found, strict=True):
+        assert tokens % 128 == 0 and longest <= tokens <= whole
+        assert estimate.training_bytes(tokens) < 0.9 * gib * 2**30
+        assert tokens == whole or estimate.training_bytes(2 * tokens) > 0.8 * gib * 2**30
+
+
+def test_medium_fits_24_gib_and_recomputation_makes_its_slices_larger() -> None:
+    preset = ("model=medium", "schedule=medium")
+    usual = chosen(card(24), *preset)
+    recomputed = chosen(card(24), *preset, "train.recompute_activations=true")
+    assert 4096 < usual < recomputed
+
+
+def test_a_limit_is_not_exceeded_and_the_cpu_has_none() -> None:
+    assert chosen(CPU) == load_config().schedule.micro_batch_tokens
+    assert chosen(CPU, "train.micro_batch_tokens=1024") <= 1024
+    assert chosen(card(80), "train.micro_batch_tokens=256") == 256
+    assert chosen(CPU, "train.micro_batch_tokens=1048576") == 2048
+    assert chosen(card(80), "train.micro_batch_tokens=2048", sequences=1) == 256
+
+
+def test_a_limit_below_the_longest_sequence_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train.micro_batch_tokens: expected auto or a multiple"):
+        load_config(["train.micro_batch_tokens=128"])
+    with pytest.raises(ConfigError, match=r"train.micro_batch_tokens: expected 'auto'"):
+        load_config(["train.micro_batch_tokens=small"])
+
+
+def test_a_card_that_is_too_small_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"even 1024 tokens .* A Card has 2.0 GiB") as error:
+        chosen(card(2), "model=medium", "schedule=medium")
+    assert "recompute_activations" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_slices_are_said_and_whole_micro_batches_are_not() -> None:
     config = load_config(["model=base", "schedule=base"])
-    found = []
-    for memory_gib in (8, 24):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(micro_batch, "profile", lambda _, gib=memory_gib: card(gib))
-        line = suggested_micro_batch(config)
-        assert line.endswith(
-            " tokens should fit A Card; schedules.base.micro_batch_tokens of params.yaml is "
-            f"{config.schedule.micro_batch_tokens}"
-        )
-        tokens = int(line.split()[0])
-        assert tokens % max(config.schedule.sequence.tokens) == 0
-        fits = [
-            training_bytes(config.network, some, torch.bfloat16) < memory_gib * 2**30
-            for some in (tokens, 2 * tokens)
-        ]
-        assert fits == [True, False]
-        found.append(tokens)
-    assert found[0] < found[1]
+    assert slices_line(config, 131_072, card(80)) == ""
+    assert slices_line(config, 16_384, card(8)) == (
+        "micro-batches of 131,072 tokens pass through the network in slices of up to 16,384; "
+        "A Card has 8.0 GiB"
+    )
 
 
-def test_a_card_that_is_too_small_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(micro_batch, "profile", lambda _: card(0.5))
-    with pytest.raises(UserError, match=r"params.yaml: micro_batch_tokens: even \d+ tokens"):
-        suggested_micro_batch(load_config(["model=medium", "schedule=medium"]))
+@pytest.mark.parametrize(
+    "raised",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ..."),
+        RuntimeError("backend failed\nRuntimeError: CUDA error: out of memory\nfor debugging"),
+    ],
+)
+def test_out_of_memory_is_one_line_with_two_ways_out(raised: RuntimeError) -> None:
+    with pytest.raises(UserError) as error, out_of_memory_as_user_error():
+        raise raised
+    said = str(error.value)
+    assert "\n" not in said and "out of memory" in said
+    assert "train.micro_batch_tokens" in said and "train.recompute_activations" in said
 
 
-def test_without_a_gpu_there_is_nothing_to_suggest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="found no GPU"):
-        suggested_micro_batch(load_config())
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shape") as error, out_of_memory_as_user_error():
+        raise RuntimeError("shape mismatch")
+    assert not isinstance(error.value, UserError)

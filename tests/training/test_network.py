@@ -93,7 +93,7 @@ def test_every_parameter_has_its_multipliers_and_one_optimizer() -> None:
     config = load_config(["parameters.head.lr_mul=3.0"])
     object.__setattr__(config, "model", tiny_config())
     model = build_model(config, CPU)
-    optimizers = build_run_optimizers(config, model, plans_of(config, RunOptions(1, None)))
+    optimizers = build_run_optimizers(config, model, plans_of(config, RunOptions(None, None)))
     assert model.head.weight.lr_mul == 3.0
     members = [
         member for param_group in optimizers.param_groups for member in param_group.stack.members

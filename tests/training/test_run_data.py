@@ -11,7 +11,7 @@ from tests.training.schedule.test_plan import MOMENTUM, schedule
 def test_epochs_count_what_documents_contribute_at_each_sequence_length() -> None:
     """Of documents of 300 and 100 tokens, 128 and 99 count, then 256 and 99."""
     shard = indexed([BOS, *[1] * 299, BOS, *[2] * 99])
-    plans = plan_run(schedule(), MOMENTUM, 1)
+    plans = plan_run(schedule(), MOMENTUM)
     tokens = {
         size: sum(p.tokens for p in plans if p.sequence_tokens == size) for size in (128, 256)
     }
@@ -26,7 +26,7 @@ def test_epochs_count_what_documents_contribute_at_each_sequence_length() -> Non
 
 def test_a_split_text_is_read_whole() -> None:
     shard = indexed([BOS, *[1] * 299, BOS, *[2] * 99])
-    plans = plan_run(schedule(), MOMENTUM, 1)
+    plans = plan_run(schedule(), MOMENTUM)
     epochs = sum(plan.tokens for plan in plans) / 399
     split = ReadingOrder(shuffled=True, split=True, seed=0, piece_tokens=256)
     assert epochs_line([shard], split, plans) == (

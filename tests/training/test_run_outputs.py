@@ -68,7 +68,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_no_other_runs_numbers
     put_outputs_of_an_earlier_run()
     before_each_step(monkeypatch, poison_before(6))
     with pytest.raises(DivergedError) as diverged:
-        train(lambda: load_config(["seed=99"]), RunOptions(1, None), stage_folders())
+        train(lambda: load_config(["seed=99"]), RunOptions(None, None), stage_folders())
     message = str(diverged.value)
     assert "\n" not in message
     assert message.startswith("step 7: the train loss is nan (gradient_norm_embedding: nan, ")
@@ -108,11 +108,11 @@ def test_inputs_edited_while_training_leave_no_output(
     put_outputs_of_an_earlier_run()
     seeds = iter((97, 96))
     with pytest.raises(UserError, match=r"^seed changed while this run trained"):
-        train(lambda: load_config([f"seed={next(seeds)}"]), RunOptions(1, 3), stage_folders())
+        train(lambda: load_config([f"seed={next(seeds)}"]), RunOptions(3, None), stage_folders())
     folders = stage_folders()
     assert not folders.models.exists()
     assert not any((folders.results / name).exists() for name in RESULT_FILES)
-    train(lambda: load_config(["seed=97"]), RunOptions(1, 3), folders)
+    train(lambda: load_config(["seed=97"]), RunOptions(3, None), folders)
     assert json.loads((folders.models / "config.json").read_text())["run"]["seed"] == 97
 
 
@@ -145,7 +145,7 @@ def test_a_validation_loss_that_is_no_number_stops_too(
 def test_a_stage_replaces_its_outputs_and_keeps_no_checkpoints(project: Path) -> None:
     put_outputs_of_an_earlier_run()
     folders = stage_folders()
-    train(lambda: load_config(["seed=98"]), RunOptions(1, early_stop_steps=3), folders)
+    train(lambda: load_config(["seed=98"]), RunOptions(3, None), folders)
     for file in (*(folders.results / name for name in RESULT_FILES), *folders.models.iterdir()):
         assert b"earlier" not in file.read_bytes()
     metrics = json.loads((folders.results / "metrics.json").read_text())
@@ -198,14 +198,15 @@ def test_the_environment_is_recorded_in_the_runs_config(
         out,
         "schedules.instant.micro_batch_tokens=384",
         early_stop_steps=2,
-        micro_batch_splits=3,
+        slice_sequences=2,
     )
     assert f"DATA_PATH={store}: the shards are in {store / 'text'}" in capsys.readouterr().err
     run = json.loads((out / "models/config.json").read_text())["run"]
-    assert (run["data_path"], run["micro_batch_splits"]) == (str(store), 3)
+    assert (run["data_path"], run["slice_sequences"]) == (str(store), 2)
+    assert run["environments"][0]["micro_batch_tokens"] == 256
     assert [row["tokens"] for row in log_rows(out / "results/train.tsv")] == ["384", "768"]
     usual = json.loads((project / "whole/models/config.json").read_text())["run"]
-    assert (usual["data_path"], usual["micro_batch_splits"]) == ("", 1)
+    assert (usual["data_path"], usual["slice_sequences"]) == ("", None)
 
 
 def test_where_the_data_lie_is_no_part_of_the_run(

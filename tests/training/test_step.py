@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ramengpt.config import load_config
-from ramengpt.data.batches.loader import Batch
+from ramengpt.data.batches.slices import Batch, slice_ends, slices
 from ramengpt.model.gpt import GPT
 from ramengpt.model.parameters import set_multipliers
 from ramengpt.optimizers import OptimizerSet, build_optimizers
@@ -19,12 +19,14 @@ MICRO_BATCH_LENGTHS = ([100, 28], [1, 127], [60, 60, 8])
 """Lengths of the documents of three micro-batches of 128 tokens."""
 
 
-def micro_batches() -> list[Batch]:
-    return [Batch(*packed(lengths, seed=i)) for i, lengths in enumerate(MICRO_BATCH_LENGTHS)]
+def micro_batches() -> list[list[Batch]]:
+    packs = (packed(lengths, seed=i) for i, lengths in enumerate(MICRO_BATCH_LENGTHS))
+    return [[Batch(*pack, None)] for pack in packs]
 
 
-def one_batch() -> list[Batch]:
-    return [Batch(*(torch.cat(parts) for parts in zip(*micro_batches(), strict=True)))]
+def one_batch() -> list[list[Batch]]:
+    parts = zip(*(batch[:3] for (batch,) in micro_batches()), strict=True)
+    return [[Batch(*map(torch.cat, parts), None)]]
 
 
 def plan(micro_batches: int, *, embedding_tied: bool) -> StepPlan:
@@ -91,10 +93,10 @@ def test_the_gradient_is_that_of_the_mean_and_starts_from_nothing() -> None:
     batches = micro_batches()
     loss = accumulate_gradients(model, iter(batches), 3)
     summed = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-    expected_loss = torch.stack([model(*batch).detach() for batch in batches]).mean()
+    expected_loss = torch.stack([model(*batch).detach() for (batch,) in batches]).mean()
     torch.testing.assert_close(loss, expected_loss)
     model.zero_grad()
-    for batch in batches:
+    for (batch,) in batches:
         (model(*batch) / 3).backward()
     for name, parameter in model.named_parameters():
         assert torch.equal(summed[name], parameter.grad), name
@@ -103,9 +105,32 @@ def test_the_gradient_is_that_of_the_mean_and_starts_from_nothing() -> None:
     assert all(not parameter.grad.any() for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("parts", [(), ("multi_token_loss",)])
+def test_slices_and_recomputation_give_the_gradient_of_the_whole(
+    parts: tuple[str, ...], recompute: bool
+) -> None:
+    config = tiny_config(**dict.fromkeys(parts, True))
+    (whole,) = one_batch()[0]
+    batch_3T = torch.stack(whole[:3])
+    ends = slice_ends(whole.positions_T.numpy(), 130)
+    assert ends == [129, 256, 384]
+    gradients, losses = [], []
+    for batches in ([whole], list(slices(batch_3T, ends, 130))):
+        model = tiny_model(config, window=128, dtype=torch.float64)
+        model.recompute_activations = recompute and len(batches) > 1
+        model.set_extra_loss_weights((0.5, 0.25), 0.25)
+        losses.append(accumulate_gradients(model, iter([batches]), 1))
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    torch.testing.assert_close(*losses, rtol=1e-6, atol=0)
+    for name, expected in gradients[0].items():
+        difference = (gradients[1][name] - expected).norm() / expected.norm()
+        assert difference < 1e-6, (name, float(difference))
+
+
 def test_as_many_batches_are_taken_as_planned() -> None:
     model = tiny_model(tiny_config(), window=128)
-    batches: Iterator[Batch] = iter(micro_batches())
+    batches: Iterator[list[Batch]] = iter(micro_batches())
     accumulate_gradients(model, batches, 2)
     assert len(list(batches)) == 1
 
@@ -149,12 +174,12 @@ class CountingOptimizers:
 @pytest.mark.gpu
 def test_nothing_in_a_step_waits_for_the_gpu() -> None:
     weight = torch.ones((), device="cuda", requires_grad=True)
-    batches = [Batch(*torch.ones(3, 128, device="cuda").unbind()) for _ in range(2)]
+    batches = [[Batch(*torch.ones(3, 128, device="cuda").unbind(), None)] for _ in range(2)]
     optimizers = CountingOptimizers()
     torch.cuda.set_sync_debug_mode("error")
     try:
         measured = train_step(
-            lambda tokens_T, targets_T, positions_T: (weight * tokens_T).mean(),
+            lambda tokens_T, *_: (weight * tokens_T).mean(),
             iter(batches),
             optimizers,  # type: ignore[arg-type]
             plan(2, embedding_tied=False),

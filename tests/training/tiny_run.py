@@ -94,12 +94,12 @@ def folders_in(place: Path) -> RunFolders:
 def train_in(
     place: Path,
     *overrides: str,
-    micro_batch_splits: int = 1,
+    slice_sequences: int | None = None,
     early_stop_steps: int | None = None,
 ) -> Config:
     """Run the training of the current folder's params.yaml; outputs go to `place`."""
     config = load_config(overrides)
-    options = RunOptions(micro_batch_splits, early_stop_steps)
+    options = RunOptions(early_stop_steps, slice_sequences)
     train(lambda: config, options, folders_in(place))
     return config
 

@@ -17,15 +17,8 @@ from ramengpt.data.batches.batcher import (
 from ramengpt.data.batches.indexed_split import IndexedShard
 from ramengpt.data.batches.preloader import Fill, Preloader
 from ramengpt.data.batches.reading_order import ReadingOrder
+from ramengpt.data.batches.slices import Batch, slice_ends, slices
 from ramengpt.data.batches.validation_stream import ValidationStream
-
-
-class Batch(NamedTuple):
-    """A packed training micro-batch on the device; all int32 [T]."""
-
-    tokens_T: Tensor
-    targets_T: Tensor
-    positions_T: Tensor
 
 
 class ValidationBatch(NamedTuple):
@@ -38,7 +31,7 @@ class ValidationBatch(NamedTuple):
 
 
 class TrainingBatches:
-    """The micro-batches of a run, assembled and copied ahead of use.
+    """The micro-batches of a run, each as its slices, assembled and copied ahead of use.
 
     Use as a context manager, or call :meth:`close`.
 
@@ -46,8 +39,9 @@ class TrainingBatches:
         shards: the train split.
         order: how it is read.
         cursor: where the first batch starts.
-        requests: every batch of the run, in order; lengths may change from one to the next.
+        requests: every micro-batch of the run, in order; lengths may change from one to the next.
         device: where batches are used.
+        slice_tokens: length of a slice; micro-batches that are no longer are left whole.
 
     Raises:
         ShardError: there is nothing to train on.
@@ -60,19 +54,22 @@ class TrainingBatches:
         cursor: Cursor,
         requests: Sequence[BatchRequest],
         device: torch.device,
+        *,
+        slice_tokens: int,
     ) -> None:
         check_documents(shards)
         self._consumed = cursor
+        self._slice_tokens = slice_tokens
         capacity_tokens = max((request.num_tokens for request in requests), default=1)
-        jobs = _training_jobs(Batcher(shards, order), cursor, requests)
+        jobs = _training_jobs(Batcher(shards, order), cursor, requests, slice_tokens)
         self._preloader = Preloader(jobs, capacity_tokens, device)
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Batch:
-        batch_3T, self._consumed = next(self._preloader)
-        return Batch(*batch_3T.unbind())
+    def __next__(self) -> list[Batch]:
+        batch_3T, (self._consumed, ends) = next(self._preloader)
+        return list(slices(batch_3T, ends, self._slice_tokens))
 
     @property
     def cursor(self) -> dict[str, int]:
@@ -99,14 +96,16 @@ class TrainingBatches:
 
 
 def _training_jobs(
-    batcher: Batcher, cursor: Cursor, requests: Sequence[BatchRequest]
-) -> Iterator[tuple[int, Fill[Cursor]]]:
+    batcher: Batcher, cursor: Cursor, requests: Sequence[BatchRequest], slice_tokens: int
+) -> Iterator[tuple[int, Fill[tuple[Cursor, list[int]]]]]:
     for num_tokens, sequence_tokens in requests:
 
-        def fill(batch_3T: Int32, sequence_tokens: int = sequence_tokens) -> Cursor:
+        def fill(
+            batch_3T: Int32, sequence_tokens: int = sequence_tokens
+        ) -> tuple[Cursor, list[int]]:
             nonlocal cursor
             cursor = batcher.fill(cursor, sequence_tokens, batch_3T)
-            return cursor
+            return cursor, slice_ends(batch_3T[2], slice_tokens)
 
         yield num_tokens, fill
 

@@ -61,16 +61,12 @@ class StepPlan:
         return self.micro_batches * self.micro_batch_tokens
 
 
-def plan_run(
-    schedule: ScheduleConfig, momentum: MomentumConfig, micro_batch_splits: int
-) -> tuple[StepPlan, ...]:
+def plan_run(schedule: ScheduleConfig, momentum: MomentumConfig) -> tuple[StepPlan, ...]:
     """Plan every step of a run.
 
     Args:
         schedule: the selected entry of `schedules`.
         momentum: of the selected optimizer.
-        micro_batch_splits: smaller micro-batches in place of each of the schedule's; the tokens
-            of a step stay the same.
 
     Returns:
         One plan per step, `scheduled_steps + extension_steps` of them.
@@ -79,15 +75,12 @@ def plan_run(
     plans: list[StepPlan] = []
     tokens_before = 0
     for step in range(total_steps):
-        micro_batches = micro_batch_splits * micro_batches_at(
-            schedule.batch, step, schedule.scheduled_steps
-        )
         plans.append(
             StepPlan(
                 step=step,
                 run_steps=total_steps,
-                micro_batches=micro_batches,
-                micro_batch_tokens=schedule.micro_batch_tokens // micro_batch_splits,
+                micro_batches=micro_batches_at(schedule.batch, step, schedule.scheduled_steps),
+                micro_batch_tokens=schedule.micro_batch_tokens,
                 sequence_tokens=stage_value(
                     schedule.sequence.fractions,
                     schedule.sequence.tokens,

@@ -1,7 +1,7 @@
-"""What decides the last bits of a run's numbers: device, number of threads, PyTorch version.
+"""What decides the last bits of a run's numbers: device, threads, PyTorch version, micro-batch.
 
 Each changes the order in which floating-point sums are rounded, so a resumed run is bit-exact only
-where all three are the same. They are recorded for every part of a run.
+where all are the same. They are recorded for every part of a run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,18 @@ import torch
 Environment = dict[str, str | int]
 
 
-def compute_environment(device: torch.device) -> Environment:
+def compute_environment(
+    device: torch.device, slice_tokens: int, *, recompute_activations: bool
+) -> Environment:
     """Describe this process in plain values that a checkpoint can hold."""
+    passes: Environment = {
+        "micro_batch_tokens": slice_tokens,
+        "recompute_activations": recompute_activations,
+    }
     if device.type == "cuda":
-        return {"device": torch.cuda.get_device_name(device), "torch": str(torch.__version__)}
-    return {
+        name = torch.cuda.get_device_name(device)
+        return {"device": name, "torch": str(torch.__version__)} | passes
+    return passes | {
         "device": f"CPU with {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),

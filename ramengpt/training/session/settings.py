@@ -9,6 +9,13 @@ from ramengpt.training.schedule.plan import StepPlan, plan_run
 
 FREE_SECTIONS = {"download", "sample", "tracking"}
 """Sections of params.yaml that do not affect what is trained."""
+FREE_TRAIN_KEYS = {
+    "checkpoint_every_steps",
+    "checkpoints_kept",
+    "micro_batch_tokens",
+    "recompute_activations",
+}
+"""Keys of `train` of the same kind. The last two change the order of sums, as another card does."""
 
 
 @dataclass(frozen=True)
@@ -16,12 +23,13 @@ class RunOptions:
     """What the command line and the environment add to params.yaml.
 
     Attributes:
-        micro_batch_splits: how many equal parts each of the schedule's micro-batches is split into.
         early_stop_steps: end after this many steps of the same schedule; None runs all of them.
+        slice_sequences: longest sequences in one pass through the network, at most; replaces
+            `train.micro_batch_tokens`. None without BATCH_SIZE_MULTIPLE.
     """
 
-    micro_batch_splits: int
     early_stop_steps: int | None
+    slice_sequences: int | None
 
 
 def run_settings(config: Config, options: RunOptions) -> dict[str, Any]:
@@ -35,17 +43,13 @@ def run_settings(config: Config, options: RunOptions) -> dict[str, Any]:
         name: value.model_dump(mode="json") if isinstance(value, Section) else value
         for name, value in values.items()
     }
-    # How often to save does not change what is trained.
     settings["train"] = {
-        key: value for key, value in settings["train"].items() if "checkpoint" not in key
+        key: value for key, value in settings["train"].items() if key not in FREE_TRAIN_KEYS
     }
-    return settings | {
-        "micro_batch_splits": options.micro_batch_splits,
-        "early_stop_steps": options.early_stop_steps,
-    }
+    return settings | {"early_stop_steps": options.early_stop_steps}
 
 
 def plans_of(config: Config, options: RunOptions) -> tuple[StepPlan, ...]:
     """The steps of a run."""
-    plans = plan_run(config.schedule, config.optimizer.momentum, options.micro_batch_splits)
+    plans = plan_run(config.schedule, config.optimizer.momentum)
     return plans[: options.early_stop_steps]

@@ -1,6 +1,5 @@
 """Every value of a plan at every boundary, and that steps do not depend on each other."""
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -57,7 +56,7 @@ def schedule(**changes) -> ScheduleConfig:
 
 
 def column(config: ScheduleConfig, name: str) -> list:
-    return [getattr(plan, name) for plan in plan_run(config, MOMENTUM, 1)]
+    return [getattr(plan, name) for plan in plan_run(config, MOMENTUM)]
 
 
 def test_every_scheduled_and_extension_step_is_planned() -> None:
@@ -68,18 +67,8 @@ def test_batch_doubles_by_quarters_of_the_scheduled_steps_and_stays() -> None:
     assert column(schedule(), "micro_batches") == [1] * 10 + [2] * 10 + [4] * 10 + [8] * 20
 
 
-def test_splits_make_more_and_smaller_micro_batches_and_change_nothing_else() -> None:
-    config = schedule(learning_rate__batch_exponent=0.5)
-    whole, halved = plan_run(config, MOMENTUM, 1), plan_run(config, MOMENTUM, 2)
-    for one, two in zip(whole, halved, strict=True):
-        assert two.micro_batches == 2 * one.micro_batches
-        assert two.micro_batch_tokens == one.micro_batch_tokens // 2
-        smaller = {"micro_batches": one.micro_batches, "micro_batch_tokens": one.micro_batch_tokens}
-        assert replace(two, **smaller) == one
-
-
 def test_tokens_before_sums_the_earlier_steps() -> None:
-    plans = plan_run(schedule(), MOMENTUM, 1)
+    plans = plan_run(schedule(), MOMENTUM)
     assert plans[0].tokens_before == 0
     assert all(b.tokens_before == a.tokens_before + a.tokens for a, b in pairwise(plans))
     assert plans[-1].tokens_before + plans[-1].tokens == 256 * 10 * (1 + 2 + 4 + 8 + 8)
@@ -170,7 +159,7 @@ def test_scalars_freeze_for_exactly_so_many_steps_after_each_transition(freeze_s
 
 def test_a_ramp_of_the_batch_freezes_nothing() -> None:
     config = schedule(batch__shape="linear", scalar_freeze_steps=1)
-    plans = plan_run(config, MOMENTUM, 1)
+    plans = plan_run(config, MOMENTUM)
     assert [plan.step for plan in plans if plan.transition] == [12, 20, 24, 40]
 
 
@@ -210,7 +199,7 @@ def test_plans_hold_for_any_schedule(
         learning_rate__warmup_steps=0,
         scalar_freeze_steps=freeze,
     )
-    plans = plan_run(config, MOMENTUM, 1)
+    plans = plan_run(config, MOMENTUM)
     assert len(plans) == scheduled + extension
     starts = [stage_start(fraction, scheduled) for fraction in fractions]
     for plan in plans:

@@ -9,14 +9,14 @@ from tests.training.schedule.test_plan import MOMENTUM, schedule
 
 
 def test_phases_begin_at_transitions_and_lose_no_step() -> None:
-    plans = plan_run(schedule(), MOMENTUM, 1)
+    plans = plan_run(schedule(), MOMENTUM)
     phases = plan_phases(plans)
     assert [phase[0].step for phase in phases] == [0, 10, 12, 20, 24, 30, 40]
     assert [plan for phase in phases for plan in phase] == list(plans)
 
 
 def test_table_has_a_row_for_each_phase_and_the_total() -> None:
-    plans = plan_run(schedule(), MOMENTUM, 1)
+    plans = plan_run(schedule(), MOMENTUM)
     lines = plan_table(plans).splitlines()
     assert len(lines) == 2 + 7 + 2
     assert {line.count("|") for line in lines[:9]} == {11}
@@ -27,12 +27,12 @@ def test_table_has_a_row_for_each_phase_and_the_total() -> None:
 
 
 def test_ramps_show_both_ends() -> None:
-    table = plan_table(plan_run(schedule(batch__shape="linear"), MOMENTUM, 1))
+    table = plan_table(plan_run(schedule(batch__shape="linear"), MOMENTUM))
     assert "256 to 512" in table
 
 
 def test_file_has_one_row_for_each_step(tmp_path: Path) -> None:
-    plans = plan_run(schedule(), MOMENTUM, 1)
+    plans = plan_run(schedule(), MOMENTUM)
     write_plan(plans, tmp_path / "results" / "plan.csv")
     rows = list(csv.DictReader((tmp_path / "results" / "plan.csv").open()))
     assert [int(row["step"]) for row in rows] == list(range(50))

@@ -42,7 +42,7 @@ def test_every_difference_is_named_and_makes_another_run(after: RunInputs, named
 def test_values_code_and_data_are_all_read(tmp_path: Path) -> None:
     data = tmp_path / "manifest.json"
     data.write_text("one")
-    config, options = load_config(), RunOptions(1, None)
+    config, options = load_config(), RunOptions(None, None)
     read = run_inputs(config, options, [data])
     assert read == run_inputs(config, options, [data])
     assert read.settings["optimizer"]["rule"] == "normuon"

@@ -1,0 +1,109 @@
+"""How much memory a training step takes on a GPU, estimated from params.yaml alone.
+
+Checked against measured peaks: within 2 % for `ramen`, above them by up to 4 % for parts that are
+off there (tests/training/test_memory.py).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ramengpt.config import Config
+from ramengpt.config.model import NetworkConfig
+from ramengpt.kernels.head.cuda import GPU_CHUNK_TOKENS
+from ramengpt.model.cost import count_parameters
+from ramengpt.model.gpt import GPT
+from ramengpt.training.network import build_run_optimizers
+from ramengpt.training.schedule.plan import plan_run
+
+UPDATE_COPIES = 5
+"""Tensors the size of the hidden matrices, in the narrower dtype, that their update takes."""
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that a run holds, by what they grow with.
+
+    Attributes:
+        state_bytes: master weights, gradients, the state of optimizers and hooks, what products
+            read of the weights in a narrower dtype, and the head's gradient once more.
+        update_bytes: temporaries of the optimizer step, when no activations are held.
+        token_bytes: what the forward pass keeps of a token for the backward pass.
+        chunk_token_bytes: logits of a token in the head's chunk; the peak comes there.
+    """
+
+    state_bytes: float
+    update_bytes: float
+    token_bytes: float
+    chunk_token_bytes: float
+
+    @classmethod
+    def of(cls, config: Config, compute_dtype: torch.dtype) -> Self:
+        """Estimate a run.
+
+        Args:
+            config: its model, optimizers, hooks, and whether activations are recomputed.
+            compute_dtype: of the activations.
+        """
+        network = config.network
+        copy_bytes = 0 if compute_dtype == torch.float32 else compute_dtype.itemsize
+        head = network.padded_vocabulary * network.width
+        hidden = sum(
+            count for (group, _), count in count_parameters(network).items() if group == "hidden"
+        )
+        return cls(
+            state_bytes=_state_bytes(config) + copy_bytes * hidden + (4 + copy_bytes) * head,
+            update_bytes=UPDATE_COPIES * compute_dtype.itemsize * hidden,
+            token_bytes=_token_bytes(network, compute_dtype, config.train.recompute_activations),
+            chunk_token_bytes=network.padded_vocabulary * compute_dtype.itemsize,
+        )
+
+    def training_bytes(self, tokens: int) -> float:
+        """Peak of a step whose slices have so many tokens; increasing."""
+        chunk_tokens = min(tokens, GPU_CHUNK_TOKENS)
+        forward = self.chunk_token_bytes * chunk_tokens + self.token_bytes * tokens
+        return self.state_bytes + max(forward, self.update_bytes)
+
+
+def _token_bytes(network: NetworkConfig, compute_dtype: torch.dtype, recompute: bool) -> float:
+    """What a compiled forward pass keeps of a token.
+
+    Of each attention 8 tensors of the model's width (q, k, v before and after the norm, its output
+    before and after the gate; 2 more if exclusive), of each MLP 2 and its inner units, 7 for the
+    two ends of the network, 5 for dense connections, and once the embeddings with their gradients.
+    With recomputation 2 for each layer (its input before and after the mix), and one layer whole.
+    """
+    width = network.width
+    attention = (8 + 2 * network.exclusive_attention) * width
+    mlp = 2 * width + network.ffn_units * (3 if network.gated else 1)  # 3: both halves, product
+    num_attentions = network.num_layers - network.attention_pattern.count("-")
+    layers = attention * num_attentions + mlp * network.num_layers
+    if recompute:
+        layers = 2 * width * network.num_layers + attention + mlp
+    ends = (7 + 5 * network.dense_connections) * width
+    num_tables = 1 + len(network.value_tables) + network.bigram_embedding
+    tables = num_tables * width * (compute_dtype.itemsize + 4)
+    return (layers + ends) * compute_dtype.itemsize + tables
+
+
+def _state_bytes(config: Config) -> int:
+    """Weights, gradients, and the state of the optimizers and hooks, built without memory."""
+    with torch.device("meta"):
+        model = GPT(
+            config.network, max_sequence_tokens=1, backend="sdpa", compute_dtype=torch.float32
+        )
+        plans = plan_run(config.schedule, config.optimizer.momentum)
+        state = build_run_optimizers(config, model, plans[:1]).state_dict()
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    return 2 * weights + sum(tensor.nbytes for tensor in _tensors(state))
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, dict | list | tuple):
+        for value in state.values() if isinstance(state, dict) else state:
+            yield from _tensors(value)
