@@ -1,6 +1,5 @@
 """The entry point of every command: a user error ends in one line, not a traceback."""
 
-import errno
 import io
 import os
 import sys
@@ -8,22 +7,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from ramengpt.errors import UserError
-
-FULL = "make room there, then run the same command again"
-ADVICE = {
-    errno.ENOSPC: FULL,
-    errno.EDQUOT: FULL,
-    errno.EFBIG: FULL,
-    errno.EROFS: "it lies on a read-only disk; make it writable or work in another folder",
-    errno.EACCES: "fix its permissions",
-    errno.EPERM: "fix its permissions",
-    errno.EIO: "check the disk",
-    errno.ENOENT: "it was removed while the command ran, or its folder is missing",
-    errno.ENOTDIR: "something that is no folder is in its way",
-    errno.EISDIR: "a folder is in its way",
-    errno.ENAMETOOLONG: "use shorter names",
-}
-"""What to do about the system's errors, whichever file they are about."""
+from ramengpt.files import ADVICE
 
 
 class OptionalOutput(io.TextIOBase):
@@ -102,7 +86,11 @@ def run_main(main: Callable[[], None], *, output_is_optional: bool = False) -> N
             raise
         if error.filename is None:
             _discard(sys.stdout)
-        _end(f"error: {error.filename or 'the output'}: {error.strerror}; {advice}", 1)
+        _end(
+            f"error: {error.filename or 'the output'}: {error.strerror}; {advice}, then run "
+            "the same command again",
+            1,
+        )
 
 
 def _end(line: str, status: int) -> None:

@@ -4,13 +4,26 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY_SUFFIX = ".part"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ADVICE = {
+    **dict.fromkeys(NO_ROOM, "make room there"),
+    errno.EROFS: "its disk is read-only; make it writable or work in another folder",
+    errno.EACCES: "fix its permissions",
+    errno.EPERM: "fix its permissions",
+    errno.EIO: "check the disk",
+    errno.ENOENT: "it was removed while the command ran, or its folder is missing; put it back",
+    errno.ENOTDIR: "something that is no folder is in its way; move that away",
+    errno.EISDIR: "a folder is in its way; move that away",
+    errno.ENAMETOOLONG: "use shorter names",
+    errno.ELOOP: "its links lead in a circle; replace them by files",
+}
+"""What to do about the system's errors, whichever file they are about."""
 
 
 def temporary_path(path: Path) -> Path:
@@ -37,17 +50,18 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
-    temporary.unlink(missing_ok=True)
     try:
+        temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
-            error.filename = str(path)  # write() does not know of what
-        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None  # write() does not know of what
+        with suppress(OSError):  # the disk that refused the one may refuse the other
+            temporary.unlink(missing_ok=True)
         raise
 
 

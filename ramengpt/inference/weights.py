@@ -4,10 +4,11 @@
     <folder>/config.json          the network, its context length, and how the run judged it
 
 The attention window that the network is to be used with is part of its state (`rotary.*`), so
-loading the two files gives the network as it was evaluated.
+loading the two files gives the network as it was evaluated. The first file's metadata hold a
+checksum of the tensors and of the network, so that a flipped bit in either file is refused.
 """
 
-import os
+import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,17 +19,20 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from ramengpt.config.base import Section
+from ramengpt.config.base import Section, Tokens
+from ramengpt.config.messages import describe
 from ramengpt.config.model import NetworkConfig
 from ramengpt.device import choose_dtype, flex_kernel_options, profile
-from ramengpt.errors import UserError
-from ramengpt.files import flush_folder, write_bytes
+from ramengpt.errors import UserError, shortened
+from ramengpt.files import flush_folder, open_regular, write_bytes
 from ramengpt.model.attention_backend import resolve_backend
 from ramengpt.model.gpt import GPT
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-FORMAT = "ramengpt-1"
+FORMAT = "ramengpt-2"
+MAX_CONFIG_BYTES = 2**20
+RESTORE = "restore both files (`dvc checkout`), or train again"
 
 
 class WeightsError(UserError):
@@ -48,9 +52,18 @@ class WeightsConfig(Section):
 
     format: str
     model: NetworkConfig
-    max_sequence_tokens: int
-    micro_batch_tokens: int
+    max_sequence_tokens: Tokens
+    micro_batch_tokens: Tokens
     run: dict[str, Any]
+
+    def digest(self, tensors: Mapping[str, Tensor]) -> str:
+        """Sha256 of the tensors, their names and shapes, and the network that they belong to."""
+        network = self.model.model_dump_json() + str(self.max_sequence_tokens)
+        digest = hashlib.sha256(network.encode())
+        for name in sorted(tensors):
+            digest.update(f"{name} {_shape(tensors[name])}".encode())
+            digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -71,8 +84,8 @@ def export_weights(
 ) -> None:
     """Write the final weights into a new folder.
 
-    Not one by one into place: safetensors writes under temporary names of its own, and whoever
-    loads both files must find those of one run. The caller renames the folder.
+    Not one by one into place: whoever loads both files must find those of one run. The caller
+    renames the folder.
 
     Args:
         model: as trained; it is left as it is.
@@ -80,8 +93,11 @@ def export_weights(
         window_tokens: long attention window that the network is to be used with.
         micro_batch_tokens: of the run's validation.
         run: what the run was started with, JSON-ready.
+
+    Raises:
+        OSError: the folder cannot be written to or the disk is full; it names the file.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     config = WeightsConfig(
         format=FORMAT,
@@ -95,15 +111,17 @@ def export_weights(
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": FORMAT})
-    with (folder / WEIGHTS_FILE).open("rb") as file:
-        os.fsync(file.fileno())
+    # Not by save_file: it reports a full disk without the file's name and the system's number.
+    metadata = {"format": FORMAT, "sha256": config.digest(tensors)}
+    write_bytes(folder / WEIGHTS_FILE, save(tensors, metadata))
     write_bytes(folder / CONFIG_FILE, (config.model_dump_json(indent=2) + "\n").encode())
     flush_folder(folder)
 
 
 def load_weights(folder: Path, device: torch.device) -> Weights:
     """Build the network that a folder describes and fill it with the folder's weights.
+
+    No memory is spent on a network before it is known that the weights are those of it.
 
     Args:
         folder: as :func:`export_weights` wrote it.
@@ -113,9 +131,15 @@ def load_weights(folder: Path, device: torch.device) -> Weights:
         WeightsError: the folder or a file is missing, damaged, or the two do not belong together.
     """
     config = _read_config(folder)
-    tensors = _read_tensors(folder / WEIGHTS_FILE)
+    path = folder / WEIGHTS_FILE
+    tensors, metadata = _read_tensors(path)
+    with torch.device("meta"):
+        described = _build(config, torch.device("cpu"))
+    _check_fit(path, tensors, described.state_dict())
+    if metadata.get("sha256") != config.digest(tensors):
+        raise WeightsError(f"{folder}: {WEIGHTS_FILE} or {CONFIG_FILE} is damaged; {RESTORE}")
+    _check_finite(path, tensors)
     model = _build(config, device)
-    _check_fit(folder, tensors, model.state_dict())
     model.load_state_dict(tensors)
     return Weights(model.to(device).eval(), config)
 
@@ -139,55 +163,66 @@ def _build(config: WeightsConfig, device: torch.device) -> GPT:
 def _read_config(folder: Path) -> WeightsConfig:
     path = folder / CONFIG_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            content = file.read(MAX_CONFIG_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         what = f"no {CONFIG_FILE} in it" if folder.is_dir() else "no such folder"
         raise WeightsError(
             f"{folder}: {what}; train first (`dvc repro`), or name a folder that holds "
             f"{WEIGHTS_FILE} and {CONFIG_FILE}"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror}; {RESTORE}") from None
+    if len(content) > MAX_CONFIG_BYTES:
+        raise WeightsError(f"{path}: expected at most {MAX_CONFIG_BYTES:,} bytes; {RESTORE}")
     try:
-        config = WeightsConfig.model_validate_json(text)
+        config = WeightsConfig.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
         raise WeightsError(
-            f"{path}: {key}: {first['msg']}; restore it (`dvc checkout`), or train again"
+            f"{path}: {describe(first['loc'] or ('the file',), [first])}; {RESTORE}"
         ) from None
     if config.format != FORMAT:
-        raise WeightsError(f"{path}: format: expected {FORMAT!r}, found {config.format!r}")
+        found = shortened(config.format)
+        raise WeightsError(f"{path}: format: expected {FORMAT!r}, found {found!r}; train again")
     return config
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors, mapped rather than read, and the metadata beside them."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
+        open_regular(path).close()  # safe_open would wait for the writer of a named pipe
+        with safe_open(path, framework="pt") as file:
+            names = file.offset_keys()  # in the order in which they lie on the disk
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except FileNotFoundError:
-        raise WeightsError(
-            f"{path}: missing; restore it (`dvc checkout`), or train again"
-        ) from None
+        raise WeightsError(f"{path}: missing; {RESTORE}") from None
     except (OSError, SafetensorError) as error:
+        reason = shortened(" ".join(str(error).split()), 200)
         raise WeightsError(
-            f"{path}: damaged or no safetensors file ({error}); restore it (`dvc checkout`), "
-            "or train again"
+            f"{path}: damaged or no safetensors file ({reason}); {RESTORE}"
         ) from None
 
 
-def _check_fit(folder: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            count = int((~tensor.isfinite()).sum())
+            raise WeightsError(f"{path}: {name}: {count} values are not finite; train again")
+
+
+def _check_fit(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Compare names and shapes; the error counts the differences and shows the first."""
     differences = [
-        f"{name}: expected {_shape(expected.get(name))}, found {_shape(found.get(name))}"
+        f"{shortened(name)}: expected {_shape(expected.get(name))}, found {_shape(found.get(name))}"
         for name in dict.fromkeys([*expected, *found])
         if _shape(expected.get(name)) != _shape(found.get(name))
     ]
     if differences:
         raise WeightsError(
-            f"{folder / WEIGHTS_FILE}: weights of another model than {CONFIG_FILE} describes, "
+            f"{path}: weights of another model than {CONFIG_FILE} describes, "
             f"{len(differences)} tensors differ, the first is {differences[0]}; keep both files "
             "of one run together"
         )

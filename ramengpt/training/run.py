@@ -3,16 +3,12 @@
 `ramengpt.training.session.outputs` says what the outputs hold at any moment.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from ramengpt.config import Config
 from ramengpt.errors import UserError
-from ramengpt.files import NO_ROOM
 from ramengpt.inference.weights import export_weights
 from ramengpt.progress import say
 from ramengpt.training.loop import fit
@@ -46,7 +42,8 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
 
     Raises:
         UserError: data that differs from what was verified, the same run already in progress, a
-            diverged loss, a full disk, inputs edited during the run, or an interruption.
+            diverged loss, inputs edited during the run, or an interruption.
+        OSError: a disk is full or refuses; it names the place.
     """
     config = read_config()
     data = open_data(config)
@@ -56,7 +53,6 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
         folders.checkpoints / inputs.fingerprint(), config.train.checkpoints_kept
     )
     with (
-        full_disk_as_user_error(),
         out_of_memory_as_user_error(),
         run_lock(folders.lock, wait=False),
         run_lock(checkpoints.folder, wait=folders.recorded),
@@ -128,22 +124,3 @@ def report_unresumable_runs(checkpoints: Path) -> None:
     """Name the checkpoints that only waste disk space."""
     for run in unresumable_runs(checkpoints):
         say(f"no run can resume from {run}; `{COMMAND} --remove` deletes such checkpoints")
-
-
-@contextmanager
-def full_disk_as_user_error() -> Iterator[None]:
-    """Turn the error of any write to a full disk into one line of advice.
-
-    Raises:
-        UserError: in place of the error that a full disk, a quota or a size limit raised.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        if isinstance(error, OSError) and error.errno not in NO_ROOM:
-            raise
-        place = getattr(error, "filename", None) or Path.cwd()
-        raise UserError(
-            f"{place}: no room to write ({error}); free some disk space, then run the same "
-            "command again: it resumes from its newest checkpoint"
-        ) from error

@@ -13,7 +13,7 @@ from ramengpt.errors import UserError
 from ramengpt.model.gpt import GPT
 from ramengpt.training import loop
 from ramengpt.training.loop import DivergedError
-from ramengpt.training.run import full_disk_as_user_error, train
+from ramengpt.training.run import train
 from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.session.folders import RunFolders, stage_folders
 from ramengpt.training.session.outputs import RESULT_FILES
@@ -243,20 +243,3 @@ def test_aro_counts_the_rotations_it_kept(out: Path) -> None:
     rows = log_rows(out / "results/train.tsv")
     assert all(row["kept_rotations"].isdigit() for row in rows)
     assert "kept_rotations" not in log_rows(Path("whole/results/train.tsv"))[0]
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (OSError(28, "No space left on device", "a/file"), "a/file: no room to write"),
-        (OSError(122, "Disk quota exceeded"), "no room to write"),
-    ],
-)
-def test_a_full_disk_is_one_line(error: OSError, said: str) -> None:
-    with pytest.raises(UserError, match=said), full_disk_as_user_error():
-        raise error
-
-
-def test_other_faults_of_the_system_keep_their_traceback() -> None:
-    with pytest.raises(PermissionError), full_disk_as_user_error():
-        raise PermissionError(13, "Permission denied")

@@ -1,6 +1,5 @@
 """Put a dataset's shards into its store, from wherever they come."""
 
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from ramengpt.data.sources.build import build_from_text
 from ramengpt.data.sources.docstrings import build_docstrings
 from ramengpt.data.sources.hub_shards import fetch_shards
 from ramengpt.errors import UserError
+from ramengpt.files import ADVICE
 from ramengpt.progress import say
 
 LOCK_NAME = ".download.lock"
@@ -71,11 +71,7 @@ def locked_store(folder: Path) -> Iterator[None]:
             lock.release()
     except OSError as error:
         where = error.filename or folder
-        advice = {
-            errno.ENOSPC: "make room there",
-            errno.EDQUOT: "make room there",
-            errno.EROFS: "its disk is read-only",
-        }.get(error.errno or 0, "fix its permissions")
+        advice = ADVICE.get(error.errno or 0, "fix its permissions")
         raise UserError(
             f"{where}: {error.strerror or error}; {advice}, or let DATA_PATH name another folder; "
             "finished shards are kept"

@@ -46,18 +46,13 @@ class CheckpointFolder:
         kept: how many of the newest checkpoints to keep.
 
     Raises:
-        CheckpointError: the folder cannot be made.
+        OSError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, kept: int) -> None:
         self.folder = folder
         self.kept = kept
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CheckpointError(
-                f"{folder}: no checkpoint can be written there ({error.strerror})"
-            ) from error
+        folder.mkdir(parents=True, exist_ok=True)
 
     def describe(self, inputs: Mapping[str, Any]) -> None:
         """Record what the run depends on, so that one can tell later whether it can resume."""

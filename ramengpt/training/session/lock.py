@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ramengpt.errors import UserError
+from ramengpt.files import write_bytes
 from ramengpt.progress import say
 
 
@@ -42,7 +43,7 @@ def run_lock(folder: Path, *, wait: bool) -> Iterator[None]:
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
     try:
-        holder_file.write_text(json.dumps(holder) + "\n")
+        write_bytes(holder_file, (json.dumps(holder) + "\n").encode())
         yield
     finally:
         holder_file.unlink(missing_ok=True)
