@@ -14,8 +14,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from ramengpt.data.shards.format import open_shard
-from tests.data.sources.test_build import fineweb_like, make_texts, reference_tokens
-from tests.data.sources.test_hub_shards import FILES, FIRST, REPOSITORY
+from tests.data.sources.text_builds import fineweb_like, make_texts, reference_tokens
+from tests.data.sources.tiny_hub import FILES, FIRST, REPOSITORY
 from tests.loopback_hub import Fault, LoopbackHub
 
 ROOT = Path(__file__).parents[2]

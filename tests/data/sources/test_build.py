@@ -18,7 +18,7 @@ from ramengpt.data.sources.build import build_from_text
 from ramengpt.data.text import readers
 from ramengpt.data.text.tokenizer import gpt2_encoding
 from ramengpt.errors import UserError
-from tests.data.sources.conftest import tokenise_here
+from tests.data.conftest import tokenise_here
 from tests.data.sources.text_builds import (
     built,
     lines_of,

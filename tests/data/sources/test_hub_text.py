@@ -1,38 +1,18 @@
 """Raw text on the Hub, from a local copy laid out like FineWeb."""
 
-from pathlib import Path
-
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from ramengpt.config.dataset import HubTextConfig
 from ramengpt.data.shards.format import open_shard
 from ramengpt.errors import UserError
-from tests.data.sources.text_builds import built, local_settings, make_texts, reference_tokens
-
-
-def fineweb_like(folder: Path, texts: list[str]) -> dict[str, bytes]:
-    """Files laid out like the FineWeb repository, three parquet files in its sample-10BT."""
-    card = "---\nconfigs:\n- config_name: default\n  data_files: data/*/*.parquet\n"
-    card += "- config_name: sample-10BT\n  data_files: sample/10BT/*.parquet\n---\n# Text\n"
-    files = {"README.md": card.encode()}
-    files["data/CC-MAIN-2013-20/000_00000.parquet"] = _parquet(folder, ["elsewhere"])
-    third = len(texts) // 3
-    for number in range(3):
-        part = texts[number * third : (number + 1) * third]
-        files[f"sample/10BT/00{number}_00000.parquet"] = _parquet(folder, part)
-    return files
-
-
-def _parquet(folder: Path, texts: list[str]) -> bytes:
-    path = folder / "part.parquet"
-    columns = {"text": texts, "id": [str(index) for index in range(len(texts))]}
-    pq.write_table(pa.table(columns), path, row_group_size=50)
-    content = path.read_bytes()
-    path.unlink()
-    return content
+from tests.data.sources.text_builds import (
+    built,
+    fineweb_like,
+    local_settings,
+    make_texts,
+    reference_tokens,
+)
 
 
 def test_raw_fineweb_from_a_local_copy(tmp_path, store, serial, monkeypatch):

@@ -80,3 +80,25 @@ def write_files(folder: Path) -> list[str]:
 
 def shards_of(store: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(store.glob("*.bin"))}
+
+
+def fineweb_like(folder: Path, texts: list[str]) -> dict[str, bytes]:
+    """Files laid out like the FineWeb repository, three parquet files in its sample-10BT."""
+    card = "---\nconfigs:\n- config_name: default\n  data_files: data/*/*.parquet\n"
+    card += "- config_name: sample-10BT\n  data_files: sample/10BT/*.parquet\n---\n# Text\n"
+    files = {"README.md": card.encode()}
+    files["data/CC-MAIN-2013-20/000_00000.parquet"] = _parquet(folder, ["elsewhere"])
+    third = len(texts) // 3
+    for number in range(3):
+        part = texts[number * third : (number + 1) * third]
+        files[f"sample/10BT/00{number}_00000.parquet"] = _parquet(folder, part)
+    return files
+
+
+def _parquet(folder: Path, texts: list[str]) -> bytes:
+    path = folder / "part.parquet"
+    columns = {"text": texts, "id": [str(index) for index in range(len(texts))]}
+    pq.write_table(pa.table(columns), path, row_group_size=50)
+    content = path.read_bytes()
+    path.unlink()
+    return content

@@ -9,9 +9,8 @@ from ramengpt.data.sources.build import build_from_text
 from ramengpt.data.sources.text_files import open_source
 from ramengpt.data.text import ray_engine
 from ramengpt.errors import UserError
-from tests.data.sources.test_build import serial as serial  # noqa: PLC0414 - a fixture
-from tests.data.sources.test_build import (
-    settings_,
+from tests.data.sources.text_builds import (
+    local_settings,
     shards_of,
     text_config,
     write_files,
@@ -30,7 +29,7 @@ def expected(tmp_path, serial):
     write_files(tmp_path / "in")
     whole = tmp_path / "whole"
     whole.mkdir()
-    build_from_text(text_config(tmp_path / "in" / "*"), settings_(), whole, 1, None)
+    build_from_text(text_config(tmp_path / "in" / "*"), local_settings(), whole, 1, None)
     return shards_of(whole)
 
 
@@ -41,7 +40,7 @@ def build_with(engine, tmp_path, monkeypatch):
     if engine is not None:
         monkeypatch.setattr(build, "write_with_ray", lambda processes: engine)
     config = text_config(tmp_path / "in" / "*")
-    far = settings_().model_copy(update={"engine": "ray"})
+    far = local_settings().model_copy(update={"engine": "ray"})
     build_from_text(config, far, store, 2, None)
     return store
 
