@@ -112,7 +112,8 @@ def export_weights(
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     # Not by save_file: it reports a full disk without the file's name and the system's number.
-    metadata = {"format": FORMAT, "sha256": config.digest(tensors)}
+    # One entry only: safetensors writes several in random order, so equal runs would differ.
+    metadata = {"sha256": config.digest(tensors)}
     write_bytes(folder / WEIGHTS_FILE, save(tensors, metadata))
     write_bytes(folder / CONFIG_FILE, (config.model_dump_json(indent=2) + "\n").encode())
     flush_folder(folder)
