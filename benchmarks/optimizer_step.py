@@ -37,6 +37,7 @@ MEASURED = (
     "soap_muon",
     "muon_hyperball",
     "adam_hyperball",
+    "lite",
 )
 """All entries of params.yaml."""
 VARIANTS = (

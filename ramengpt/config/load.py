@@ -22,12 +22,12 @@ from ramengpt.config.model import (
     ModelConfig,
     NetworkConfig,
 )
-from ramengpt.config.optimizer import (
+from ramengpt.config.optimizer import OptimizerConfig
+from ramengpt.config.optimizer_blocks import (
     AdamConfig,
     BasisConfig,
     GradientClippingConfig,
     MomentumConfig,
-    OptimizerConfig,
     PolarConfig,
 )
 from ramengpt.config.parameters import ParametersConfig

@@ -6,7 +6,7 @@ from typing import Any
 
 from ramengpt.config.base import ConfigError
 from ramengpt.config.messages import nearest
-from ramengpt.config.optimizer import SHARED_BLOCKS
+from ramengpt.config.optimizer_blocks import SHARED_BLOCKS
 from ramengpt.errors import shown
 
 

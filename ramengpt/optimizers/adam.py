@@ -3,34 +3,23 @@
 Works on a tensor of any shape. Source: modded-nanogpt (records 43 and 50).
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
-from ramengpt.config.optimizer import AdamConfig, DecayConfig
-from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled, scalar_like
+from ramengpt.config.optimizer_blocks import AdamConfig
+from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled
+from ramengpt.optimizers.two_moments import TwoMoments, joint_correction, update_moments
 
 
-class Adam:
+class Adam(TwoMoments):
     """Adam (Kingma and Ba, arXiv 1412.6980), its epsilon beside the uncorrected second moment.
 
     So with epsilon / sqrt(1 - beta2^t) in update t torch.optim.Adam does the same.
     """
 
-    oriented: ClassVar[bool] = False
-    counters: ClassVar[tuple[str, ...]] = ()
-
     def __init__(self, config: AdamConfig, *, compile: bool) -> None:
         self._config = config
         self._apply = compiled(apply_adam_step, compile)
-
-    def new_state(self, weight: Tensor) -> dict[str, Tensor]:
-        """Running means of the gradient and of its square."""
-        return {
-            "first_moment": torch.zeros_like(weight),
-            "second_moment": torch.zeros_like(weight),
-        }
 
     def step(
         self,
@@ -40,33 +29,17 @@ class Adam:
         scalars: StepScalars,
     ) -> None:
         """Update weight and moments in place."""
-        config, update = self._config, scalars.update
-        correction = (1 - config.beta2**update) ** 0.5 / (1 - config.beta1**update)
-        self._apply(
-            weight,
-            gradient,
-            state["first_moment"],
-            state["second_moment"],
-            beta1=config.beta1,
-            beta2=config.beta2,
-            epsilon=config.epsilon,
-            correction=scalar_like(correction, weight),
-            form=config,
-            scalars=scalars.on_device(),
-        )
+        config = self._config
+        correction = joint_correction(config, scalars.update, weight)
+        self._apply(weight, gradient, state, config, correction, scalars.on_device())
 
 
-def apply_adam_step(
+def apply_adam_step(  # noqa: PLR0917
     weight: Tensor,
     gradient: Tensor,
-    first_moment: Tensor,
-    second_moment: Tensor,
-    *,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
+    state: dict[str, Tensor],
+    config: AdamConfig,
     correction: Tensor,
-    form: DecayConfig,
     scalars: DeviceScalars,
 ) -> None:
     """One step, in place; the correction is that of the biases of both moments.
@@ -74,15 +47,14 @@ def apply_adam_step(
     Cautious decay is that of weights that the step shrinks: with a zero gradient, as an unseen
     token's, none. Temporary tensors are reused: on a CPU new ones cost most of the time.
     """
-    first_moment.lerp_(gradient, 1 - beta1)
-    second_moment.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    update_moments(gradient, state, config)
     rate = scalars.learning_rate * scalars.lr_mul
-    decay_rate = rate.square() if form.decay_scale == "rate_squared" else rate
+    decay_rate = rate.square() if config.decay_scale == "rate_squared" else rate
     share = decay_rate * scalars.weight_decay * scalars.wd_mul
-    update = second_moment.sqrt().add_(epsilon)
-    torch.div(first_moment, update, out=update)
+    update = state["second_moment"].sqrt().add_(config.epsilon)
+    torch.div(state["first_moment"], update, out=update)
     update.mul_(rate * correction)
-    if form.cautious_decay:
+    if config.cautious_decay:
         shrinks = torch.mul(update, weight).gt_(0)
         update.add_(shrinks.mul_(weight).mul_(share))
     else:

@@ -4,22 +4,23 @@ Works on a tensor of any shape.
 """
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ramengpt.config.optimizer import AdEMAMixConfig
-from ramengpt.optimizers.adamw import bias_corrections
 from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled, scalar_like
+from ramengpt.optimizers.two_moments import (
+    TwoMoments,
+    bias_corrections,
+    corrected_root,
+    update_moments,
+)
 from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
 
 
-class AdEMAMix:
+class AdEMAMix(TwoMoments):
     """Step along (m1 + alpha m2) / (sqrt(v) + epsilon): m2 is slow, and m1 and v are corrected."""
-
-    oriented: ClassVar[bool] = False
-    counters: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: AdEMAMixConfig, *, compile: bool) -> None:
         self._config = config
@@ -27,10 +28,7 @@ class AdEMAMix:
 
     def new_state(self, weight: Tensor) -> dict[str, Tensor]:
         """Fast and slow running means of the gradient, and that of its square."""
-        return {
-            name: torch.zeros_like(weight)
-            for name in ("first_moment", "slow_moment", "second_moment")
-        }
+        return super().new_state(weight) | {"slow_moment": torch.zeros_like(weight)}
 
     def step(
         self,
@@ -83,12 +81,9 @@ def apply_ademamix_step(
     scalars: DeviceScalars,
 ) -> None:
     """One step, in place; `slow_share` is that of the gradient in the slow mean."""
-    first, slow = state["first_moment"], state["slow_moment"]
-    second = state["second_moment"]
-    first.lerp_(gradient, 1 - config.beta1)
-    slow.lerp_(gradient, slow_share)
-    second.mul_(config.beta2).addcmul_(gradient, gradient, value=1 - config.beta2)
-    root = (second / second_correction).sqrt_().add_(config.epsilon)
-    update = (first / first_correction + alpha * slow) / root
+    update_moments(gradient, state, config)
+    state["slow_moment"].lerp_(gradient, slow_share)
+    root = corrected_root(state, config, second_correction)
+    update = (state["first_moment"] / first_correction + alpha * state["slow_moment"]) / root
     rate = scalars.learning_rate * scalars.lr_mul
     step_and_decay(weight, update, rate, decay_share(scalars, rate, config), config)

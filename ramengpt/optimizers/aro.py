@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ramengpt.config.optimizer import AroConfig, DecayConfig
+from ramengpt.config.optimizer import AroConfig
+from ramengpt.config.optimizer_blocks import DecayConfig
 from ramengpt.optimizers.cholesky_qr import orthogonal_factor
 from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled, reciprocal_root
 from ramengpt.optimizers.sinkhorn import COLUMNS, balanced

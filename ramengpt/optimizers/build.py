@@ -5,12 +5,8 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from ramengpt.config.hooks import HooksConfig
-from ramengpt.config.optimizer import (
-    AdamConfig,
-    GradientClippingConfig,
-    OptimizerConfig,
-    PolarRuleConfig,
-)
+from ramengpt.config.optimizer import OptimizerConfig, PolarRuleConfig
+from ramengpt.config.optimizer_blocks import AdamConfig, GradientClippingConfig
 from ramengpt.optimizers.adam import Adam
 from ramengpt.optimizers.groups import GROUPS, LabelledParameter, labelled_parameters
 from ramengpt.optimizers.optimizer_set import OptimizerSet

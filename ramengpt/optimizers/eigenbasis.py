@@ -8,7 +8,7 @@ where the side is short enough; the columns of a basis are its vectors, by falli
 import torch
 from torch import Tensor
 
-from ramengpt.config.optimizer import BasisConfig
+from ramengpt.config.optimizer_blocks import BasisConfig
 from ramengpt.optimizers.cholesky_qr import full_precision_products, orthogonal_factor
 from ramengpt.optimizers.rule import reciprocal_root
 

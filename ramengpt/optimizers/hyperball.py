@@ -3,73 +3,19 @@
 Shapes: N matrices of R rows and C columns, stored (out, in).
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
-from ramengpt.config.optimizer import AdamHyperballConfig, HyperballConfig, MuonHyperballConfig
-from ramengpt.optimizers.adamw import adam_direction, bias_corrections
+from ramengpt.config.optimizer import (
+    AdamHyperballConfig,
+    HyperballConfig,
+    MuonHyperballConfig,
+)
 from ramengpt.optimizers.muon import OrthogonalMomentum
 from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled
+from ramengpt.optimizers.two_moments import TwoMoments, adam_direction, bias_corrections
 
 SMALLEST_NORM = 1e-18
-
-
-class MuonHyperball(OrthogonalMomentum):
-    """Muon's direction."""
-
-    def __init__(self, config: MuonHyperballConfig, *, compile: bool) -> None:
-        super().__init__(config, compile=compile)
-        self._config = config
-        self._apply = compiled(apply_spherical_step, compile)
-
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
-        """The running mean of the gradient, and the radii."""
-        return super().new_state(weight_NRC) | radii(weight_NRC, self._config)
-
-    def step(
-        self,
-        weight_NRC: Tensor,
-        gradient_NRC: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
-    ) -> None:
-        """Update weight and momentum in place."""
-        numbers = scalars.on_device()
-        direction_NRC = self.orthogonal_direction(gradient_NRC, state, numbers.momentum)
-        self._apply(weight_NRC, direction_NRC.to(weight_NRC.dtype), state, numbers)
-
-
-class AdamHyperball:
-    """Adam's direction."""
-
-    oriented: ClassVar[bool] = False
-    counters: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, config: AdamHyperballConfig, *, compile: bool) -> None:
-        self._config = config
-        self._direction = compiled(adam_direction, compile)
-        self._apply = compiled(apply_spherical_step, compile)
-
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
-        """Running means of the gradient and of its square, and the radii."""
-        return {
-            "first_moment": torch.zeros_like(weight_NRC),
-            "second_moment": torch.zeros_like(weight_NRC),
-        } | radii(weight_NRC, self._config)
-
-    def step(
-        self,
-        weight_NRC: Tensor,
-        gradient_NRC: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
-    ) -> None:
-        """Update weight and moments in place."""
-        corrections = bias_corrections(self._config, scalars.update, weight_NRC)
-        direction_NRC = self._direction(gradient_NRC, state, self._config, *corrections)
-        self._apply(weight_NRC, direction_NRC, state, scalars.on_device())
 
 
 def radii(weight_NRC: Tensor, config: HyperballConfig) -> dict[str, Tensor]:
@@ -85,9 +31,17 @@ def radii(weight_NRC: Tensor, config: HyperballConfig) -> dict[str, Tensor]:
 
 
 def apply_spherical_step(
-    weight_NRC: Tensor, direction_NRC: Tensor, state: dict[str, Tensor], scalars: DeviceScalars
+    weight_NRC: Tensor,
+    direction_NRC: Tensor,
+    state: dict[str, Tensor],
+    config: HyperballConfig,
+    scalars: DeviceScalars,
 ) -> None:
-    """W <- r (W - rate r U / |U|) / |W - rate r U / |U||, with radius r, in place."""
+    """W <- r (W - rate r U / |U|) / |W - rate r U / |U||, in place, with the radius r of the state.
+
+    The config has no part in it.
+    """
+    direction_NRC = direction_NRC.to(weight_NRC.dtype)
     radius_N11, grows_N11 = state["radius"], state["grows"]
     norm_N11 = torch.linalg.vector_norm(direction_NRC, dim=(-2, -1), keepdim=True)
     length_N11 = scalars.learning_rate * scalars.lr_mul * radius_N11
@@ -95,3 +49,51 @@ def apply_spherical_step(
     moved_N11 = torch.linalg.vector_norm(weight_NRC, dim=(-2, -1), keepdim=True)
     scale_N11 = radius_N11 / moved_N11.clamp_min(SMALLEST_NORM)
     weight_NRC.mul_(torch.where(grows_N11, scale_N11.clamp_max(1.0), scale_N11))
+
+
+def apply_adam_direction(  # noqa: PLR0917
+    weight_NRC: Tensor,
+    gradient_NRC: Tensor,
+    state: dict[str, Tensor],
+    config: AdamHyperballConfig,
+    first_correction: Tensor,
+    second_correction: Tensor,
+    scalars: DeviceScalars,
+) -> None:
+    """One step along Adam's direction, in place."""
+    direction_NRC = adam_direction(gradient_NRC, state, config, first_correction, second_correction)
+    apply_spherical_step(weight_NRC, direction_NRC, state, config, scalars)
+
+
+class MuonHyperball(OrthogonalMomentum[MuonHyperballConfig]):
+    """Muon's direction."""
+
+    apply = staticmethod(apply_spherical_step)
+
+    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
+        """The running mean of the gradient, and the radii."""
+        return super().new_state(weight_NRC) | radii(weight_NRC, self._config)
+
+
+class AdamHyperball(TwoMoments):
+    """Adam's direction."""
+
+    def __init__(self, config: AdamHyperballConfig, *, compile: bool) -> None:
+        self._config = config
+        self._apply = compiled(apply_adam_direction, compile)
+
+    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
+        """Running means of the gradient and of its square, and the radii."""
+        return super().new_state(weight_NRC) | radii(weight_NRC, self._config)
+
+    def step(
+        self,
+        weight_NRC: Tensor,
+        gradient_NRC: Tensor,
+        state: dict[str, Tensor],
+        scalars: StepScalars,
+    ) -> None:
+        """Update weight and moments in place."""
+        corrections = bias_corrections(self._config, scalars.update, weight_NRC)
+        numbers = scalars.on_device()
+        self._apply(weight_NRC, gradient_NRC, state, self._config, *corrections, numbers)

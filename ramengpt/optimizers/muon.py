@@ -3,7 +3,8 @@
 Shapes: N matrices of R rows and C columns, stored (out, in).
 """
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,64 +27,7 @@ from ramengpt.optimizers.rule import (
 )
 from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
 
-
-class OrthogonalMomentum:
-    """What rules of this family share: a momentum and its orthogonal factor.
-
-    Args:
-        config: whose momentum and polynomials.
-        compile: whether to go through torch.compile.
-    """
-
-    oriented: ClassVar[bool] = False
-    counters: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, config: PolarRuleConfig, *, compile: bool) -> None:
-        self._coefficients, self._headroom = polynomials(config.polar)
-        self._prepare = compiled(prepared_direction, compile)
-
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
-        """The running mean of the gradient."""
-        return {"momentum": torch.zeros_like(weight_NRC)}
-
-    def orthogonal_direction(
-        self, gradient_NRC: Tensor, state: dict[str, Tensor], momentum: Tensor
-    ) -> Tensor:
-        """Update the momentum; return its orthogonal factor, in bfloat16 on a GPU."""
-        wide_NSB = self._prepare(
-            gradient_NRC, state["momentum"], momentum, self._headroom, product_dtype(gradient_NRC)
-        )
-        return restored(apply_polynomials(wide_NSB, self._coefficients), gradient_NRC)
-
-    def orthogonalised(self, direction_NRC: Tensor) -> Tensor:
-        """The orthogonal factor of a direction, in bfloat16 on a GPU."""
-        dtype = product_dtype(direction_NRC)
-        return polar_express(direction_NRC, self._coefficients, self._headroom, dtype)
-
-
-class Muon(OrthogonalMomentum):
-    """Nesterov momentum, orthogonalised by the polynomials of the config.
-
-    With those of Newton-Schulz, plain decay and a constant momentum it is Keller Jordan's, and
-    torch.optim.Muon.
-    """
-
-    def __init__(self, config: OrthogonalisedConfig, *, compile: bool) -> None:
-        super().__init__(config, compile=compile)
-        self._form = config
-        self._apply = compiled(apply_update, compile)
-
-    def step(
-        self,
-        weight_NRC: Tensor,
-        gradient_NRC: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
-    ) -> None:
-        """Update weight and momentum in place."""
-        numbers = scalars.on_device()
-        direction_NRC = self.orthogonal_direction(gradient_NRC, state, numbers.momentum)
-        self._apply(weight_NRC, direction_NRC, self._form, numbers)
+ConfigT = TypeVar("ConfigT", bound=PolarRuleConfig)
 
 
 def product_dtype(matrix: Tensor) -> torch.dtype:
@@ -104,9 +48,13 @@ def prepared_direction(
 
 
 def apply_update(
-    weight_NRC: Tensor, update_NRC: Tensor, form: OrthogonalisedConfig, scalars: DeviceScalars
+    weight_NRC: Tensor,
+    update_NRC: Tensor,
+    state: dict[str, Tensor],
+    form: OrthogonalisedConfig,
+    scalars: DeviceScalars,
 ) -> None:
-    """Step against the update and decay, in place."""
+    """Step against the update and decay, in place; the state has no part in it."""
     gain = shape_gain(weight_NRC.size(-2), weight_NRC.size(-1))
     update_NRC = update_NRC.to(weight_NRC.dtype)
     if form.row_floor > 0:
@@ -125,3 +73,62 @@ def with_row_floor(update_NRC: Tensor, weight_NRC: Tensor, floor: float) -> Tens
     weight_rms_NR1 = weight_NRC.square().mean(dim=-1, keepdim=True).sqrt()
     stretch_NR1 = floor * weight_rms_NR1 * reciprocal_root(mean_square_NR1)
     return update_NRC * stretch_NR1.clamp_min(1.0)
+
+
+class OrthogonalMomentum(Generic[ConfigT]):
+    """Base of the rules that step along the orthogonal factor of a momentum.
+
+    Attributes:
+        prepare: (gradient, momentum, its decay, headroom, dtype) -> what the polynomials take.
+        apply: (weight, orthogonal factor, state, config, scalars) -> None, in place.
+
+    Args:
+        config: of the rule.
+        compile: whether to go through torch.compile.
+    """
+
+    oriented: ClassVar[bool] = False
+    counters: ClassVar[tuple[str, ...]] = ()
+    prepare: ClassVar[Callable[..., Tensor]] = staticmethod(prepared_direction)
+    apply: ClassVar[Callable[..., Any]]
+
+    def __init__(self, config: ConfigT, *, compile: bool) -> None:
+        self._config = config
+        self._coefficients, self._headroom = polynomials(config.polar)
+        self._prepare = compiled(self.prepare, compile)
+        self._apply = compiled(self.apply, compile)
+
+    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
+        """The running mean of the gradient."""
+        return {"momentum": torch.zeros_like(weight_NRC)}
+
+    def step(
+        self,
+        weight_NRC: Tensor,
+        gradient_NRC: Tensor,
+        state: dict[str, Tensor],
+        scalars: StepScalars,
+    ) -> None:
+        """Update weight and state in place."""
+        numbers = scalars.on_device()
+        dtype = product_dtype(gradient_NRC)
+        wide_NSB = self._prepare(
+            gradient_NRC, state["momentum"], numbers.momentum, self._headroom, dtype
+        )
+        direction_NRC = restored(apply_polynomials(wide_NSB, self._coefficients), gradient_NRC)
+        self._apply(weight_NRC, direction_NRC, state, self._config, numbers)
+
+    def orthogonalised(self, direction_NRC: Tensor) -> Tensor:
+        """The orthogonal factor of a direction, in bfloat16 on a GPU."""
+        dtype = product_dtype(direction_NRC)
+        return polar_express(direction_NRC, self._coefficients, self._headroom, dtype)
+
+
+class Muon(OrthogonalMomentum[OrthogonalisedConfig]):
+    """Nesterov momentum, orthogonalised by the polynomials of the config.
+
+    With those of Newton-Schulz, plain decay and a constant momentum it is Keller Jordan's, and
+    torch.optim.Muon.
+    """
+
+    apply = staticmethod(apply_update)

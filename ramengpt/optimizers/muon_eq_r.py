@@ -6,23 +6,9 @@ Shapes: N matrices of R rows and C columns, stored (out, in); wide ones have S =
 import torch
 from torch import Tensor
 
-from ramengpt.config.optimizer import MuonEqRConfig
 from ramengpt.optimizers.muon import Muon
 from ramengpt.optimizers.polar_express import normalised_wide
-from ramengpt.optimizers.rule import compiled, nesterov_direction, reciprocal_root
-
-
-class MuonEqR(Muon):
-    """Muon with one row normalisation in front.
-
-    It raises the stable rank of a momentum whose rows differ in size. On a wide matrix of full rank
-    that helps the polynomials to converge, since the exact orthogonal factor hardly changes; on a
-    tall one it changes the direction. The step keeps Muon's scale.
-    """
-
-    def __init__(self, config: MuonEqRConfig, *, compile: bool) -> None:
-        super().__init__(config, compile=compile)
-        self._prepare = compiled(prepared_equal_rows, compile)
+from ramengpt.optimizers.rule import nesterov_direction, reciprocal_root
 
 
 def equal_rows(matrix_NRC: Tensor) -> Tensor:
@@ -40,3 +26,14 @@ def prepared_equal_rows(
     """Update the momentum in place; return the direction as the polynomials take it."""
     direction_NRC = nesterov_direction(gradient_NRC, momentum_NRC, momentum)
     return normalised_wide(equal_rows(direction_NRC), headroom, dtype)
+
+
+class MuonEqR(Muon):
+    """Muon with one row normalisation in front.
+
+    It raises the stable rank of a momentum whose rows differ in size. On a wide matrix of full rank
+    that helps the polynomials to converge, since the exact orthogonal factor hardly changes; on a
+    tall one it changes the direction. The step keeps Muon's scale.
+    """
+
+    prepare = staticmethod(prepared_equal_rows)

@@ -7,44 +7,10 @@ import torch
 from torch import Tensor
 
 from ramengpt.config.optimizer import NorMuonConfig
-from ramengpt.optimizers.muon import Muon, apply_update
-from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled
+from ramengpt.optimizers.muon import OrthogonalMomentum, apply_update
+from ramengpt.optimizers.rule import DeviceScalars
 
 SMALLEST_SECOND_MOMENT = 1e-10
-
-
-class NorMuon(Muon):
-    """Muon with a second moment for each row, or for each column of a wide matrix.
-
-    The vectors of an orthogonal factor along its shorter side all have length 1, so only the
-    longer side says anything about neurons. No bias correction: a common factor cancels, since the
-    update keeps the norm of the orthogonal factor.
-    """
-
-    def __init__(self, config: NorMuonConfig, *, compile: bool) -> None:
-        super().__init__(config, compile=compile)
-        self._config = config
-        self._normalise_and_apply = compiled(apply_normalised_update, compile)
-
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
-        """The running means of the gradient and of the squared orthogonal factor."""
-        state = super().new_state(weight_NRC)
-        second_moment = weight_NRC.new_zeros(_second_moment_shape(weight_NRC))
-        return state | {"second_moment": second_moment}
-
-    def step(
-        self,
-        weight_NRC: Tensor,
-        gradient_NRC: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
-    ) -> None:
-        """Update weight, momentum and second moment in place."""
-        numbers = scalars.on_device()
-        orthogonal_NRC = self.orthogonal_direction(gradient_NRC, state, numbers.momentum)
-        self._normalise_and_apply(
-            weight_NRC, orthogonal_NRC, state["second_moment"], self._config, numbers
-        )
 
 
 def _second_moment_shape(weight_NRC: Tensor) -> tuple[int, int, int]:
@@ -76,10 +42,26 @@ def normalised_update(orthogonal_NRC: Tensor, second_moment: Tensor, beta2: floa
 def apply_normalised_update(
     weight_NRC: Tensor,
     orthogonal_NRC: Tensor,
-    second_moment: Tensor,
+    state: dict[str, Tensor],
     config: NorMuonConfig,
     scalars: DeviceScalars,
 ) -> None:
     """Normalise the neurons, then step and decay as Muon does, in place."""
-    update_NRC = normalised_update(orthogonal_NRC, second_moment, config.beta2)
-    apply_update(weight_NRC, update_NRC, config, scalars)
+    update_NRC = normalised_update(orthogonal_NRC, state["second_moment"], config.beta2)
+    apply_update(weight_NRC, update_NRC, state, config, scalars)
+
+
+class NorMuon(OrthogonalMomentum[NorMuonConfig]):
+    """Muon with a second moment for each row, or for each column of a wide matrix.
+
+    The vectors of an orthogonal factor along its shorter side all have length 1, so only the
+    longer side says anything about neurons. No bias correction: a common factor cancels, since the
+    update keeps the norm of the orthogonal factor.
+    """
+
+    apply = staticmethod(apply_normalised_update)
+
+    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
+        """The running means of the gradient and of the squared orthogonal factor."""
+        second_moment = weight_NRC.new_zeros(_second_moment_shape(weight_NRC))
+        return super().new_state(weight_NRC) | {"second_moment": second_moment}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ramengpt.config.optimizer import NewtonSchulzConfig, PolarConfig
+from ramengpt.config.optimizer_blocks import NewtonSchulzConfig, PolarConfig
 
 _CONVERGED_RATIO = 1 - 5e-6
 _TOLERANCE = 1e-15

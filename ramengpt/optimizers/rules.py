@@ -9,6 +9,7 @@ from ramengpt.optimizers.ademamix import AdEMAMix
 from ramengpt.optimizers.aro import Aro
 from ramengpt.optimizers.bam import Bam
 from ramengpt.optimizers.hyperball import AdamHyperball, MuonHyperball
+from ramengpt.optimizers.lite import Lite
 from ramengpt.optimizers.muon import Muon
 from ramengpt.optimizers.muon_eq_r import MuonEqR
 from ramengpt.optimizers.normuon import NorMuon
@@ -29,6 +30,7 @@ RULES: Mapping[str, Callable[..., UpdateRule]] = {
     "soap_muon": SoapMuon,
     "muon_hyperball": MuonHyperball,
     "adam_hyperball": AdamHyperball,
+    "lite": Lite,
 }
 
 

@@ -5,7 +5,6 @@ Shapes: N matrices of R rows and C columns.
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ramengpt.config.optimizer import SoapConfig
@@ -17,11 +16,12 @@ from ramengpt.optimizers.eigenbasis import (
     set_eigenbases,
     update_covariances,
 )
-from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled, scalar_like
+from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled
+from ramengpt.optimizers.two_moments import TwoMoments, joint_correction
 from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
 
 
-class Soap:
+class Soap(TwoMoments):
     """Adam of the rotated gradient, rotated back.
 
     As in the authors' code the first gradient only sets the bases, and epsilon stands beside the
@@ -29,7 +29,6 @@ class Soap:
     change, which is the same.
     """
 
-    oriented: ClassVar[bool] = False
     counters: ClassVar[tuple[str, ...]] = ("kept_bases",)
 
     def __init__(self, config: SoapConfig, *, compile: bool) -> None:
@@ -39,10 +38,7 @@ class Soap:
 
     def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
         """The mean of the gradient, that of the rotated one's square, covariances and bases."""
-        return {
-            "first_moment": torch.zeros_like(weight_NRC),
-            "second_moment": torch.zeros_like(weight_NRC),
-        } | new_bases(weight_NRC, self._config.basis)
+        return super().new_state(weight_NRC) | new_bases(weight_NRC, self._config.basis)
 
     def step(
         self,
@@ -64,12 +60,11 @@ class Soap:
             state["second_moment"],
             config,
         )
-        correction = (1 - config.beta2**update) ** 0.5 / (1 - config.beta1**update)
         self._apply(
             weight_NRC,
             rotated_back(direction_NRC, state),
             config,
-            scalar_like(correction, weight_NRC),
+            joint_correction(config, update, weight_NRC),
             scalars.on_device(),
         )
         update_covariances(state, gradient_NRC, config.basis.decay)

@@ -18,7 +18,7 @@ from ramengpt.optimizers.eigenbasis import (
     set_eigenbases,
     update_covariances,
 )
-from ramengpt.optimizers.muon import Muon
+from ramengpt.optimizers.muon import OrthogonalMomentum, apply_update
 from ramengpt.optimizers.rule import (
     StepScalars,
     compiled,
@@ -27,17 +27,17 @@ from ramengpt.optimizers.rule import (
 )
 
 
-class SoapMuon(Muon):
+class SoapMuon(OrthogonalMomentum[SoapMuonConfig]):
     """Muon of Q_L (Q_L^T N Q_R / sqrt(V)) Q_R^T; V is the mean square of the rotated N.
 
     N is Nesterov's direction. The first step is Muon's, since there are no bases yet.
     """
 
     counters: ClassVar[tuple[str, ...]] = ("kept_bases",)
+    apply = staticmethod(apply_update)
 
     def __init__(self, config: SoapMuonConfig, *, compile: bool) -> None:
         super().__init__(config, compile=compile)
-        self._config = config
         self._direction = compiled(nesterov_direction, compile)
         self._whiten = compiled(whitened, compile)
 
@@ -61,7 +61,7 @@ class SoapMuon(Muon):
                 rotated(direction_NRC, state), state["second_moment"], config.beta2
             )
             direction_NRC = rotated_back(white_NRC, state)
-        self._apply(weight_NRC, self.orthogonalised(direction_NRC), self._form, numbers)
+        self._apply(weight_NRC, self.orthogonalised(direction_NRC), state, config, numbers)
         update_covariances(state, gradient_NRC, config.basis.decay)
         if scalars.update == 1:
             set_eigenbases(state)

@@ -6,7 +6,7 @@ Shapes: N matrices of R rows and C columns.
 import torch
 from torch import Tensor
 
-from ramengpt.config.optimizer import DecayConfig
+from ramengpt.config.optimizer_blocks import DecayConfig
 from ramengpt.optimizers.rule import DeviceScalars
 
 
@@ -34,8 +34,21 @@ def step_and_decay(
     they were before the step; an update of 0 counts as one that does not.
     """
     if form.cautious_decay:
-        decayed = torch.where(update * weight >= 0, weight, 0)
-        weight.sub_(step_rate * update + share * decayed)
+        remove(weight, update, step_rate, weight, share, form)
     else:
         weight.mul_(1 - share)
         weight.sub_(step_rate * update)
+
+
+def remove(  # noqa: PLR0917
+    weight: Tensor,
+    update: Tensor,
+    step_rate: Tensor,
+    decayed: Tensor,
+    share: Tensor,
+    form: DecayConfig,
+) -> None:
+    """The same with a decay that is not along the weights: share * decayed."""
+    if form.cautious_decay:
+        decayed = torch.where(update * weight >= 0, decayed, 0)
+    weight.sub_(step_rate * update + share * decayed)

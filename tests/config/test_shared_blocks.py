@@ -6,7 +6,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from ramengpt.config import ConfigError, load_config
-from ramengpt.config.optimizer import SHARED_BLOCKS
+from ramengpt.config.optimizer_blocks import SHARED_BLOCKS
 from tests.conftest import ROOT
 
 PARAMS = ROOT / "params.yaml"

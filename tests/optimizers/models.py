@@ -9,7 +9,8 @@ from ruamel.yaml import YAML
 from torch import Tensor
 
 from ramengpt.config.hooks import HooksConfig
-from ramengpt.config.optimizer import AdamConfig, GradientClippingConfig, OptimizerConfig
+from ramengpt.config.optimizer import OptimizerConfig
+from ramengpt.config.optimizer_blocks import AdamConfig, GradientClippingConfig
 from ramengpt.config.shared_blocks import with_shared_blocks
 from ramengpt.optimizers import OptimizerSet, build_optimizers
 from ramengpt.optimizers.rule import StepScalars

@@ -10,6 +10,7 @@ from tests.optimizers.models import OPTIMIZERS, gaussian, optimizer_config, scal
 
 SCALE_FREE = [
     "normuon", "muon", "muon_jordan", "muon_eq_r", "bam", "aro", "soap_muon", "muon_hyperball",
+    "lite",
 ]  # fmt: skip
 SHAPES = [(3, 8, 8), (3, 8, 20), (3, 20, 8)]
 

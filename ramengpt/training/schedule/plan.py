@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ramengpt.config.optimizer import MomentumConfig
+from ramengpt.config.optimizer_blocks import MomentumConfig
 from ramengpt.config.schedule import (
     BatchSchedule,
     LearningRateSchedule,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ramengpt.config.optimizer import MomentumConfig
+from ramengpt.config.optimizer_blocks import MomentumConfig
 from ramengpt.config.schedule import ScheduleConfig
 from ramengpt.training.schedule.plan import interpolate, micro_batches_at, plan_run, stage_start
 
