@@ -57,7 +57,7 @@ def test_a_run_that_dies_in_its_last_step_ends_as_if_it_had_not(
     config = replace(shared, optimizer_name=name, optimizer=optimizer_config(name, **changes))
 
     def run(place: Path) -> None:
-        train(lambda: config, RunOptions(1, None), folders_in(place))
+        train(lambda: config, RunOptions(None, None), folders_in(place))
 
     def die(plan, _) -> None:
         if plan.step == STEPS - 1:
