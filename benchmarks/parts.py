@@ -17,8 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
-from benchmarks.results.__main__ import TIMEOUT_SECONDS, study_machine
-from benchmarks.run_pool import PoolOptions, run_all
+from benchmarks.run_pool import TIMEOUT_SECONDS, PoolOptions, run_all, study_machine
 from benchmarks.run_record import DONE, Entries, Entry, Run, RunRecord, read_record
 from ramengpt.cli import run_main
 from ramengpt.comparison.page import markdown_table

@@ -4,9 +4,10 @@ Each run is a process of its own, `python -m pipeline.train --out FOLDER/NAME`, 
 Its output goes to FOLDER/NAME/output.txt and its results to FOLDER/NAME/results; weights are
 deleted except for their config, since a hundred runs would fill a disk. A run that is timed has a
 GPU to itself. A run that fails or times out is recorded as failed without affecting the others, and
-retried by the next call.
+retried by the next call; that training diverged is a result.
 """
 
+import functools
 import os
 import re
 import shutil
@@ -18,8 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.run_record import DONE, FAILED, Entry, Plan, Run, RunRecord, measured
+from benchmarks.report import machine
+from benchmarks.run_record import DIVERGED, DONE, FAILED, Entry, Plan, Run, RunRecord, measured
 from ramengpt.errors import UserError
 from ramengpt.inference.weights import WEIGHTS_FILE
 from ramengpt.progress import scaled
@@ -30,6 +33,9 @@ POLL_SECONDS = 0.05
 GRACE_SECONDS = 15.0
 """For a run that was asked to stop to save a checkpoint, from which it resumes next time."""
 OUTPUT_FILE = "output.txt"
+TIMEOUT_SECONDS = 420.0
+"""Of one run in a study."""
+DIVERGED_LINE = re.compile(r"error: step \d+: the \w+ loss is .*; training stopped")
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,19 @@ def visible_gpus() -> list[str]:
     return names[:count] or [""]
 
 
+def study_machine() -> dict[str, Any]:
+    """Names and versions that losses and seconds depend on."""
+    return {name: value for name, value in machine().items() if name != "cpu_cores"}
+
+
+@functools.cache
+def card_name() -> str:
+    """What the GPUs are called; empty without any."""
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
+
+
 def command_of(run: Run, options: PoolOptions) -> list[str]:
     """The command line of a run."""
     command = [sys.executable, "-m", "pipeline.train", "--out", str(options.folder / run.name)]
@@ -206,6 +225,8 @@ def finish(child: Child, options: PoolOptions) -> Entry:
     """The record of a run that has ended or timed out."""
     folder = options.folder / child.run.name
     entry = child.run.entry() | {
+        "gpu": child.gpu,
+        "card": card_name(),
         "wall_seconds": round(child.seconds, 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
@@ -215,7 +236,8 @@ def finish(child: Child, options: PoolOptions) -> Entry:
         return entry | {"status": FAILED, "error": error}
     if child.process.returncode != 0:
         error = error_line(folder / OUTPUT_FILE) or f"exit status {child.process.returncode}"
-        return entry | {"status": FAILED, "error": error}
+        status = DIVERGED if DIVERGED_LINE.match(error) else FAILED
+        return entry | {"status": status, "error": error}
     try:
         entry |= {"status": DONE} | measured(folder / "results")
     except (OSError, ValueError) as problem:
@@ -260,6 +282,6 @@ def _tell(entry: Entry, going: int, due: int) -> None:
         speed = scaled(entry["tokens_per_second"], "tokens/s")
         result = f"{entry['validation_loss']:.4f}, {speed}"
     else:
-        result = f"failed: {entry['error']}"
+        result = f"{entry['status']}: {entry['error']}"
     left = f"{going} running, {due} waiting"
     print(f"{entry['name']}: {result}, {entry['wall_seconds']:.0f} s ({left})", flush=True)

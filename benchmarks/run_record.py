@@ -15,6 +15,8 @@ Entry = dict[str, Any]
 Entries = Mapping[str, Entry]
 """By the runs' names."""
 DONE = "done"
+DIVERGED = "diverged"
+"""A result too: the run is not repeated."""
 FAILED = "failed"
 SLOW_STEP_RATIO = 5.0
 """A step this many times slower than the median included a compilation."""
@@ -94,7 +96,7 @@ class RunRecord:
         entry = self.entries.get(run.name)
         if entry is None:
             return True
-        return entry["status"] == DONE and all(
+        return entry["status"] in (DONE, DIVERGED) and all(
             entry.get(key) == value for key, value in run.entry().items()
         )
 

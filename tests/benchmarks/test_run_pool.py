@@ -58,6 +58,8 @@ def test_results_are_recorded_and_weights_deleted(tmp_path: Path) -> None:
         "peak_memory_gib": 0.5,
         "validation": [[400, 3.5]],
         "alone": False,
+        "gpu": "",
+        "card": "",
     }
     assert {key: entry[key] for key in expected} == expected
     assert [path.name for path in (tmp_path / "a/models").iterdir()] == ["config.json"]

@@ -1,255 +1,155 @@
-"""Every run of the study is one that training takes, and leads to the runs that it should."""
+"""The protocol on processes that take no time: what is run, in which order, and what is kept."""
 
-from collections.abc import Iterable, Mapping
+import json
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.results.search import Point
-from benchmarks.results.study import (
-    OPTIMIZERS,
-    PARTS,
-    SETTINGS,
-    STAGES,
-    best_points,
-    final_points,
-    parts_runs,
-    runs_at,
-    seeds_runs,
-    small_runs,
-    study_runs,
-    sweep_is_missing,
-    sweep_runs,
-)
-from benchmarks.run_record import Entries, Entry, Run
-from ramengpt.config import load_config
-from ramengpt.training.session.settings import RunOptions, plans_of
-from tests.benchmarks.fake_runs import entry
-from tests.conftest import ROOT
+from benchmarks.run_pool import DIVERGED_LINE
+from benchmarks.run_record import DIVERGED, DONE, Entry, Run, read_record
+from benchmarks.study import __main__ as command
+from benchmarks.study import protocol
+from benchmarks.study.arms import STAGES, Arm
+from benchmarks.study.protocol import Study
+from benchmarks.study.space import Values
+from benchmarks.study.task import SELECTION_SEED, TASKS, evaluation_seeds
+from ramengpt.errors import UserError
+from ramengpt.training import loop
+from tests.benchmarks.fake_runs import be_fake, started
 
-RATES = {"normuon": 0.04, "muon": 0.02, "bam": 0.01, "aro": 0.008, "adam": 0.0028}
-MIDDLES = {optimizer: Point(rate, 0.016) for optimizer, rate in RATES.items()}
-"""Of each first grid: a search whose best is there ends with the grid."""
-NONE_OF_ARO = dict.fromkeys(
-    f"aro-{rate}-{embeddings}-1337"
-    for rate in (0.004, 0.008, 0.016)
-    for embeddings in (0.008, 0.016, 0.032)
-)
-"""Its whole grid has failed."""
+START = {"learning rate": 0.02, "weight decay": 1.0, "warm-up steps": 0.0}
+BEST = {"normuon": 0.04, "adamw": 0.004}
 
 
-def recorded(runs: Iterable[Run], losses: Mapping[str, float | None]) -> dict[str, Entry]:
-    """By name; losses of others are 4.5."""
-    return {run.name: entry(loss=losses.get(run.name, 4.5), **run.entry()) for run in runs}
+def settings_at(arm: Arm, values: Values) -> tuple[str, ...]:
+    """A bowl in the learning rate, whose bottom lies at another place and height for each arm."""
+    bottom = 3.0 if arm.name == "normuon" else 3.5
+    loss = bottom + 0.1 * math.log2(values["learning rate"] / BEST[arm.name]) ** 2
+    return f"optimizer={arm.name}", f"loss={loss:.6f}"
 
 
-def best_at(points: Mapping[str, Point]) -> dict[str, float | None]:
-    """Losses of 4 at some points of the sweep."""
-    return {f"{name}-{rate:g}-{more:g}-1337": 4.0 for name, (rate, more) in points.items()}
+@pytest.fixture(autouse=True)
+def tiny_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_fake(monkeypatch)
+    monkeypatch.setattr(Arm, "settings", settings_at)
 
 
-def wanted(stages: list[str], losses: Mapping[str, float | None]) -> list[Run]:
-    """All runs that stages come to, in the order in which they are asked for."""
-    runs: list[Run] = []
-    while new := [run for run in study_runs(stages, recorded(runs, losses)) if run not in runs]:
-        runs += new
-    return runs
+def study_of(*arms: str, trials: tuple[int, int] = (4, 3), timed: bool = False) -> Study:
+    return Study(TASKS["base"], tuple(Arm(name) for name in arms), trials, 3, timed, (), ())
 
 
-def swept(losses: Mapping[str, float | None]) -> dict[str, Entry]:
-    """The runs of the sweep when it is whole."""
-    return recorded(wanted(["sweep"], losses), losses)
+def ended(run: Run, loss: float | None) -> Entry:
+    result = {"status": DIVERGED, "error": "too much"}
+    if loss is not None:
+        result = {"status": DONE, "validation_loss": loss}
+    return json.loads(json.dumps(run.entry() | result))
 
 
-def names(runs: Iterable[Run]) -> list[str]:
-    return [run.name for run in runs]
+def carried_out(study: Study, **losses: float | None) -> dict[str, Entry]:
+    """All runs of a study, one by one, at their losses or at those given by name."""
+    entries: dict[str, Entry] = {}
+    while due := [run for run in study.runs(entries) if run.name not in entries]:
+        loss = float(dict(s.split("=", 1) for s in due[0].settings)["loss"])
+        entries[due[0].name] = ended(due[0], losses.get(due[0].name, loss))
+    return entries
 
 
-def test_every_run_is_320_steps_that_params_yaml_allows() -> None:
-    # The baseline is as good as every part, and two searches grow by one.
-    points = MIDDLES | {"adam": Point(0.0056, 0.016), "normuon": Point(0.04, 0.008)}
-    losses = best_at(points) | {"normuon-0.04-0.008-1337": 4.499}
-    runs = wanted(list(STAGES), losses)
-    assert len(runs) == (45 + 2) + 2 * 5 + 1 + 2 * 14  # sweep, seeds, small, parts
-    assert len(set(names(runs))) == len(runs)
-    assert len({(run.seed, run.settings) for run in runs}) == len(runs)
-    for run in runs:
-        assert all(letter.isalnum() or letter in "-." for letter in run.name), run.name
-        config = load_config([*SETTINGS, *run.settings], ROOT / "params.yaml")
-        plans = plans_of(config, RunOptions(None, None))
-        assert (len(plans), plans[-1].tokens_before + plans[-1].tokens) == (320, 20_971_520)
-        assert {plan.tokens for plan in plans} == {65_536}
-        assert config.schedule.sequence.tokens == [2048]
-        assert config.dataset_name == "text"
-        assert config.model_name == config.schedule_name
-        assert config.model_name == ("small" if run.labels["stage"] == "small" else "base")
-        assert config.optimizer_name == run.labels["optimizer"]
-        assert config.optimizer.learning_rate == run.labels["learning_rate"]
-        assert config.embedding_adam.learning_rate == run.labels["embedding_rate"]
-        assert config.validation.every_steps == (40 if run.alone else 1_000_000)
+def study(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks.study", *arguments])
+    command.main()
 
 
-def test_every_part_changes_the_configuration_in_its_own_way() -> None:
-    usual = load_config(SETTINGS, ROOT / "params.yaml")
-    changed = {
-        part: load_config([*SETTINGS, *settings], ROOT / "params.yaml")
-        for part, settings in PARTS.items()
-    }
-    configs = [usual, *changed.values()]
-    assert all(configs.count(config) == 1 for config in configs)
-    plain = changed["plain: all of these off"].network
-    assert plain.value_embedding_pattern == "------"
-    switches = ("attention_gate", "smear", "skip_connection", "backout", "key_offset", "yarn")
-    assert not any(getattr(plain, switch) for switch in switches)
+def test_one_command_from_nothing_to_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--out", str(tmp_path), "--arms", "adamw", "normuon", "--trials", "4", "2")
+    asked += ("--seeds", "2", "--timed", "--lengths", "2")
+    with pytest.raises(SystemExit):
+        study(monkeypatch, *asked, "--seconds", "0")
+    assert "the same command resumes" in capsys.readouterr().out
+    study(monkeypatch, *asked)
+    _, entries = read_record(tmp_path / "study.json")
+    stages = [entry["stage"] for entry in entries.values()]
+    expected = {"rates": 8, "rest": 4, "seeds": 2 * 2 * 2, "timed": 2}
+    assert {stage: stages.count(stage) for stage in stages} == expected
+    assert sorted(started(tmp_path)) == sorted(entries)
+    page = (tmp_path / "study.md").read_text()
+    assert "| normuon | 3." in page and "<!-- table: seeds_2x -->" in page
+    assert (tmp_path / "study_by_tokens.svg").exists()
+    study(monkeypatch, *asked)  # nothing is left to do
+    assert len(started(tmp_path)) == len(entries)
+    capsys.readouterr()
+    study(monkeypatch, "--tables", str(tmp_path / "study.json"))
+    assert capsys.readouterr().out == page
 
 
-def test_the_study_begins_with_a_grid_for_each_optimizer_and_nothing_else() -> None:
-    runs = study_runs(list(STAGES), {})
-    assert runs == sweep_runs({})
-    assert len(runs) == 45
-    assert [run.labels["optimizer"] for run in runs[::9]] == list(OPTIMIZERS)
-    assert names(runs[:9]) == [
-        *("normuon-0.02-0.008-1337", "normuon-0.02-0.016-1337", "normuon-0.02-0.032-1337"),
-        *("normuon-0.04-0.008-1337", "normuon-0.04-0.016-1337", "normuon-0.04-0.032-1337"),
-        *("normuon-0.08-0.008-1337", "normuon-0.08-0.016-1337", "normuon-0.08-0.032-1337"),
+def test_every_arm_has_as_many_trials_and_the_same_seeds() -> None:
+    whole = study_of("adamw", "normuon")
+    entries = carried_out(whole)
+    for arm in ("adamw", "normuon"):
+        trials = protocol.trials_of(entries, arm, STAGES)
+        assert [len(protocol.trials_of(entries, arm, [stage])) for stage in STAGES] == [4, 3]
+        assert {trial["seed"] for trial in trials} == {SELECTION_SEED}
+        assert tuple(protocol.evaluated(entries, arm, 1)) == evaluation_seeds(3)
+
+
+def test_an_arm_comes_before_the_next() -> None:
+    """So that a study that is cut short is a whole one of fewer arms."""
+    names = list(carried_out(study_of("adamw", "normuon")))
+    assert [name.startswith("adamw") for name in names] == [True] * 10 + [False] * 10
+
+
+def test_the_best_trial_is_evaluated_and_the_rest_is_searched_at_the_best_rates() -> None:
+    entries = carried_out(study_of("normuon"))
+    trials = protocol.trials_of(entries, "normuon", STAGES)
+    best = min(trials, key=protocol.loss_of)
+    assert all(
+        entry["values"].items() >= best["values"].items()
+        for entry in protocol.evaluated(entries, "normuon", 1).values()
+    )
+    rates = min(protocol.trials_of(entries, "normuon", STAGES[:1]), key=protocol.loss_of)
+    for trial in protocol.trials_of(entries, "normuon", STAGES[1:]):
+        assert trial["values"].items() >= rates["values"].items()
+        assert "warm-up steps" in trial["values"]
+
+
+def test_a_diverged_trial_is_a_result_and_counts() -> None:
+    whole = study_of("normuon")
+    entries = carried_out(whole, **{"normuon-rates-1": None, "normuon-rest-0": None})
+    assert len(protocol.trials_of(entries, "normuon", STAGES)) == 7
+    assert len(protocol.evaluated(entries, "normuon", 1)) == 3
+
+
+def test_without_a_trial_that_ended_nothing_is_evaluated() -> None:
+    diverged = {f"normuon-rates-{number}": None for number in range(4)}
+    assert list(carried_out(study_of("normuon"), **diverged)) == list(diverged)
+
+
+def test_recorded_trials_keep_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine may propose other digits: what was run counts."""
+    entries = carried_out(study_of("normuon"))
+    elsewhere = {**START, "learning rate": 0.5, "weight decay": 0.5}
+    monkeypatch.setattr(protocol, "start_of", lambda *_: elsewhere)
+    monkeypatch.setattr(
+        protocol, "later_round", lambda *given: ({"learning rate": 9.0},) * given[2]
+    )
+    runs = study_of("normuon").runs(entries)
+    assert [run.entry() for run in runs] == [
+        {key: entries[run.name][key] for key in run.entry()} for run in runs
     ]
-    assert runs[18].settings[1:] == (
-        "optimizer=bam",
-        "optimizers.bam.learning_rate=0.005",
-        "embedding_adam.learning_rate=0.008",
-    )
-    assert not any(run.alone for run in runs)
 
 
-def test_each_optimizer_is_searched_by_its_own_losses() -> None:
-    losses = best_at(MIDDLES | {"muon": Point(0.01, 0.008), "bam": Point(0.02, 0.016)})
-    losses |= {"bam-0.04-0.016-1337": None} | NONE_OF_ARO
-    found = {run.name for run in wanted(["sweep"], losses)} - set(names(sweep_runs({})))
-    assert found == {"muon-0.005-0.008-1337", "muon-0.01-0.004-1337", "bam-0.04-0.016-1337"}
+def test_what_a_study_needs() -> None:
+    with pytest.raises(UserError, match="--trials: expected at least 2 in each stage"):
+        study_of("normuon", trials=(4, 1))
 
 
-def test_an_optimizer_is_best_where_one_seed_of_its_sweep_says_so() -> None:
-    adam = {"adam-0.0028-0.016-1337": None, "adam-0.0014-0.032-1337": 4.4}
-    entries = swept(best_at(MIDDLES) | adam | NONE_OF_ARO)
-    expected = MIDDLES | {"adam": Point(0.0014, 0.032)}
-    del expected["aro"]
-    assert best_points(entries) == final_points(entries) == expected
-    elsewhere = seeds_runs(swept(best_at({name: Point(RATES[name], 0.032) for name in RATES})))
-    assert len(elsewhere) == 10
-    entries |= recorded(elsewhere, {run.name: 1.0 for run in elsewhere})
-    assert best_points(entries) == final_points(entries) == expected
-
-
-def test_seeds_take_each_best_point_once_with_a_gpu_to_itself() -> None:
-    points = MIDDLES | {"muon": Point(0.01, 0.016), "bam": Point(0.01, 0.032)}
-    runs = seeds_runs(swept(best_at(points) | NONE_OF_ARO))
-    best = ["normuon-0.04-0.016", "muon-0.01-0.016", "bam-0.01-0.032", "adam-0.0028-0.016"]
-    assert names(runs) == [f"{name}-{seed}" for seed in (1338, 1339) for name in best]
-    assert [run.seed for run in runs] == [1338] * 4 + [1339] * 4
-    assert [run.alone for run in runs] == [True] * 4 + [False] * 4
-    assert {run.labels["stage"] for run in runs} == {"seeds"}
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_what_follows_from_a_search_waits_for_all_of_its_runs_and_no_others(optimizer: str) -> None:
-    best = MIDDLES | {optimizer: Point(RATES[optimizer] / 2, 0.016)}  # its search grows by one
-    whole = swept(best_at(best))
-    assert final_points(whole) == best_points(whole) == best
-    others = [name for name in OPTIMIZERS if name != optimizer]
-    own = [name for name, each in whole.items() if each["optimizer"] == optimizer]
-    assert len(own) == 10
-    for name in own:
-        entries = {each: whole[each] for each in whole if each != name}
-        assert list(final_points(entries)) == others
-        assert [run.labels["optimizer"] for run in seeds_runs(entries)] == 2 * others
-        assert bool(parts_runs(entries)) == bool(small_runs(entries)) == (optimizer != "normuon")
-
-
-@pytest.mark.parametrize("optimizer", ["normuon", "adam"])
-def test_the_sweep_is_missing_to_stages_that_need_more_of_it(optimizer: str) -> None:
-    entries = swept(best_at(MIDDLES))
-    assert not sweep_is_missing(["seeds", "small", "parts"], entries)
-    del entries[f"{optimizer}-{RATES[optimizer]:g}-0.032-1337"]
-    assert sweep_is_missing(["seeds"], entries)
-    for stages in (["small"], ["parts"], ["small", "parts"]):
-        assert sweep_is_missing(stages, entries) == (optimizer == "normuon")
-    assert not sweep_is_missing(["sweep", "seeds", "small", "parts"], entries)
-
-
-def test_stages_begin_in_their_order_whatever_order_is_asked_for() -> None:
-    entries = swept(best_at(MIDDLES))
-    expected = ["small"] + ["seeds"] * 10 + ["parts"] * len(PARTS)
-    for stages in (list(STAGES), list(STAGES)[::-1]):
-        runs = [run for run in study_runs(stages, entries) if run.name not in entries]
-        assert [run.labels["stage"] for run in runs] == expected
-    assert study_runs(["seeds", "small", "parts"], {}) == []
-    assert study_runs(["small"], entries) == small_runs(entries)
-
-
-def test_parts_of_the_baseline_are_tried_while_others_are_still_searched() -> None:
-    entries = swept(best_at(MIDDLES))
-    del entries["adam-0.0014-0.016-1337"]
-    due = [run for run in study_runs(list(STAGES), entries) if run.name not in entries]
-    assert names(due[:2]) == ["adam-0.0014-0.016-1337", "small-0.04-0.016-1337"]
-    assert {run.labels["optimizer"] for run in due[2:10]} == {"normuon", "muon", "bam", "aro"}
-    assert [run.labels["part"] for run in due[10:]] == [*PARTS]
-
-
-def test_small_is_timed_where_the_baseline_is_best() -> None:
-    (run,) = small_runs(swept(best_at(MIDDLES | {"normuon": Point(0.08, 0.008)})))
-    assert run.name == "small-0.08-0.008-1337"
-    assert run.alone
-    assert run.settings[1:] == (
-        "optimizer=normuon",
-        "optimizers.normuon.learning_rate=0.08",
-        "embedding_adam.learning_rate=0.008",
-        "model=small",
-        "schedule=small",
-    )
-
-
-def test_parts_and_their_baseline_are_where_it_is_best() -> None:
-    third, *parts, second = parts_runs(swept(best_at(MIDDLES | {"normuon": Point(0.08, 0.008)})))
-    assert names([third, second]) == ["normuon-0.08-0.008-1339", "normuon-0.08-0.008-1338"]
-    assert (third.alone, second.alone) == (False, True)
-    assert parts[0].name == "without-value-embeddings-0.08-0.008-1337"
-    assert parts[0].settings == (*third.settings, "architectures.ramen.value_embeddings=none")
-    assert [run.labels["part"] for run in parts] == [*PARTS]
-    assert {(run.seed, run.alone) for run in parts} == {(1337, False)}
-    assert all(run.settings[: len(third.settings)] == third.settings for run in parts)
-
-
-def test_the_baselines_seeds_are_run_once() -> None:
-    entries = swept(best_at(MIDDLES))
-    runs = study_runs(["seeds", "parts"], entries)
-    runs = study_runs(["seeds", "parts"], entries | recorded(runs, {}))
-    assert len(set(names(runs))) == len(runs) == 2 * 5 + len(PARTS)
-
-
-def second_seeds(entries: Entries) -> list[str]:
-    runs = parts_runs(entries)
-    return [run.labels["part"] for run in runs if "part" in run.labels and run.seed == 1338]
-
-
-def test_a_part_that_hardly_matters_gets_a_second_seed() -> None:
-    entries = swept(best_at(MIDDLES))
-    third, *first, second = parts_runs(entries)
-    losses = {"swiglu": 4.019, "plain": 3.981, "without-smear": 4.021, "without-YaRN": 3.979}
-    losses |= {"head-in-float8": None}
-    named = {f"{name}-0.04-0.016-1337": loss for name, loss in losses.items()}
-    parts = entries | recorded(first, named)
-    assert second_seeds(parts) == []  # the baseline has a seed to come
-    failed = recorded([third], {third.name: None})
-    assert second_seeds(parts | failed) == ["swiglu", "plain: all of these off"]
-    parts |= recorded([third], {third.name: 4.004})
-    assert second_seeds(parts) == ["without smear", "swiglu"]  # the mean is 4.002
-    # What is timed comes later, and does not change it.
-    assert second_seeds(parts | recorded([second], {})) == ["without smear", "swiglu"]
-
-
-def test_runs_at_a_point_are_those_with_nothing_else_changed() -> None:
-    entries = swept(best_at(MIDDLES))
-    entries |= recorded(parts_runs(entries) + small_runs(entries), {})
-    found = runs_at("normuon", Point(0.04, 0.016), entries)
-    assert sorted(run["seed"] for run in found) == [1337, 1338, 1339]
-    (other,) = runs_at("normuon", Point(0.04, 0.032), entries)
-    assert other["name"] == "normuon-0.04-0.032-1337"
+def test_divergence_is_told_from_other_failures() -> None:
+    checkpoints = SimpleNamespace(steps=list)
+    run = SimpleNamespace(checkpoints=checkpoints, tracker=SimpleNamespace(directory="runs/x"))
+    error = loop._diverged(run, "train", {"step": 3, "loss": math.nan}, {"gradient_norm_x": 1.0})
+    assert DIVERGED_LINE.match(f"error: {error}"[:300])
+    assert not DIVERGED_LINE.match("error: no memory")

@@ -1,0 +1,250 @@
+"""The study's tables in Markdown, made from the record of its runs."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from statistics import fmean
+from typing import Any
+
+from benchmarks.run_record import DIVERGED, DONE, Entries, Entry
+from benchmarks.study.arms import STAGES, Arm
+from benchmarks.study.protocol import evaluated, loss_of, trials_of
+from benchmarks.study.space import Dimension
+from ramengpt.comparison.page import markdown_table
+from ramengpt.comparison.statistics import Difference, holm, mean_of, paired_t
+from ramengpt.comparison.tables import TextTable, first_at_most
+from ramengpt.progress import scaled
+
+BASELINES = ("adamw", "muon_jordan")
+"""What every arm is compared with; tokens and seconds are to the first one's mean loss."""
+CONFIDENCE = 0.95
+UNKNOWN = "-"
+PRINTED_DIGITS_SLACK = 1e-6
+"""Measured curves hold nine digits of a loss."""
+
+
+def arms_of(about: Mapping[str, Any], entries: Entries, times: int) -> dict[str, dict[int, Entry]]:
+    """The evaluations of every arm that has all of them, by seed; the lowest mean loss first.
+
+    An arm one of whose seeds diverged comes last.
+    """
+    names = dict.fromkeys(entry["arm"] for entry in entries.values())
+    runs = {name: evaluated(entries, name, times) for name in names}
+    whole = {name: by_seed for name, by_seed in runs.items() if len(by_seed) == about["seeds"]}
+    return dict(sorted(whole.items(), key=lambda arm: fmean(map(loss_of, arm[1].values()))))
+
+
+def losses_of(by_seed: Mapping[int, Entry]) -> dict[int, float]:
+    """Held-out loss of each seed."""
+    return {seed: loss_of(entry) for seed, entry in by_seed.items()}
+
+
+def comparisons(
+    arms: Mapping[str, Mapping[int, Entry]],
+) -> dict[tuple[str, str], tuple[Difference, float]]:
+    """Every arm against every baseline, paired by seed, with Holm's p-value over all of them.
+
+    Arms of which a seed diverged have none.
+    """
+    losses = {name: losses_of(by_seed) for name, by_seed in arms.items()}
+    finite = {name: each for name, each in losses.items() if math.inf not in each.values()}
+    pairs: list[tuple[str, str]] = []
+    for baseline in BASELINES:
+        for name in finite:
+            compared = name != baseline and baseline in finite and (baseline, name) not in pairs
+            if compared:
+                pairs.append((name, baseline))
+    found = [paired_t(finite[name], finite[baseline], CONFIDENCE) for name, baseline in pairs]
+    adjusted = holm([difference.p_value for difference in found])
+    return dict(zip(pairs, zip(found, adjusted, strict=True), strict=True))
+
+
+def seeds_table(about: Mapping[str, Any], entries: Entries, times: int) -> str:
+    """A row for each arm with all its seeds, the lowest mean loss first."""
+    arms = arms_of(about, entries, times)
+    compared = comparisons(arms)
+    target = _mean_loss(arms.get(BASELINES[0], {}))
+    header = ["optimizer", "held-out loss", "sd"]
+    for baseline in BASELINES:
+        header += [f"Δ to {baseline}", "p"]
+    header += [f"tokens to {BASELINES[0]}'s loss", "seconds", "tokens/s"]
+    rows = []
+    for name, by_seed in arms.items():
+        losses = list(losses_of(by_seed).values())
+        cells = [name, *_mean_cells(losses)]
+        for baseline in BASELINES:
+            cells += _difference_cells(compared.get((name, baseline)))
+        speed = _speed(entries.get(f"{name}-timed"))
+        reached = tokens_to(by_seed.values(), target) if name != BASELINES[0] else None
+        cells += [
+            UNKNOWN if reached is None else _short(reached),
+            UNKNOWN if reached is None or speed is None else f"{reached / speed:.1f}",
+            UNKNOWN if speed is None else _short(speed),
+        ]
+        rows.append(cells)
+    return markdown_table(TextTable(header, rows)) if rows else ""
+
+
+def _mean_loss(by_seed: Mapping[int, Entry]) -> float:
+    """Of a baseline; infinite where it is not known."""
+    return fmean(losses_of(by_seed).values()) if by_seed else math.inf
+
+
+def _mean_cells(losses: Sequence[float]) -> list[str]:
+    diverged = losses.count(math.inf)
+    if diverged:
+        return [f"{diverged} of {len(losses)} diverged", UNKNOWN]
+    mean = mean_of(losses, CONFIDENCE)
+    return [f"{mean.value:.4f} ± {mean.half_width:.4f}", f"{mean.deviation:.4f}"]
+
+
+def _difference_cells(compared: tuple[Difference, float] | None) -> list[str]:
+    if compared is None:
+        return [UNKNOWN, UNKNOWN]
+    difference, p_value = compared
+    return [f"{difference.value:+.4f} ± {difference.half_width:.4f}", p_text(p_value)]
+
+
+def p_text(p_value: float) -> str:
+    """A p-value as tables show it."""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
+
+
+def tokens_to(runs: Iterable[Entry], loss: float) -> float | None:
+    """Mean over runs of the tokens at which each first reached a loss; None if one never did."""
+    reached = []
+    for run in runs:
+        curve = [{"tokens": tokens, "loss": at} for tokens, at in run.get("validation", [])]
+        row = first_at_most(curve, loss + PRINTED_DIGITS_SLACK) if loss < math.inf else None
+        if row is None:
+            return None
+        reached.append(row["tokens"])
+    return fmean(reached)
+
+
+def found_table(about: Mapping[str, Any], entries: Entries) -> str:
+    """A row for each arm that has been tuned: its best trial, and how many there were.
+
+    A value in the outer tenth of its range, after all widening, is in italics.
+    """
+    rows = []
+    for name in dict.fromkeys(entry["arm"] for entry in entries.values()):
+        trials = trials_of(entries, name, STAGES)
+        if len(trials) < sum(about["trials"]):
+            continue
+        best = min(trials, key=loss_of)
+        first = trials_of(entries, name, STAGES[:1])[0]
+        diverged = sum(trial["status"] == DIVERGED for trial in trials)
+        ranges = {key: each for trial in trials for key, each in trial["ranges"].items()}
+        values = [
+            _value_text(dimension, best["values"], ranges)
+            for stage in STAGES
+            for dimension in Arm(name).space(stage)
+        ]
+        rows.append(
+            [
+                name,
+                f"{loss_of(first):.4f}",
+                f"{loss_of(best):.4f}",
+                f"{len(trials)}" + (f" ({diverged} diverged)" if diverged else ""),
+                ", ".join(value for value in values if value),
+            ]
+        )
+    header = ["optimizer", "at params.yaml's values", "best", "trials", "the best one's values"]
+    return markdown_table(TextTable(header, rows)) if rows else ""
+
+
+def _value_text(
+    dimension: Dimension, values: Mapping[str, float], ranges: Mapping[str, Sequence[float]]
+) -> str:
+    """A value of the best trial; nothing where its stage had yet to come."""
+    if dimension.name not in values:
+        return ""
+    low, high = ranges[dimension.name]
+    text = f"{dimension.name} {values[dimension.name]:g}"
+    edge = replace(dimension, low=low, high=high).edge_of(values[dimension.name])
+    return f"*{text}*" if edge else text
+
+
+def space_table(entries: Entries) -> str:
+    """A row for each arm: the ranges in which its search began."""
+    rows = []
+    for name in dict.fromkeys(entry["arm"] for entry in entries.values()):
+        dimensions = [d for stage in STAGES for d in Arm(name).space(stage)]
+        rows.append([name, ", ".join(f"{d.name} {d.low:g} to {d.high:g}" for d in dimensions)])
+    return markdown_table(TextTable(["optimizer", "searched"], rows)) if rows else ""
+
+
+def failures(entries: Entries) -> list[str]:
+    """A line for each run that diverged or failed."""
+    return [
+        f"- {entry['name']} {entry['status']}: {entry['error']}"
+        for entry in entries.values()
+        if entry["status"] != DONE
+    ]
+
+
+def gpu_minutes(entries: Entries) -> float:
+    """During which runs were under way, summed over the GPUs."""
+    seconds = 0.0
+    for gpu in {entry["gpu"] for entry in entries.values()}:
+        until = datetime.min
+        for begin, end in sorted(_interval(e) for e in entries.values() if e["gpu"] == gpu):
+            seconds += max(0.0, (end - max(begin, until)).total_seconds())
+            until = max(until, end)
+    return seconds / 60
+
+
+def _interval(entry: Entry) -> tuple[datetime, datetime]:
+    end = datetime.fromisoformat(entry["finished"])
+    return end - timedelta(seconds=entry["wall_seconds"]), end
+
+
+def cost_line(about: Mapping[str, Any], entries: Entries) -> str:
+    """How many runs there were, on what, when, and how long they took."""
+    versions = ", ".join(f"{name} {value}" for name, value in sorted(about["machine"].items()))
+    days = sorted({entry["finished"][:10] for entry in entries.values()})
+    when = " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "no day"
+    cards = " and ".join(sorted({entry["card"] or "CPU" for entry in entries.values()}))
+    cost = f"{len(entries)} runs in {gpu_minutes(entries):.0f} GPU minutes"
+    return f"{cost}; {', '.join([*filter(None, [cards]), versions])}; {when}."
+
+
+def tables_of(about: Mapping[str, Any], entries: Entries) -> dict[str, str]:
+    """All tables, by name; one without rows is empty."""
+    lengths = sorted({each["times"] for each in entries.values() if each["stage"] == "seeds"})
+    seeds = {
+        "seeds" if times == 1 else f"seeds_{times}x": seeds_table(about, entries, times)
+        for times in lengths
+    }
+    return seeds | {"found": found_table(about, entries), "space": space_table(entries)}
+
+
+def study_page(about: Mapping[str, Any], entries: Entries) -> str:
+    """What the study came to: its cost, all tables that have rows, and what failed."""
+    tables = {name: table for name, table in tables_of(about, entries).items() if table}
+    parts = [cost_line(about, entries)]
+    parts += [between_markers(name, table) for name, table in tables.items()]
+    parts += ["\n".join(lines) for lines in [failures(entries)] if lines]
+    return "\n\n".join(parts) + "\n"
+
+
+def between_markers(name: str, text: str) -> str:
+    """A table as a page holds it."""
+    return f"<!-- table: {name} -->\n\n{text}\n\n<!-- end -->"
+
+
+def tables_in(page: str) -> dict[str, str]:
+    """The tables that stand between markers of a page."""
+    found = re.findall(r"^<!-- table: (\w+) -->\n\n(.*?)\n\n<!-- end -->$", page, re.S | re.M)
+    return dict(found)
+
+
+def _speed(timed: Entry | None) -> float | None:
+    return None if timed is None or timed["status"] != DONE else timed["tokens_per_second"]
+
+
+def _short(quantity: float) -> str:
+    return scaled(quantity, "").strip()
