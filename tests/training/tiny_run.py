@@ -44,7 +44,7 @@ def make_tiny_project(folder: Path) -> None:
         "micro_batch_tokens": 128,
         "scheduled_steps": STEPS - 2,
         "extension_steps": 2,
-        "batch": {"shape": "stepped", "fractions": [0.0, 0.3], "micro_batches": [1, 2]},
+        "batch": {"shape": "stepped", "fractions": [0.0, 0.8], "micro_batches": [1, 2]},
         "window": {"fractions": [0.0, 0.5], "tokens": [128, 256], "validation_tokens": 256},
         "sequence": {"fractions": [0.0, 0.4], "tokens": [64, 128]},
         "embedding_split_fraction": 0.7,
