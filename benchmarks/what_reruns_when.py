@@ -5,6 +5,7 @@ the defaults, and every file of code in what `check` writes for each stage.
 """
 
 import argparse
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -64,6 +65,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
+@functools.cache
 def dvc_stages() -> dict[str, Any]:
     """The stages of dvc.yaml."""
     stages: dict[str, Any] = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
