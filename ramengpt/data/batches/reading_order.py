@@ -43,41 +43,28 @@ class ReadingOrder:
         if self.split:
             lengths = np.diff(starts, append=end)
             starts, _ = cut(starts, lengths, self.piece_tokens)
-        order = None
+        ends = np.append(starts[1:], end)[: starts.size]
         if self.shuffled:
             order = _permutation(starts.size, self.seed, epoch, number)
+            starts, ends = starts[order], ends[order]
             _read_ahead(shard.tokens)
-        return ShardPieces(starts, end, order)
+        return ShardPieces(starts, ends)
 
 
+@dataclass(frozen=True)
 class ShardPieces:
-    """Where the pieces of one shard start and end, in reading order.
+    """Where the pieces of one shard start and end, int64 [pieces] each, in reading order."""
 
-    Args:
-        starts: int64 [pieces], ascending; each piece ends where the next one starts.
-        end: where the last one ends.
-        order: int64 [pieces], the number of the piece at each place; None for ascending.
-    """
-
-    def __init__(self, starts: Offsets, end: int, order: Offsets | None) -> None:
-        self._starts = starts
-        self._end = end
-        self._order = order
+    starts: Offsets
+    ends: Offsets
 
     def __len__(self) -> int:
-        return int(self._starts.size)
+        return int(self.starts.size)
 
     def bounds(self, first: int, count: int) -> tuple[Offsets, Offsets]:
-        """Starts and ends of `count` pieces from a place on (fewer at the shard's end)."""
-        if self._order is None:
-            bounds = np.array(self._starts[first : first + count + 1])
-            if bounds.size <= count:
-                bounds = np.append(bounds, self._end)
-            return bounds[:-1], bounds[1:]
-        pieces = self._order[first : first + count]
-        following = np.minimum(pieces + 1, self._starts.size - 1)
-        ends = np.where(pieces + 1 < self._starts.size, self._starts[following], self._end)
-        return self._starts[pieces], ends
+        """Starts (a copy) and ends of `count` pieces from a place on; fewer at the shard's end."""
+        stretch = slice(first, first + count)
+        return self.starts[stretch].copy(), self.ends[stretch]
 
 
 def cut(starts: Offsets, lengths: Offsets, piece_tokens: int) -> tuple[Offsets, Offsets]:
