@@ -75,8 +75,8 @@ class ParquetFile:
 
     def _rows(
         self, reader: "pyarrow.parquet.ParquetFile", first: int, differences: bool
-    ) -> Iterator[bytes | None]:
-        """The column's values from row `first` on."""
+    ) -> Iterator[list[bytes | None]]:
+        """The column's values from row `first` on, some rows at a time."""
         for number, column in enumerate(_chunks(reader, self.field)):
             count = reader.metadata.row_group(number).num_rows
             if first >= count:
@@ -86,8 +86,9 @@ class ParquetFile:
                 batch_size=ROWS_OF_DIFFERENCES if differences else _rows_at_once(column),
                 row_groups=[number],
                 columns=[self.field],
+                use_threads=False,  # one column: handing it to a thread costs more than decoding it
             ):
-                yield from text_column(batch.column(0)[first:], self.name)
+                yield text_column(batch.column(0)[first:], self.name)
                 first = max(0, first - batch.num_rows)
 
 

@@ -44,7 +44,7 @@ class RecordBatch:
     @property
     def bytes(self) -> int:
         """Size of the records."""
-        return sum(len(record) for record in self.records if record)
+        return sum(map(len, filter(None, self.records)))
 
 
 class Source(Protocol):
@@ -59,21 +59,28 @@ class Source(Protocol):
 
 
 def grouped(
-    records: Iterator[bytes | None], first: int
+    chunks: Iterator[list[bytes | None]], first: int
 ) -> Iterator[tuple[int, list[bytes | None]]]:
     """Gather records until they make a batch.
 
+    Args:
+        chunks: the records, as many at once as was convenient.
+        first: number of the first record.
+
     Yields:
-        Number of the first record, and the records.
+        Number of a batch's first record, and its records.
     """
     batch: list[bytes | None] = []
-    size = 0
-    for record in records:
-        batch.append(record)
-        size += len(record) if record else 0
-        if size >= BATCH_BYTES or len(batch) >= BATCH_RECORDS:
-            yield first, batch
-            first, batch, size = first + len(batch), [], 0
+    room_bytes = BATCH_BYTES
+    for chunk in chunks:
+        size = sum(map(len, filter(None, chunk)))
+        whole = size < room_bytes and len(batch) + len(chunk) < BATCH_RECORDS
+        for part in [chunk] if whole else [[record] for record in chunk]:
+            batch += part
+            room_bytes -= size if whole else len(part[0] or b"")
+            if room_bytes <= 0 or len(batch) >= BATCH_RECORDS:
+                yield first, batch
+                first, batch, room_bytes = first + len(batch), [], BATCH_BYTES
     if batch:
         yield first, batch
 
@@ -96,7 +103,7 @@ class JsonLinesFile:
             for first, records in grouped(self._lines(stream, first_record), first_record):
                 yield RecordBatch(records, "jsonl", self.field, self.name, first)
 
-    def _lines(self, stream: BinaryIO, first_record: int) -> Iterator[bytes | None]:
+    def _lines(self, stream: BinaryIO, first_record: int) -> Iterator[list[bytes | None]]:
         number = 0
         while line := stream.readline(LINE_BYTES + 1):
             if len(line) > LINE_BYTES:
@@ -105,7 +112,7 @@ class JsonLinesFile:
                     "such a document into a .txt file of its own, which is read in parts"
                 )
             if number >= first_record:
-                yield line
+                yield [line]
             number += 1
 
 

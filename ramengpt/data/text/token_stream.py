@@ -118,8 +118,9 @@ def token_batches(sources: list[Source], start: Position, processes: int) -> Ite
         waiting_bytes = 0
         try:
             for number, batch in read_batches(sources, start):
-                ahead.append((pool.submit(encode_batch, number, batch), batch.bytes))
-                waiting_bytes += batch.bytes
+                size = batch.bytes
+                ahead.append((pool.submit(encode_batch, number, batch), size))
+                waiting_bytes += size
                 while len(ahead) > BATCHES_AHEAD * processes or waiting_bytes > BYTES_AHEAD:
                     future, size = ahead.popleft()
                     waiting_bytes -= size
