@@ -24,7 +24,7 @@ from benchmarks.study.pictures import write_pictures
 from benchmarks.study.protocol import Study
 from benchmarks.study.space import RATES
 from benchmarks.study.tables import study_page
-from benchmarks.study.task import TASKS
+from benchmarks.study.task import TASKS, data_checksum
 from ramengpt.cli import run_main
 from ramengpt.files import write_bytes
 
@@ -42,6 +42,7 @@ def run_study(study: Study, options: PoolOptions) -> bool:
     about = {
         "settings": list(options.settings),
         "machine": machine,
+        "data": data_checksum(),
         "trials": list(study.trials),
         "seeds": study.seeds,
     }

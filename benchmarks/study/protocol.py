@@ -27,6 +27,9 @@ from benchmarks.study.trials import (
 )
 from ramengpt.errors import UserError
 
+LEAST_TRIALS = 4
+"""Of a stage: params.yaml's point and another, then two proposed ones."""
+
 
 @dataclass(frozen=True)
 class Study:
@@ -54,8 +57,8 @@ class Study:
     settings: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if min(self.trials) < 2:
-            raise UserError(f"--trials: expected at least 2 in each stage, found {self.trials}")
+        if min(self.trials) < LEAST_TRIALS:
+            raise UserError(f"--trials: expected at least {LEAST_TRIALS} in each stage")
         if self.seeds < 2:
             raise UserError(f"--seeds: expected at least 2, found {self.seeds}")
 

@@ -1,6 +1,11 @@
 """What every run of a study trains, whatever its arm (network, data, batch, tokens), and seeds."""
 
+import hashlib
+import json
 from dataclasses import dataclass
+
+from ramengpt.data.shards.manifest import MANIFEST_PATH
+from ramengpt.errors import UserError
 
 VALIDATIONS = 10
 """Held-out losses of a run that is evaluated; trials have the last one only."""
@@ -101,3 +106,20 @@ TASKS = {
 def evaluation_seeds(count: int) -> tuple[int, ...]:
     """The first seeds of evaluations, none of which has chosen anything."""
     return tuple(range(FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + count))
+
+
+def data_checksum() -> str:
+    """One checksum of all shards that the runs read, 16 hexadecimal digits.
+
+    Raises:
+        UserError: there is no manifest.
+    """
+    try:
+        shards = json.loads(MANIFEST_PATH.read_text())["shards"]
+        text = "".join(f"{shard['file']} {shard['sha256']}\n" for shard in shards)
+    except (OSError, ValueError, KeyError):
+        raise UserError(
+            f"{MANIFEST_PATH}: it lists no shards; select the data set in params.yaml, then run "
+            "python -m pipeline.download, pipeline.verify and pipeline.index"
+        ) from None
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -35,9 +35,10 @@ def settings_at(arm: Arm, values: Values) -> tuple[str, ...]:
 def tiny_searches(monkeypatch: pytest.MonkeyPatch) -> None:
     be_fake(monkeypatch)
     monkeypatch.setattr(Arm, "settings", settings_at)
+    monkeypatch.setattr(command, "data_checksum", lambda: "0123456789abcdef")
 
 
-def study_of(*arms: str, trials: tuple[int, int] = (4, 3), timed: bool = False) -> Study:
+def study_of(*arms: str, trials: tuple[int, int] = (5, 4), timed: bool = False) -> Study:
     return Study(TASKS["base"], tuple(Arm(name) for name in arms), trials, 3, timed, (), ())
 
 
@@ -65,7 +66,7 @@ def study(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 def test_one_command_from_nothing_to_the_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ("--out", str(tmp_path), "--arms", "adamw", "normuon", "--trials", "4", "2")
+    asked = ("--out", str(tmp_path), "--arms", "adamw", "normuon", "--trials", "4", "4")
     asked += ("--seeds", "2", "--timed", "--lengths", "2")
     with pytest.raises(SystemExit):
         study(monkeypatch, *asked, "--seconds", "0")
@@ -73,7 +74,7 @@ def test_one_command_from_nothing_to_the_tables(
     study(monkeypatch, *asked)
     _, entries = read_record(tmp_path / "study.json")
     stages = [entry["stage"] for entry in entries.values()]
-    expected = {"rates": 8, "rest": 4, "seeds": 2 * 2 * 2, "timed": 2}
+    expected = {"rates": 8, "rest": 8, "seeds": 2 * 2 * 2, "timed": 2}
     assert {stage: stages.count(stage) for stage in stages} == expected
     assert sorted(started(tmp_path)) == sorted(entries)
     page = (tmp_path / "study.md").read_text()
@@ -91,7 +92,7 @@ def test_every_arm_has_as_many_trials_and_the_same_seeds() -> None:
     entries = carried_out(whole)
     for arm in ("adamw", "normuon"):
         trials = protocol.trials_of(entries, arm, STAGES)
-        assert [len(protocol.trials_of(entries, arm, [stage])) for stage in STAGES] == [4, 3]
+        assert [len(protocol.trials_of(entries, arm, [stage])) for stage in STAGES] == [5, 4]
         assert {trial["seed"] for trial in trials} == {SELECTION_SEED}
         assert tuple(protocol.evaluated(entries, arm, 1)) == evaluation_seeds(3)
 
@@ -99,7 +100,7 @@ def test_every_arm_has_as_many_trials_and_the_same_seeds() -> None:
 def test_an_arm_comes_before_the_next() -> None:
     """So that a study that is cut short is a whole one of fewer arms."""
     names = list(carried_out(study_of("adamw", "normuon")))
-    assert [name.startswith("adamw") for name in names] == [True] * 10 + [False] * 10
+    assert [name.startswith("adamw") for name in names] == [True] * 12 + [False] * 12
 
 
 def test_the_best_trial_is_evaluated_and_the_rest_is_searched_at_the_best_rates() -> None:
@@ -119,12 +120,12 @@ def test_the_best_trial_is_evaluated_and_the_rest_is_searched_at_the_best_rates(
 def test_a_diverged_trial_is_a_result_and_counts() -> None:
     whole = study_of("normuon")
     entries = carried_out(whole, **{"normuon-rates-1": None, "normuon-rest-0": None})
-    assert len(protocol.trials_of(entries, "normuon", STAGES)) == 7
+    assert len(protocol.trials_of(entries, "normuon", STAGES)) == 9
     assert len(protocol.evaluated(entries, "normuon", 1)) == 3
 
 
 def test_without_a_trial_that_ended_nothing_is_evaluated() -> None:
-    diverged = {f"normuon-rates-{number}": None for number in range(4)}
+    diverged = {f"normuon-rates-{number}": None for number in range(5)}
     assert list(carried_out(study_of("normuon"), **diverged)) == list(diverged)
 
 
@@ -143,8 +144,8 @@ def test_recorded_trials_keep_their_values(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_a_study_needs() -> None:
-    with pytest.raises(UserError, match="--trials: expected at least 2 in each stage"):
-        study_of("normuon", trials=(4, 1))
+    with pytest.raises(UserError, match="--trials: expected at least 4 in each stage"):
+        study_of("normuon", trials=(4, 3))
 
 
 def test_divergence_is_told_from_other_failures() -> None:
