@@ -109,6 +109,7 @@ RATES: dict[str, Space] = {
     "soap": _rates((0.0007, 0.02), (0.01, 1.0)),
     "adam_hyperball": _hyperball((0.004, 0.08)),
     "bam": _rates((0.001, 0.03), (0.01, 1.0)),
+    "lite": _rates((0.001, 0.03), (0.01, 1.0)),
 }
 """Of the hidden matrices, in the order of interest. Decay is in the optimizer's own form."""
 
@@ -149,6 +150,7 @@ OWN: dict[str, Space] = {
     "soap": _BETAS,
     "adam_hyperball": _BETAS,
     "bam": _RAMPED,
+    "lite": (*_CONSTANT, Dimension("flat gain", 1.0, 4.0, ("optimizers.{}.flat_gain",))),
 }
 """Momentum and betas of each."""
 HOOKS: dict[str, tuple[tuple[str, ...], Space]] = {
