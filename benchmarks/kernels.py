@@ -35,7 +35,7 @@ def measure(report: Report) -> None:
     for preset, sizes in HEADS.items():
         for whole in (False, True):
             part = partial(qkv_prologue, report, ceilings, preset, sizes, whole=whole)
-            report.attempt(f"attention's inputs, {preset}", part)
+            report.attempt(f"QKV prologue, {preset}", part)
     for shape in ((24, 256, 256), (12, 256, 1024), (24, 768, 3072), (48, 1024, 1024)):
         report.attempt(f"symmetric, {shape}", partial(symmetric, report, ceilings, *shape))
 
@@ -112,7 +112,7 @@ def qkv_prologue(
 
     tokens, num_heads, head_dim = sizes
     name = f"{preset}, {'offset and values' if whole else 'plain'}"
-    report.title(f"attention's inputs, {name}: {tokens} x {num_heads} x {head_dim}")
+    report.title(f"QKV prologue, {name}: {tokens} x {num_heads} x {head_dim}")
     qkv = random_matrix(tokens, 3, num_heads, head_dim).requires_grad_()
     angles = torch.rand(tokens, head_dim // 4, device="cuda") * 6
     rotation = fused.Rotation(angles.cos(), angles.sin(), torch.tensor(0.1, device="cuda"))
