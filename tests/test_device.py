@@ -172,7 +172,7 @@ print(mallinfo().fordblks - free_before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is set")
 def test_the_memory_of_a_freed_tensor_stays_in_the_process_for_the_next_one():
     def kept_bytes(mode: str) -> int:
         command = [sys.executable, "-c", FREE_A_LARGE_TENSOR, mode]

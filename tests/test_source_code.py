@@ -1,4 +1,4 @@
-"""Which code decides an output: held against what Python itself imports."""
+"""Which code decides an output, compared with what Python itself imports."""
 
 import ast
 import json

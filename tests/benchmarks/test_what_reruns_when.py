@@ -1,4 +1,4 @@
-"""docs/what_reruns_when.md is what the project does; its extremes are stated here once more."""
+"""docs/what_reruns_when.md matches what the project does; its extremes are stated here too."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Labels: what an optimizer is told of a parameter."""
+"""Labels: what an optimizer knows about a parameter."""
 
 import pytest
 import torch

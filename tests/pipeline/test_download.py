@@ -215,7 +215,7 @@ def recorded(store: Path) -> list[str]:
     return list(json.loads((store / ".provenance.json").read_bytes())["shards"])
 
 
-def test_a_killed_build_leaves_no_process_and_goes_on(project, tmp_path):
+def test_a_killed_build_leaves_no_process_and_resumes(project, tmp_path):
     texts = make_texts(20_000, 5)
     (tmp_path / "in").mkdir()
     lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 class Death(NamedTuple):
     """A signal to the process itself before the nth call of a function of the project.
 
-    With `cpu_seconds` a SIGPROF, which kills as SIGKILL does, follows after so much more work.
+    With `cpu_seconds` a SIGPROF, which kills as SIGKILL does, follows after that much more CPU time.
     """
 
     module: str
@@ -81,7 +81,7 @@ def _main(folder: Path, arguments: list[str], fault: Death | SizeLimit | None) -
     from ramengpt.cli import run_main
     from ramengpt.training.session import inputs
 
-    # Whoever edits code while tests run must not make theirs another run.
+    # Code that is edited while tests run must not turn theirs into another run.
     inputs.stage_code = lambda *_: {"code": "the same"}
     if isinstance(fault, Death):
         _arrange(fault)

@@ -56,7 +56,7 @@ DEATHS = [
     Death("loop", "_validate", 2),
     Death("session.checkpoint", "shutil.rmtree", 2),  # half-deleted
     Death("run", "export_weights", 1),
-    Death("run", "publish_outputs", 1),  # the weights lie aside
+    Death("run", "publish_outputs", 1),  # the weights are not renamed yet
     Death("session.outputs", "flush_folder", 1),  # the set is complete
     Death("session.checkpoint", "CheckpointFolder.remove", 1),
 ]

@@ -139,7 +139,7 @@ def test_a_bad_loss_known_late_is_in_no_checkpoint(
     assert run.checkpoints.saved == [step for step in (3, 6) if step <= bad_step]
 
 
-def test_a_bad_loss_is_told_rather_than_an_interruption(losses: list[float]) -> None:
+def test_a_bad_loss_is_reported_rather_than_an_interruption(losses: list[float]) -> None:
     losses[1] = float("nan")
     stop = StopRequest()
     stop.signal = 15

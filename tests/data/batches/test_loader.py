@@ -78,7 +78,7 @@ def test_validation_counts_every_token_once(splits, device, wanted, expected):
     _, val = splits
     stream = ValidationStream(val, wanted)
     text = random_tokens(0, 3000)
-    for _ in range(2):  # every validation starts anew
+    for _ in range(2):  # every validation starts again at the first batch
         inputs, targets = [], []
         for batch in validation_batches(stream, BatchRequest(256, 64), device):
             assert batch.tokens_T.shape == (256,) and batch.positions_T[0] == 0

@@ -138,7 +138,7 @@ def test_an_error_of_the_consumer_ends_the_thread():
         raise KeyError
 
 
-def test_what_the_jobs_hold_is_let_go(tmp_path):
+def test_what_the_jobs_hold_is_released(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
 
     def jobs():

@@ -115,7 +115,7 @@ def test_a_bad_shard_is_named_with_what_is_wrong(tmp_path, content, message):
     assert path.read_bytes() == content
 
 
-def test_all_faults_of_a_header_are_told(tmp_path):
+def test_all_faults_of_a_header_are_reported(tmp_path):
     path = tmp_path / "x.bin"
     path.write_bytes(shard_bytes([1], [20240520, 3, 0, 0, 1]))
     _, faults = inspect_shard(path)

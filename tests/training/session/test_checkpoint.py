@@ -23,8 +23,8 @@ def test_round_trip_is_bit_exact(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path, kept=2)
     weights = torch.randn(50, 3)
     folder.save(7, {"weights": weights, "half": weights.bfloat16(), "step": 7})
-    loaded, passed_over = folder.load_newest()
-    assert passed_over == []
+    loaded, skipped = folder.load_newest()
+    assert skipped == []
     assert loaded is not None
     assert torch.equal(loaded["weights"], weights)
     assert loaded["half"].dtype is torch.bfloat16
@@ -49,9 +49,9 @@ def test_a_damaged_newest_never_pushes_out_a_whole_one(tmp_path: Path) -> None:
     (folder.path(10) / "state.pt").write_bytes(b"damaged")
     folder.save(6, state(6))
     assert folder.steps() == [6]
-    loaded, passed_over = folder.load_newest()
+    loaded, skipped = folder.load_newest()
     assert loaded is not None
-    assert (loaded["step"], passed_over) == (6, [])
+    assert (loaded["step"], skipped) == (6, [])
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
@@ -97,11 +97,11 @@ def test_a_corrupt_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damag
         (folder.path(10) / "checkpoint.json").unlink()
     else:
         file.unlink()
-    loaded, passed_over = folder.load_newest()
+    loaded, skipped = folder.load_newest()
     assert loaded is not None
     assert loaded["step"] == 5
-    assert len(passed_over) == 1
-    assert "step-00000010" in passed_over[0]
+    assert len(skipped) == 1
+    assert "step-00000010" in skipped[0]
 
 
 def test_a_full_disk_leaves_older_checkpoints_and_says_so(tmp_path: Path) -> None:

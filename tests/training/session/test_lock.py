@@ -33,7 +33,7 @@ def hold_elsewhere(folder: Path) -> subprocess.Popen:
     return holder
 
 
-def test_a_second_process_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
     holder = hold_elsewhere(tmp_path)
     try:
         with (

@@ -42,7 +42,7 @@ class WandbServer:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Stop, and let go of whoever was left hanging."""
+        """Stop, and release the requests that hang."""
         self._stopped.set()
         self._server.shutdown()
         self._server.server_close()
