@@ -19,7 +19,7 @@ from typing import NamedTuple
 class Death(NamedTuple):
     """A signal to the process itself before the nth call of a function of the project.
 
-    With `cpu_seconds` a SIGPROF, which kills as SIGKILL does, follows after that much more CPU time.
+    With `cpu_seconds` a SIGPROF, which kills like SIGKILL, follows after that much more CPU time.
     """
 
     module: str
