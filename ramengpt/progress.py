@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import TracebackType
 from typing import Self, TextIO
 
 PLAIN_INTERVAL_SECONDS = 5.0
@@ -136,12 +135,7 @@ class Progress:
         self._stream.write(f"{self.label}: {self.status()}\n")
         self._stream.flush()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._refresh is None and error is None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if self._refresh is None and kind is None:
             self._write_line()
         self._exit.close()

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TextIO
 
 from ramengpt.progress import PLAIN_INTERVAL_SECONDS, bar_on_terminal, duration, scaled
@@ -98,12 +97,7 @@ class LiveView:
             parts.append(f"{duration(left_tokens / self._tokens_per_second)} left")
         return ", ".join(parts)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._exit.close()
 
 
