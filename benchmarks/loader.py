@@ -88,8 +88,15 @@ def _naive_rate(shard: IndexedShard, request: BatchRequest) -> float:
 
 def _device_rate(shards: list[IndexedShard], order: ReadingOrder, request: BatchRequest) -> float:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokens = request.num_tokens
     with TrainingBatches(
-        shards, order, START, [request] * (BATCHES + 1), device, slice_tokens=request.num_tokens
+        shards,
+        order,
+        START,
+        [request] * (BATCHES + 1),
+        device,
+        capacity_tokens=tokens,
+        slice_tokens=tokens,
     ) as batches:
         next(batches)
         start = time.perf_counter()

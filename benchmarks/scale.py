@@ -50,7 +50,9 @@ epochs_line(data.train, order, plans_of(config, RunOptions(None, None)))
 longest = order.piece_tokens
 requests = [BatchRequest(config.schedule.micro_batch_tokens, longest)]
 cpu, whole = torch.device("cpu"), requests[0].num_tokens
-with TrainingBatches(data.train, order, FIRST, requests, cpu, slice_tokens=whole) as batches:
+with TrainingBatches(
+    data.train, order, FIRST, requests, cpu, capacity_tokens=whole, slice_tokens=whole
+) as batches:
     next(batches)
 """
 STAGES = {

@@ -6,6 +6,7 @@ the stage's own left alone. Where the data is not there yet, the earlier stages'
 """
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from ramengpt.config import Config, load_config
 from ramengpt.errors import UserError, shown
 from ramengpt.training.run import train
 from ramengpt.training.schedule.plan_table import plan_table
+from ramengpt.training.schedule.run_steps import StopRules
 from ramengpt.training.session.folders import scratch_folders, stage_folders
 from ramengpt.training.session.settings import RunOptions, plans_of
 
@@ -44,6 +46,15 @@ def parse_arguments() -> argparse.Namespace:
     parser = Parser(prog="python -m pipeline.train", description=__doc__)
     parser.add_argument(
         "--early_stop_steps", type=int, metavar="N", help="end after N steps of the same schedule"
+    )
+    parser.add_argument(
+        "--stop_at_loss", type=float, metavar="NATS", help="end at the first held-out loss below it"
+    )
+    parser.add_argument(
+        "--stop_after_seconds",
+        type=float,
+        metavar="S",
+        help="of training; the schedule follows the share of them",
     )
     parser.add_argument("--seed", type=int, help="in place of params.yaml's")
     parser.add_argument("--activation", help="of the MLP")
@@ -109,11 +120,31 @@ def early_stop_steps(arguments: argparse.Namespace) -> int | None:
     return steps
 
 
+def stop_rules(arguments: argparse.Namespace) -> StopRules:
+    """What the flags say about the end of the run.
+
+    Raises:
+        UserError: a value is no positive number, or the flags contradict each other.
+    """
+    for flag in ("stop_at_loss", "stop_after_seconds"):
+        value: float | None = getattr(arguments, flag)
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise UserError(f"--{flag}: expected a number above 0, found {value:g}")
+    if arguments.stop_after_seconds is not None and arguments.early_stop_steps is not None:
+        raise UserError(
+            "--stop_after_seconds: follows the whole schedule, so it cannot be combined with "
+            "--early_stop_steps; leave one out"
+        )
+    return StopRules(arguments.stop_at_loss, arguments.stop_after_seconds)
+
+
 def main() -> None:
     """Run the stage, or a scratch run."""
     arguments = parse_arguments()
     config = config_of(arguments)
-    options = RunOptions(early_stop_steps(arguments), slice_sequences(config))
+    options = RunOptions(
+        early_stop_steps(arguments), slice_sequences(config), stop_rules(arguments)
+    )
     if arguments.plan:
         print(plan_table(plans_of(config, options)))
         return

@@ -13,6 +13,7 @@ from ramengpt.inference.held_out_loss import validation_loss
 from ramengpt.model.gpt import GPT
 from ramengpt.optimizers import OptimizerSet
 from ramengpt.training.schedule.plan import StepPlan
+from ramengpt.training.schedule.run_steps import BudgetClock, RunSteps
 from ramengpt.training.session.checkpoint import CheckpointFolder
 from ramengpt.training.session.interruption import StopRequest
 from ramengpt.training.step import LossFunction, train_step
@@ -59,7 +60,9 @@ class TrainingRun:
         model: ``optimizers`` hold each of its parameters exactly once.
         loss_function: the model's mean loss, compiled or not.
         optimizers: update the model's parameters.
-        plans: of the remaining steps, at least one.
+        steps: the remaining ones, at least one.
+        budget: counts the seconds of training, from the end of the first step, which compiles.
+        stop_at_loss: the first validation at or below it ends the run; None: none does.
         batches: the micro-batches of those steps.
         validation: how the same model is evaluated.
         measurements: what is logged besides the loss.
@@ -73,7 +76,9 @@ class TrainingRun:
     model: GPT
     loss_function: LossFunction
     optimizers: OptimizerSet
-    plans: Sequence[StepPlan]
+    steps: RunSteps
+    budget: BudgetClock
+    stop_at_loss: float | None
     batches: TrainingBatches
     validation: Validation
     measurements: Measurements
@@ -84,12 +89,15 @@ class TrainingRun:
     environments: Sequence[Mapping[str, str | int]]
 
 
-def fit(run: TrainingRun, stop: StopRequest) -> None:
-    """Train to the end of the plans.
+def fit(run: TrainingRun, stop: StopRequest) -> bool:
+    """Train to the end of the steps, or to the loss that ends the run.
 
     Args:
-        run: its model, optimizers and batches stand at the first of its plans.
+        run: its model, optimizers and batches stand at the first of its steps.
         stop: checked after every step but the last.
+
+    Returns:
+        Whether the loss was reached.
 
     Raises:
         DivergedError: a loss or gradient norm is not finite; no checkpoint holds it.
@@ -97,22 +105,28 @@ def fit(run: TrainingRun, stop: StopRequest) -> None:
             checkpoints are off.
         CheckpointError: a checkpoint could not be written.
     """
-    last_step = run.plans[-1].step + 1
-    for plan in run.plans:
+    reached = False
+    for plan in run.steps:
         run.model.set_window(plan.window_tokens)
         run.model.set_extra_loss_weights(plan.further_token_weights, plan.prefix_weight)
         end_of_step = run.measurements.clock.start()
         measured = train_step(run.loss_function, run.batches, run.optimizers, plan)
         row = measured | run.measurements.of_step(plan, end_of_step())
+        run.budget.run()
         steps_done = plan.step + 1
         _report_and_check_finite(run, run.tracker.log(steps_done, row))
-        if steps_done == last_step or steps_done % run.validation.every_steps == 0:
-            _validate(run, plan)
-        if steps_done < last_step and _checkpoint_is_due(run, steps_done, stop):
-            _save(run, steps_done)
-        if steps_done < last_step and stop:
-            raise _interrupted(run, f"stopped after step {steps_done} of {last_step}", stop)
+        is_last = run.steps.is_last(plan)
+        if is_last or steps_done % run.validation.every_steps == 0:
+            loss = _validate(run, plan)
+            reached = run.stop_at_loss is not None and loss <= run.stop_at_loss
+        if is_last or reached:
+            break
+        if _checkpoint_is_due(run, steps_done, stop):
+            _save(run, plan)
+        if stop:
+            raise _interrupted(run, f"stopped after {run.steps.position(plan)}", stop)
     _report_and_check_finite(run, run.tracker.flush())
+    return reached
 
 
 def _checkpoint_is_due(run: TrainingRun, steps_done: int, stop: StopRequest) -> bool:
@@ -139,11 +153,21 @@ def restore(model: GPT, optimizers: OptimizerSet, state: Mapping[str, Any]) -> N
         torch.cuda.set_rng_state(state["random"]["cuda"].cpu())
 
 
-def _save(run: TrainingRun, steps_done: int) -> None:
+def _save(run: TrainingRun, plan: StepPlan) -> None:
     _report_and_check_finite(run, run.tracker.flush())
+    with run.budget.paused():
+        state = _state(run, plan)
+        _check_state_is_finite(run, state)
+        run.checkpoints.save(plan.step + 1, state)
+
+
+def _state(run: TrainingRun, plan: StepPlan) -> dict[str, Any]:
+    """All that decides what follows a step."""
     on_cuda = torch.cuda.is_initialized()
-    state = {
-        "step": steps_done,
+    return {
+        "step": plan.step + 1,
+        "tokens": plan.tokens_before + plan.tokens,
+        "budget_seconds": run.budget.seconds,
         "model": run.model.state_dict(),
         "optimizers": run.optimizers.state_dict(),
         "cursor": run.batches.cursor,
@@ -155,8 +179,6 @@ def _save(run: TrainingRun, steps_done: int) -> None:
         "seconds": run.measurements.clock.seconds,
         "environments": [dict(environment) for environment in run.environments],
     }
-    _check_state_is_finite(run, state)
-    run.checkpoints.save(steps_done, state)
 
 
 def _check_state_is_finite(run: TrainingRun, state: Mapping[str, Any]) -> None:
@@ -183,13 +205,19 @@ def _tensors(state: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
             yield from _tensors(value, f"{path}.{number}")
 
 
-def _validate(run: TrainingRun, plan: StepPlan) -> None:
+def _validate(run: TrainingRun, plan: StepPlan) -> float:
+    """Log the held-out loss; return it."""
     _report_and_check_finite(run, run.tracker.flush())
     window_tokens = run.validation.window_tokens
-    with run.optimizers.evaluation_weights(), run.model.temporary_window(window_tokens):
+    with (
+        run.budget.paused(),
+        run.optimizers.evaluation_weights(),
+        run.model.temporary_window(window_tokens),
+    ):
         loss = validation_loss(run.model, run.validation.batches())
     row = run.measurements.of_validation(plan) | {"loss": loss}
     _report_and_check_finite(run, run.tracker.log(plan.step + 1, row, table="validation"))
+    return loss
 
 
 def _report_and_check_finite(run: TrainingRun, rows: Rows) -> None:

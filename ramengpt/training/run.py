@@ -3,7 +3,7 @@
 `ramengpt.training.session.outputs` says what the outputs hold at any moment.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from ramengpt.progress import say
 from ramengpt.training.loop import fit
 from ramengpt.training.micro_batch import out_of_memory_as_user_error
 from ramengpt.training.run_data import data_files, epochs_line, open_data, reading_order
+from ramengpt.training.schedule.plan import StepPlan
+from ramengpt.training.schedule.run_steps import StopRules
 from ramengpt.training.session.checkpoint import CheckpointFolder
 from ramengpt.training.session.folders import RunFolders
 from ramengpt.training.session.inputs import (
@@ -63,28 +65,30 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
             check_code_matches_stage_check(inputs)
         checkpoints.describe(asdict(inputs))
         report_unresumable_runs(folders.checkpoints)
-        say(epochs_line(data.train, reading_order(config), plans))
+        rules = options.stop_rules
+        if rules.after_seconds is None:
+            say(epochs_line(data.train, reading_order(config), plans))
         record = inputs.settings | {
             "data_path": data.data_path,
             "slice_sequences": options.slice_sequences,
         }
-        total_tokens = plans[-1].tokens_before + plans[-1].tokens
         with (
-            LiveView(len(plans), total_tokens) as view,
+            live_view(plans, rules) as view,
             prepared_run(
                 config,
                 device,
                 plans,
                 data,
                 checkpoints,
-                slice_sequences=options.slice_sequences,
+                options=options,
                 record=record,
                 folders=folders,
                 show=view.show,
             ) as run,
         ):
             say(f"the log grows in {folders.results}")
-            fit(run, stop)
+            reached = fit(run, stop)
+            spent_seconds = run.budget.seconds
         with run.optimizers.evaluation_weights():
             export_weights(
                 run.model,
@@ -95,9 +99,18 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
             )
         if folders.recorded:
             withdraw_if_inputs_changed(inputs, read_config, options, folders, checkpoints)
-        publish_outputs(folders, run.tracker.metrics())
+        metrics = run.tracker.metrics()
+        metrics |= rules.record(loss_reached=reached, spent_seconds=spent_seconds)
+        publish_outputs(folders, metrics)
         checkpoints.remove()
-    say(run_summary(run.tracker.metrics(), folders.models, folders.results))
+    say(run_summary(metrics, folders.models, folders.results))
+
+
+def live_view(plans: Sequence[StepPlan], rules: StopRules) -> LiveView:
+    """What shows the run; how many steps and tokens it will have is not known for all."""
+    if rules.after_seconds is not None:
+        return LiveView(None, None)
+    return LiveView(len(plans), plans[-1].tokens_before + plans[-1].tokens)
 
 
 def withdraw_if_inputs_changed(

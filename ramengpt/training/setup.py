@@ -1,6 +1,7 @@
 """Build what `loop.fit` trains: from params.yaml, checked data and the newest checkpoint."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -21,10 +22,12 @@ from ramengpt.training.network import build_model, build_run_optimizers, compile
 from ramengpt.training.run_data import Data, reading_order
 from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.schedule.plan_table import write_plan
+from ramengpt.training.schedule.run_steps import BudgetClock, steps_of_run
 from ramengpt.training.session.checkpoint import CheckpointFolder
 from ramengpt.training.session.environment import compute_environment, resumed_environments
 from ramengpt.training.session.folders import RunFolders
 from ramengpt.training.session.outputs import withdraw_outputs
+from ramengpt.training.session.settings import RunOptions
 from ramengpt.training.tracking import Tracker
 from ramengpt.training.tracking.clock import StepClock
 from ramengpt.training.tracking.measurements import Measurements, matmul_flops_per_second
@@ -38,7 +41,7 @@ def prepared_run(
     data: Data,
     checkpoints: CheckpointFolder,
     *,
-    slice_sequences: int | None,
+    options: RunOptions,
     record: Mapping[str, Any],
     folders: RunFolders,
     show: Callable[[Rows], None],
@@ -51,7 +54,7 @@ def prepared_run(
         plans: one per step of the whole run.
         data: the checked shards.
         checkpoints: of this run only.
-        slice_sequences: see :class:`RunOptions`.
+        options: from the command line and the environment.
         record: the run's settings, shown by wandb.
         folders: where the run writes; an earlier run's outputs there are withdrawn now.
         show: called with the logged rows.
@@ -62,7 +65,7 @@ def prepared_run(
     configure(device)
     model = build_model(config, device)
     optimizers = build_run_optimizers(config, model, plans)
-    slice_tokens = _slice_tokens(config, model, device, slice_sequences)
+    slice_tokens = _slice_tokens(config, model, device, options.slice_sequences)
     state = _resume(checkpoints, model, optimizers)
     environment = compute_environment(
         device, slice_tokens, recompute_activations=config.train.recompute_activations
@@ -71,7 +74,8 @@ def prepared_run(
     if exactness:
         path = checkpoints.path(state["step"])
         say(f"resuming after step {state['step']}, from {path}: {exactness}")
-    remaining = plans[state["step"] :]
+    budget = BudgetClock(state["budget_seconds"], time.monotonic)
+    steps = steps_of_run(plans, options.stop_rules, budget, state)
     withdraw_outputs(folders)
     write_plan(plans, folders.results / "plan.csv")
     clock = StepClock(device, state["seconds"])
@@ -88,8 +92,9 @@ def prepared_run(
             data.train,
             reading_order(config),
             Cursor.from_json(state["cursor"]),
-            _requests(remaining),
+            _requests(steps.ahead()),
             device,
+            capacity_tokens=max(plan.micro_batch_tokens for plan in plans),
             slice_tokens=slice_tokens,
         ) as batches,
     ):
@@ -97,7 +102,9 @@ def prepared_run(
             model=model,
             loss_function=compiled_loss(config, model, device),
             optimizers=optimizers,
-            plans=remaining,
+            steps=steps,
+            budget=budget,
+            stop_at_loss=options.stop_rules.at_loss,
             batches=batches,
             validation=_validation(config, slice_tokens, data.validation, model, device),
             measurements=_measurements(config, model, clock, device),
@@ -126,25 +133,31 @@ def _resume(
     """Restore model, optimizers and random state from the newest checkpoint, if there is one.
 
     Returns:
-        `step`, `seconds`, `cursor`, `tracker` and `environments` for the rest of the set-up.
+        `step`, `tokens`, `seconds`, `budget_seconds`, `cursor`, `tracker` and `environments` for
+        the rest of the set-up.
     """
     state, skipped = checkpoints.load_newest()
     for line in skipped:
         say(line)
     if state is None:
-        cursor = START.to_json()
-        return {"step": 0, "seconds": 0.0, "cursor": cursor, "tracker": None, "environments": []}
+        return {
+            "step": 0,
+            "tokens": 0,
+            "seconds": 0.0,
+            "budget_seconds": 0.0,
+            "cursor": START.to_json(),
+            "tracker": None,
+            "environments": [],
+        }
     restore(model, optimizers, state)
     return state
 
 
-def _requests(plans: Sequence[StepPlan]) -> list[BatchRequest]:
-    """Every micro-batch of some steps."""
-    return [
-        BatchRequest(plan.micro_batch_tokens, plan.sequence_tokens)
-        for plan in plans
-        for _ in range(plan.micro_batches)
-    ]
+def _requests(steps: Iterable[StepPlan]) -> Iterator[BatchRequest]:
+    """Every micro-batch of some steps, drawn as they are."""
+    for plan in steps:
+        for _ in range(plan.micro_batches):
+            yield BatchRequest(plan.micro_batch_tokens, plan.sequence_tokens)
 
 
 def _validation(

@@ -156,6 +156,12 @@ def test_a_bad_batch_size_multiple_is_one_line(
     [
         (["--early_stop_steps", "ten"], "--early_stop_steps: invalid int value: 'ten'"),
         (["--early_stop_steps", "0"], "--early_stop_steps: expected at least 1, found 0"),
+        (["--stop_at_loss", "0"], "--stop_at_loss: expected a number above 0, found 0"),
+        (["--stop_after_seconds", "inf"], "--stop_after_seconds: expected a number above 0, found"),
+        (
+            ["--stop_after_seconds", "9", "--early_stop_steps", "2"],
+            "it cannot be combined with --early_stop_steps; leave one out",
+        ),
         (["--steps", "3"], "unrecognized arguments: --steps 3"),
         (["--seed", "-1"], "seed: expected "),
         (["--checkpoint_every", "-1"], "train.checkpoint_every_steps: expected "),

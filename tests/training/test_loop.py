@@ -10,6 +10,7 @@ import pytest
 
 from ramengpt.training import loop
 from ramengpt.training.loop import DivergedError, InterruptedRunError, fit
+from ramengpt.training.schedule.run_steps import BudgetClock, PlannedSteps
 from ramengpt.training.session.interruption import StopRequest
 
 STEPS = 9
@@ -85,19 +86,25 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def a_run(shown: list[Any]) -> Any:
     clock = SimpleNamespace(start=lambda: lambda: lambda: 1.0, seconds=1.0)
+    plans = [
+        SimpleNamespace(
+            step=step,
+            window_tokens=128 * (step + 1),
+            further_token_weights=(0.5, 0.25),
+            prefix_weight=0.125 * step,
+            tokens=10,
+            tokens_before=10 * step,
+        )
+        for step in range(STEPS)
+    ]
     return SimpleNamespace(
         model=NoWindow(),
         loss_function=None,
         optimizers=SimpleNamespace(state_dict=dict, evaluation_weights=nullcontext),
-        plans=[
-            SimpleNamespace(
-                step=step,
-                window_tokens=128 * (step + 1),
-                further_token_weights=(0.5, 0.25),
-                prefix_weight=0.125 * step,
-            )
-            for step in range(STEPS)
-        ],
+        plans=plans,
+        steps=PlannedSteps(plans),
+        budget=BudgetClock(0.0, lambda: 0.0),
+        stop_at_loss=None,
         batches=SimpleNamespace(cursor={}),
         validation=SimpleNamespace(batches=list, window_tokens=128, every_steps=4),
         measurements=SimpleNamespace(
@@ -114,7 +121,7 @@ def a_run(shown: list[Any]) -> Any:
 def test_every_row_is_shown_once_and_in_order(losses: list[float]) -> None:
     shown: list[Any] = []
     run = a_run(shown)
-    fit(run, StopRequest())
+    assert not fit(run, StopRequest())
     assert run.model.window == 128 * STEPS
     assert run.checkpoints.saved == [3, 6]
     assert [(table, row["step"]) for table, row in shown] == [
@@ -170,3 +177,38 @@ def test_without_checkpoints_nothing_is_saved_and_a_stop_says_so(losses: list[fl
     with pytest.raises(InterruptedRunError, match="step 1 of 9, nothing is saved, since"):
         fit(run, stop)
     assert run.checkpoints.saved == []
+
+
+@pytest.mark.parametrize(("at_loss", "last_step"), [(1.5, 4), (2.0, 4), (1.4, STEPS)])
+def test_the_first_held_out_loss_low_enough_ends_the_run(
+    losses: list[float], at_loss: float, last_step: int
+) -> None:
+    shown: list[Any] = []
+    run = a_run(shown)
+    run.stop_at_loss = at_loss
+    assert fit(run, StopRequest()) == (at_loss >= 1.5)
+    assert [(table, row["step"]) for table, row in shown][-1] == ("validation", last_step)
+    assert run.checkpoints.saved == [step for step in (3, 6) if step < last_step]
+
+
+def test_the_budget_counts_steps_after_the_first_but_no_validation_and_no_checkpoint(
+    losses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def takes(seconds: float, result: Any) -> Any:
+        def work(*arguments: Any) -> Any:
+            now[0] += seconds
+            return result(*arguments) if callable(result) else result
+
+        return work
+
+    run = a_run([])
+    run.budget = BudgetClock(2.0, lambda: now[0])
+    monkeypatch.setattr(loop, "train_step", takes(1.0, loop.train_step))
+    monkeypatch.setattr(loop, "validation_loss", takes(100.0, 1.5))
+    spent = []
+    run.checkpoints.save = takes(50.0, lambda step, state: spent.append(state["budget_seconds"]))
+    fit(run, StopRequest())
+    assert spent == [2.0 + 2, 2.0 + 5]
+    assert run.budget.seconds == 2.0 + STEPS - 1

@@ -1,6 +1,6 @@
 """From an indexed split to batches on the device: what training and validation iterate over."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -39,7 +39,9 @@ class TrainingBatches:
         order: how it is read.
         cursor: where the first batch starts.
         requests: every micro-batch of the run, in order; lengths may change from one to the next.
+            Drawn in the thread that assembles them, a few ahead of use.
         device: where batches are used.
+        capacity_tokens: longest micro-batch.
         slice_tokens: length of a slice; micro-batches that are no longer are left whole.
 
     Raises:
@@ -51,15 +53,15 @@ class TrainingBatches:
         shards: Sequence[IndexedShard],
         order: ReadingOrder,
         cursor: Cursor,
-        requests: Sequence[BatchRequest],
+        requests: Iterable[BatchRequest],
         device: torch.device,
         *,
+        capacity_tokens: int,
         slice_tokens: int,
     ) -> None:
         check_documents(shards)
         self._consumed = cursor
         self._slice_tokens = slice_tokens
-        capacity_tokens = max((request.num_tokens for request in requests), default=1)
         jobs = _training_jobs(Batcher(shards, order), cursor, requests, slice_tokens)
         self._preloader = Preloader(jobs, capacity_tokens, device)
 
@@ -90,7 +92,7 @@ class TrainingBatches:
 
 
 def _training_jobs(
-    batcher: Batcher, cursor: Cursor, requests: Sequence[BatchRequest], slice_tokens: int
+    batcher: Batcher, cursor: Cursor, requests: Iterable[BatchRequest], slice_tokens: int
 ) -> Iterator[tuple[int, Fill[tuple[Cursor, list[int]]]]]:
     for num_tokens, sequence_tokens in requests:
 

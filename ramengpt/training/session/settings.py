@@ -6,6 +6,7 @@ from typing import Any
 from ramengpt.config import Config
 from ramengpt.config.base import Section
 from ramengpt.training.schedule.plan import StepPlan, plan_run
+from ramengpt.training.schedule.run_steps import NO_STOP_RULES, StopRules
 
 FREE_SECTIONS = {"download", "sample", "tracking"}
 """Sections of params.yaml that do not affect what is trained."""
@@ -26,10 +27,12 @@ class RunOptions:
         early_stop_steps: end after this many steps of the same schedule; None runs all of them.
         slice_sequences: longest sequences in one pass through the network, at most; replaces
             `train.micro_batch_tokens`. None without BATCH_SIZE_MULTIPLE.
+        stop_rules: what else ends the run.
     """
 
     early_stop_steps: int | None
     slice_sequences: int | None
+    stop_rules: StopRules = NO_STOP_RULES
 
 
 def run_settings(config: Config, options: RunOptions) -> dict[str, Any]:
@@ -46,7 +49,11 @@ def run_settings(config: Config, options: RunOptions) -> dict[str, Any]:
     settings["train"] = {
         key: value for key, value in settings["train"].items() if key not in FREE_TRAIN_KEYS
     }
-    return settings | {"early_stop_steps": options.early_stop_steps}
+    return settings | {
+        "early_stop_steps": options.early_stop_steps,
+        "stop_at_loss": options.stop_rules.at_loss,
+        "stop_after_seconds": options.stop_rules.after_seconds,
+    }
 
 
 def plans_of(config: Config, options: RunOptions) -> tuple[StepPlan, ...]:

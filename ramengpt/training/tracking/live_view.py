@@ -17,16 +17,16 @@ class LiveView:
     """Show the rows of a run as they become known; use as a context manager.
 
     Args:
-        total_steps: of the whole run.
-        total_tokens: of the whole run; the time left follows from tokens, since batches may grow.
+        total_steps: of the whole run; None if that is not known.
+        total_tokens: likewise; the time left follows from tokens, since batches may grow.
         stream: where to write; None: standard error.
         clock: monotonic time in seconds.
     """
 
     def __init__(
         self,
-        total_steps: int,
-        total_tokens: int,
+        total_steps: int | None,
+        total_tokens: int | None,
         *,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -88,11 +88,12 @@ class LiveView:
         row = self._train
         if not row or self._tokens_per_second is None:
             return "starting"
-        parts = [f"step {row['step']:.0f}/{self._total_steps}", f"loss {row['loss']:.4f}"]
+        of_all = "" if self._total_steps is None else f"/{self._total_steps}"
+        parts = [f"step {row['step']:.0f}{of_all}", f"loss {row['loss']:.4f}"]
         if self._validation_loss is not None:
             parts.append(f"validation {self._validation_loss:.4f}")
         parts.append(f"{scaled(self._tokens_per_second, 'tokens')}/s")
-        left_tokens = self._total_tokens - row["tokens"]
+        left_tokens = (self._total_tokens or 0) - row["tokens"]
         if left_tokens > 0 and self._tokens_per_second > 0:
             parts.append(f"{duration(left_tokens / self._tokens_per_second)} left")
         return ", ".join(parts)
@@ -125,6 +126,7 @@ def run_summary(metrics: Mapping[str, Any], models: Path, results: Path) -> str:
         [
             f"result    {', '.join(losses) or 'no step was made'}",
             f"work      {work}",
+            *_stop_lines(metrics),
             f"weights   {models}",
             f"numbers   {results}",
             f'try next  python -m ramengpt.inference.generate --prompt "Once upon a time"{weights}',
@@ -132,3 +134,16 @@ def run_summary(metrics: Mapping[str, Any], models: Path, results: Path) -> str:
             "          python -m ramengpt.comparison HEAD workspace",
         ]
     )
+
+
+def _stop_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """What became of the rules that end a run early, if it had any."""
+    rules = metrics.get("stop", {})
+    lines = []
+    if "at_loss" in rules:
+        became = "reached" if rules["loss_reached"] else "not reached"
+        lines.append(f"stop      held-out loss {rules['at_loss']:g} {became}")
+    if "after_seconds" in rules:
+        spent = f"{rules['spent_seconds']:.1f} of {rules['after_seconds']:g} seconds spent"
+        lines.append(f"stop      {spent}, compilation, validation and checkpoints not counted")
+    return lines

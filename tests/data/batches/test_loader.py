@@ -21,6 +21,7 @@ CPU = torch.device("cpu")
 DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)]
 ORDER = ReadingOrder(shuffled=True, split=True, seed=3, piece_tokens=32)
 WHOLE = 10**6
+CAPACITY = 512
 REQUESTS = [BatchRequest(128, 16)] * 6 + [BatchRequest(256, 32)] * 6
 
 
@@ -38,7 +39,9 @@ def test_training_batches_are_the_batchers(splits, device):
     train, _ = splits
     own = Batcher(copy.copy(train), ORDER)  # shards are for one thread, and the batches have theirs
     cursor = START
-    with TrainingBatches(train, ORDER, START, REQUESTS, device, slice_tokens=WHOLE) as batches:
+    with TrainingBatches(
+        train, ORDER, START, REQUESTS, device, capacity_tokens=CAPACITY, slice_tokens=WHOLE
+    ) as batches:
         assert batches.cursor == START.to_json()
         for request, (batch,) in zip(REQUESTS, batches, strict=True):
             expected_3T = np.zeros((3, request.num_tokens), dtype=np.int32)
@@ -52,24 +55,40 @@ def test_training_batches_are_the_batchers(splits, device):
 @pytest.mark.parametrize("stop", [0, 1, 5, 11])
 def test_going_on_from_the_cursor_gives_the_same_batches(splits, stop):
     train, _ = splits
-    with TrainingBatches(train, ORDER, START, REQUESTS, CPU, slice_tokens=WHOLE) as batches:
+    with TrainingBatches(
+        train, ORDER, START, REQUESTS, CPU, capacity_tokens=CAPACITY, slice_tokens=WHOLE
+    ) as batches:
         whole = [batch.tokens_T.tolist() for (batch,) in batches]
-    with TrainingBatches(train, ORDER, START, REQUESTS, CPU, slice_tokens=WHOLE) as batches:
+    with TrainingBatches(
+        train, ORDER, START, REQUESTS, CPU, capacity_tokens=CAPACITY, slice_tokens=WHOLE
+    ) as batches:
         first = [next(batches)[0].tokens_T.tolist() for _ in range(stop)]
         cursor = Cursor.from_json(batches.cursor)
-    with TrainingBatches(train, ORDER, cursor, REQUESTS[stop:], CPU, slice_tokens=WHOLE) as batches:
+    with TrainingBatches(
+        train, ORDER, cursor, REQUESTS[stop:], CPU, capacity_tokens=CAPACITY, slice_tokens=WHOLE
+    ) as batches:
         rest = [batch.tokens_T.tolist() for (batch,) in batches]
     assert first + rest == whole
 
 
 def test_no_requests(splits):
-    with TrainingBatches(splits[0], ORDER, START, [], CPU, slice_tokens=WHOLE) as batches:
+    with TrainingBatches(
+        splits[0], ORDER, START, [], CPU, capacity_tokens=CAPACITY, slice_tokens=WHOLE
+    ) as batches:
         assert list(batches) == []
 
 
 def test_nothing_to_train_on_is_said_at_once():
     with pytest.raises(ShardError, match="train split: documents"):
-        TrainingBatches([indexed([1, 2])], ORDER, START, REQUESTS, CPU, slice_tokens=WHOLE)
+        TrainingBatches(
+            [indexed([1, 2])],
+            ORDER,
+            START,
+            REQUESTS,
+            CPU,
+            capacity_tokens=CAPACITY,
+            slice_tokens=WHOLE,
+        )
 
 
 @pytest.mark.parametrize("device", DEVICES, ids=str)
@@ -90,7 +109,9 @@ def test_validation_counts_every_token_once(splits, device, wanted, expected):
 def test_a_shard_that_vanishes_reaches_training(splits, tmp_path):
     train, _ = splits
     many = [BatchRequest(500, 100)] * 40
-    with TrainingBatches(train, ORDER, START, many, CPU, slice_tokens=WHOLE) as batches:
+    with TrainingBatches(
+        train, ORDER, START, many, CPU, capacity_tokens=CAPACITY, slice_tokens=WHOLE
+    ) as batches:
         next(batches)
         (tmp_path / "store" / "x_train_000001.bin").unlink()
         (tmp_path / "store" / "x_train_000002.bin").unlink()
@@ -102,7 +123,9 @@ def test_nothing_stays_open(splits):
     train, val = splits
     gc.collect()
     before, threads = open_files(), threading.active_count()
-    with TrainingBatches(train, ORDER, START, REQUESTS, CPU, slice_tokens=WHOLE) as batches:
+    with TrainingBatches(
+        train, ORDER, START, REQUESTS, CPU, capacity_tokens=CAPACITY, slice_tokens=WHOLE
+    ) as batches:
         (kept,) = next(batches)
         rest = validation_batches(ValidationStream(val, 1000), BatchRequest(100, 50), CPU)
         next(rest)
