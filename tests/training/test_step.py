@@ -9,8 +9,8 @@ from torch import Tensor
 from ramengpt.config import load_config
 from ramengpt.data.batches.slices import Batch, slice_ends, slices
 from ramengpt.model.gpt import GPT
-from ramengpt.model.parameters import set_multipliers
-from ramengpt.optimizers import OptimizerSet, build_optimizers
+from ramengpt.optimizers import OptimizerSet
+from ramengpt.training.network import build_run_optimizers
 from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.step import accumulate_gradients, train_step
 from tests.model.tiny import packed, tiny_config, tiny_model
@@ -49,18 +49,8 @@ def plan(micro_batches: int, *, embedding_tied: bool) -> StepPlan:
 
 
 def optimizers_of(model: GPT, *overrides: str, embedding_tied: bool) -> OptimizerSet:
-    config = load_config(overrides)
-    set_multipliers(model.parameters(), config.parameters)
-    return build_optimizers(
-        model.named_parameters(),
-        optimizer=config.optimizer,
-        embedding_adam=config.embedding_adam,
-        scalar_adam=config.scalar_adam,
-        gradient_clipping=config.gradient_clipping,
-        hooks=config.hooks,
-        embedding_tied=embedding_tied,
-        compile=False,
-    )
+    config = load_config(["train.compile=no", *overrides])
+    return build_run_optimizers(config, model, [plan(1, embedding_tied=embedding_tied)])
 
 
 @pytest.mark.parametrize("embedding_tied", [True, False])

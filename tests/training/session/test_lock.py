@@ -2,39 +2,23 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
 from ramengpt.errors import UserError
 from ramengpt.training.session import lock
 from ramengpt.training.session.lock import run_lock
+from tests.training.session.holder import hold_elsewhere
 
 
-def hold_elsewhere(folder: Path) -> subprocess.Popen:
-    code = f"""
-        from pathlib import Path
-        from ramengpt.training.session.lock import run_lock
-        with run_lock(Path({str(folder)!r}), wait=False):
-            print("held", flush=True)
-            input()
-    """
-    holder = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    return holder
+def lock_elsewhere(folder: Path) -> Popen[str]:
+    return hold_elsewhere("lock", f"run_lock(Path({str(folder)!r}), wait=False)")[0]
 
 
 def test_a_second_process_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
-    holder = hold_elsewhere(tmp_path)
+    holder = lock_elsewhere(tmp_path)
     try:
         with (
             pytest.raises(UserError, match=f"in process {holder.pid} on "),
@@ -64,7 +48,7 @@ def test_the_lock_is_free_after_the_block(tmp_path: Path) -> None:
 def test_a_run_that_may_wait_follows_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    holder = hold_elsewhere(tmp_path)
+    holder = lock_elsewhere(tmp_path)
     said = []
 
     def end_holder(line: str) -> None:

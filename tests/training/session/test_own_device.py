@@ -1,44 +1,30 @@
 """Runs side by side take a card each; the cards are faked, the processes are real."""
 
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 import torch
 
 from ramengpt.training.session import own_device
 from ramengpt.training.session.own_device import held_card
+from tests.training.session.holder import hold_elsewhere
 
 CARDS = {0: "card-a", 1: "card-b"}
 
 
-def hold_elsewhere(cards: dict[int, str], folder: Path) -> tuple[subprocess.Popen[str], int]:
+def hold_card_elsewhere(cards: dict[int, str], folder: Path) -> tuple[Popen[str], int]:
     """Start a process that holds a card; give back the process and the card's index."""
-    code = f"""
-        from pathlib import Path
-        from ramengpt.training.session.own_device import held_card
-        with held_card({cards!r}, Path({str(folder)!r})) as index:
-            print(index, flush=True)
-            input()
-    """
-    holder = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout is not None
-    return holder, int(holder.stdout.readline())
+    process, card = hold_elsewhere("own_device", f"held_card({cards!r}, Path({str(folder)!r}))")
+    return process, int(card)
 
 
 def test_every_run_has_a_card_of_its_own_and_the_third_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_device, "POLL_SECONDS", 0.01)
-    first, first_card = hold_elsewhere(CARDS, tmp_path)
-    second, second_card = hold_elsewhere(CARDS, tmp_path)
+    first, first_card = hold_card_elsewhere(CARDS, tmp_path)
+    second, second_card = hold_card_elsewhere(CARDS, tmp_path)
     said = []
 
     def end_second(line: str) -> None:
@@ -66,7 +52,7 @@ def test_a_process_that_sees_one_card_under_another_number_takes_the_same_lock(
         assert index == 0
         with held_card({0: "card-b"}, tmp_path) as other:  # CUDA_VISIBLE_DEVICES=1
             assert other == 0
-        other_process, card = hold_elsewhere({0: "card-a", 1: "card-b"}, tmp_path)
+        other_process, card = hold_card_elsewhere({0: "card-a", 1: "card-b"}, tmp_path)
         other_process.kill()
         other_process.wait()
         assert card == 1
