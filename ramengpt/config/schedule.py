@@ -42,44 +42,43 @@ def check_window(tokens: int) -> None:
         raise ValueError(f"a window must be a multiple of {WINDOW_BLOCK_TOKENS}, found {tokens}")
 
 
-class BatchSchedule(Section):
-    """Micro-batches of a step, at each fraction; `shape` says how to go from one to the next."""
+class StagedSchedule(Section):
+    """Values from each fraction on: every list of a section has one for each."""
 
-    shape: Literal["stepped", "linear", "cosine", "exponential"]
     fractions: Stages
-    micro_batches: list[MicroBatches]
 
     @model_validator(mode="after")
-    def _stages(self) -> Self:
-        check_stages(self.fractions, self.micro_batches, "micro_batches")
+    def _check_stages(self) -> Self:
+        for key, values in self:
+            if key != "fractions" and isinstance(values, list):
+                check_stages(self.fractions, values, key)
         return self
 
 
-class WindowSchedule(Section):
+class BatchSchedule(StagedSchedule):
+    """Micro-batches of a step, at each fraction; `shape` says how to go from one to the next."""
+
+    shape: Literal["stepped", "linear", "cosine", "exponential"]
+    micro_batches: list[MicroBatches]
+
+
+class WindowSchedule(StagedSchedule):
     """Attention window from each fraction on, and the one of validation."""
 
-    fractions: Stages
     tokens: list[Tokens]
     validation_tokens: Tokens
 
     @model_validator(mode="after")
-    def _stages(self) -> Self:
-        check_stages(self.fractions, self.tokens, "tokens")
+    def _check_windows(self) -> Self:
         for tokens in [*self.tokens, self.validation_tokens]:
             check_window(tokens)
         return self
 
 
-class SequenceSchedule(Section):
+class SequenceSchedule(StagedSchedule):
     """Longest sequence from each fraction on."""
 
-    fractions: Stages
     tokens: list[Tokens]
-
-    @model_validator(mode="after")
-    def _stages(self) -> Self:
-        check_stages(self.fractions, self.tokens, "tokens")
-        return self
 
 
 class LearningRateSchedule(Section):
@@ -98,19 +97,12 @@ class LearningRateSchedule(Section):
         return self
 
 
-class ExtraLossSchedule(Section):
+class ExtraLossSchedule(StagedSchedule):
     """Weights of the losses other than the next token's, linear between the fractions."""
 
-    fractions: Stages
     second_token: Stages
     third_token: Stages
     prefix: Stages
-
-    @model_validator(mode="after")
-    def _stages(self) -> Self:
-        for key in ("second_token", "third_token", "prefix"):
-            check_stages(self.fractions, getattr(self, key), key)
-        return self
 
 
 class ScheduleConfig(Section):
