@@ -46,7 +46,8 @@ def comparisons(
 ) -> dict[tuple[str, str], tuple[Difference, float]]:
     """Every arm against every baseline, paired by seed, with Holm's p-value over all of them.
 
-    Arms of which a seed diverged have none.
+    The baselines' own comparison is one test, shown from both sides. Arms of which a seed diverged
+    have none.
     """
     losses = {name: losses_of(by_seed) for name, by_seed in arms.items()}
     finite = {name: each for name, each in losses.items() if math.inf not in each.values()}
@@ -58,7 +59,11 @@ def comparisons(
                 pairs.append((name, baseline))
     found = [paired_t(finite[name], finite[baseline], CONFIDENCE) for name, baseline in pairs]
     adjusted = holm([difference.p_value for difference in found])
-    return dict(zip(pairs, zip(found, adjusted, strict=True), strict=True))
+    results = dict(zip(pairs, zip(found, adjusted, strict=True), strict=True))
+    for (name, baseline), (difference, p_value) in list(results.items()):
+        if name in BASELINES:
+            results[baseline, name] = replace(difference, value=-difference.value), p_value
+    return results
 
 
 def seeds_table(about: Mapping[str, Any], entries: Entries, times: int) -> str:

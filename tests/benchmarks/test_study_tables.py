@@ -1,0 +1,133 @@
+"""The study's tables against figures worked out by hand, and against the pages that show them."""
+
+import math
+from typing import Any
+
+import pytest
+
+from benchmarks.run_record import DIVERGED, DONE, FAILED, Entry
+from benchmarks.study.pictures import mean_curve
+from benchmarks.study.tables import (
+    between_markers,
+    comparisons,
+    cost_line,
+    failures,
+    found_table,
+    gpu_minutes,
+    p_text,
+    seeds_table,
+    study_page,
+    tables_in,
+    tables_of,
+    tokens_to,
+)
+
+ABOUT: dict[str, Any] = {"machine": {"torch": "2.11.0"}, "trials": [2, 2], "seeds": 2}
+
+
+def entry(arm: str, stage: str, number: int, loss: float | None, **rest: object) -> Entry:
+    result: dict[str, Any] = {"status": DIVERGED, "error": "too much"}
+    if loss is not None:
+        result = {"status": DONE, "validation_loss": loss}
+        result |= {"validation": [[1000, loss + 2], [2000, loss + 1], [4000, loss]]}
+    shared = {"name": f"{arm}-{stage}-{number}", "arm": arm, "stage": stage, "seed": number}
+    shared |= {"times": 1, "gpu": "0", "card": "H100", "values": {}, "ranges": {}}
+    shared |= {"wall_seconds": 60.0, "finished": "2030-01-02T10:01:00"}
+    return shared | result | rest
+
+
+def named(*entries: Entry) -> dict[str, Entry]:
+    return {each["name"]: each for each in entries}
+
+
+SEEDS = named(
+    entry("adamw", "seeds", 1, 4.0), entry("adamw", "seeds", 2, 4.2),
+    entry("muon_jordan", "seeds", 1, 3.0), entry("muon_jordan", "seeds", 2, 3.1),
+    entry("bam", "seeds", 1, None), entry("bam", "seeds", 2, 4.0),
+    entry("soap", "seeds", 1, 3.0),
+    {**entry("muon_jordan", "timed", 0, 3.0), "name": "muon_jordan-timed"}
+    | {"tokens_per_second": 100.0},
+)  # fmt: skip
+
+
+def test_arms_are_compared_seed_by_seed_with_both_baselines() -> None:
+    # Differences -1.0 and -1.1: -1.05, standard error 0.05, with one degree of freedom t = 12.706
+    # at 95 %. p = 1 - 2 atan(21) / pi = 0.0303. The curves of muon_jordan fall from 5 and 5.1 after
+    # 1000 tokens to 4 and 4.1 after 2000, so that they reach 4.1 after 1900 and 2000.
+    table = seeds_table(ABOUT, SEEDS, 1).splitlines()
+    assert table[2:] == [
+        "| muon_jordan | 3.0500 ± 0.6353 | 0.0707 | -1.0500 ± 0.6353 | 0.030 | - | - | 1.95 k | "
+        "19.5 | 100 |",
+        "| adamw | 4.1000 ± 1.2706 | 0.1414 | - | - | +1.0500 ± 0.6353 | 0.030 | - | - | - |",
+        "| bam | 1 of 2 diverged | - | - | - | - | - | - | - | - |",
+    ]
+
+
+def test_a_pair_is_tested_once() -> None:
+    arms = {
+        name: {each["seed"]: each for each in SEEDS.values() if each["arm"] == name}
+        for name in ("adamw", "muon_jordan")
+    }
+    arms["muon_jordan"].pop(0)
+    one, other = comparisons(arms).values()
+    assert one[0].value == -other[0].value == pytest.approx(-1.05)
+    assert one[1] == other[1] == one[0].p_value
+
+
+def test_a_loss_that_one_seed_never_reached_was_not_reached() -> None:
+    runs = [SEEDS["adamw-seeds-1"], SEEDS["adamw-seeds-2"]]
+    assert tokens_to(runs, 4.5) == pytest.approx((3000 + 3400) / 2, abs=0.1)
+    assert tokens_to(runs, 4.1) is None
+    assert tokens_to(runs, math.inf) is None
+
+
+def test_what_was_found_and_whether_it_lies_inside() -> None:
+    ranges = {"learning rate": [0.01, 1.0], "weight decay": [0.1, 10.0]}
+    rest = {"learning rate": 0.1, "weight decay": 9.0, "warm-up steps": 7.0}
+    runs = named(
+        entry("normuon", "rates", 0, 4.0, values={"learning rate": 0.5}, ranges=ranges),
+        entry("normuon", "rates", 1, None, values={"learning rate": 1.0}, ranges=ranges),
+        entry("normuon", "rest", 0, 3.5, values=rest, ranges={"warm-up steps": [0, 40]}),
+        entry("normuon", "rest", 1, 3.6, values=rest, ranges={"warm-up steps": [0, 40]}),
+        entry("bam", "rates", 0, 4.0),
+    )
+    assert found_table(ABOUT, runs).splitlines()[2:] == [
+        "| normuon | 4.0000 | 3.5000 | 4 (1 diverged) | learning rate 0.1, *weight decay 9*, "
+        "warm-up steps 7 |"
+    ]
+
+
+def test_gpu_minutes_count_time_once_however_many_runs_share_a_gpu() -> None:
+    # 10:00 to 10:01 twice, 10:00:30 to 10:02, on another GPU half a minute.
+    runs = named(
+        entry("a", "rates", 0, 4.0), entry("a", "rates", 1, 4.0),
+        entry("a", "rates", 2, 4.0, wall_seconds=90.0, finished="2030-01-02T10:02:00"),
+        entry("a", "rates", 3, 4.0, wall_seconds=30.0, gpu="1"),
+    )  # fmt: skip
+    assert gpu_minutes(runs) == pytest.approx(2.5)
+    assert cost_line(ABOUT, runs) == "4 runs in 2 GPU minutes; H100, torch 2.11.0; 2030-01-02."
+
+
+def test_failures_are_listed() -> None:
+    failed = entry("a", "rates", 0, None) | {"status": FAILED, "error": "no memory"}
+    assert failures(named(failed) | SEEDS) == [
+        "- a-rates-0 failed: no memory",
+        "- bam-seeds-1 diverged: too much",
+    ]
+
+
+def test_a_page_holds_the_tables_that_have_rows() -> None:
+    page = study_page(ABOUT, SEEDS)
+    tables = {name: table for name, table in tables_of(ABOUT, SEEDS).items() if table}
+    assert tables_in(page) == tables and list(tables) == ["seeds", "space"]
+    assert tables_in(f"# Study\n\n{between_markers('seeds', 'x')}\n\nText.\n") == {"seeds": "x"}
+
+
+def test_small_p_values_are_bounded() -> None:
+    assert [p_text(0.0004), p_text(0.0304)] == ["< 0.001", "0.030"]
+
+
+def test_curves_are_means_with_deviations() -> None:
+    runs = [SEEDS["adamw-seeds-1"], SEEDS["adamw-seeds-2"]]
+    tokens, mean, deviation = mean_curve(runs)[-1]
+    assert (tokens, mean) == (4000, 4.1) and deviation == pytest.approx(0.1 * 2**0.5)
