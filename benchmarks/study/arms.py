@@ -1,6 +1,5 @@
 """What a study compares: optimizers, each alone or with a hook, and where each is searched."""
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,8 +39,9 @@ class Arm:
         return (*SHARED, *OWN[self.optimizer], *hook)
 
     def settings(self, values: Values) -> tuple[str, ...]:
-        """What selects the arm at a point of its space."""
-        hook = HOOKS[self.hook][0] if self.hook else ()
+        """What selects the arm at a point of its space; the hook acts at every point."""
+        switch, strengths = HOOKS[self.hook] if self.hook else ((), ())
+        values = {each.name: each.at(0.5) for each in strengths} | dict(values)
         found = [
             setting
             for stage in STAGES
@@ -49,7 +49,7 @@ class Arm:
             if dimension.name in values
             for setting in dimension.settings(values[dimension.name], self.optimizer)
         ]
-        return (f"optimizer={self.optimizer}", *hook, *found)
+        return (f"optimizer={self.optimizer}", *switch, *found)
 
 
 @lru_cache(maxsize=100)
@@ -72,7 +72,7 @@ def _value_in(config: Config, dimension: Dimension) -> float:
     """What a run of params.yaml uses; of a hook, which is off there, the middle of the range."""
     section, *_, key = dimension.keys[-1].split(".")
     if section == "hooks":
-        return dimension.rounded(math.sqrt(dimension.low * dimension.high))
+        return dimension.at(0.5)
     embeddings = config.embedding_adam.learning_rate
     in_use = {
         "peak": lambda: config.optimizer.momentum.peak,

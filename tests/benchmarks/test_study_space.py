@@ -60,6 +60,18 @@ def test_a_search_begins_at_params_yaml(name: str) -> None:
     assert started.scalar_adam == plain.scalar_adam
 
 
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_acts_while_rates_are_searched_at_the_strength_where_its_search_begins(
+    hook: str,
+) -> None:
+    arm = arm_called(f"muon+{hook}")
+    start = start_of(arm, BASE)
+    rates = {each.name: start[each.name] for each in arm.space("rates")}
+    searched = load_config([*BASE, *arm.settings(rates)], PARAMS).hooks
+    assert searched == load_config([*BASE, *arm.settings(start)], PARAMS).hooks
+    assert searched != load_config(list(BASE), PARAMS).hooks
+
+
 def test_an_arm_that_is_not_there_is_named() -> None:
     with pytest.raises(UserError, match="no optimizer 'lion'; there are adamw"):
         arm_called("lion")
