@@ -7,14 +7,12 @@ not of the bits per byte.
 Shapes: T packed tokens, V vocabulary.
 """
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ramengpt.data.batches.indexed_split import IndexedShard
 from ramengpt.data.batches.loader import ValidationBatch
@@ -28,10 +26,10 @@ from ramengpt.data.shards.format import (
     Tokens,
     open_shard,
 )
-from ramengpt.data.text.tokenizer import encode_document, gpt2_encoding
+from ramengpt.data.text.tokenizer import encode_document, token_byte_lengths
 from ramengpt.errors import UserError, shown_path
 from ramengpt.files import open_regular
-from ramengpt.inference.held_out_loss import EvaluatedModel
+from ramengpt.inference.held_out_loss import EvaluatedModel, bits_per_byte
 from ramengpt.progress import Progress
 
 CHUNK_TOKENS = 2**20
@@ -54,14 +52,6 @@ class Evaluation:
     bits_per_byte: float
 
 
-def token_bytes() -> Tensor:
-    """Bytes of text that each of GPT-2's tokens stands for, int64 [V]."""
-    encoding = gpt2_encoding()
-    lengths = [len(encoding.decode_single_token_bytes(token)) for token in range(VOCABULARY_SIZE)]
-    lengths[BOS_TOKEN] = 0
-    return torch.tensor(lengths)
-
-
 def evaluate(
     model: EvaluatedModel, batches: Iterable[ValidationBatch], progress: Progress
 ) -> Evaluation:
@@ -72,7 +62,7 @@ def evaluate(
         batches: the text, packed.
         progress: advanced by every token.
     """
-    bytes_V = token_bytes()
+    bytes_V = torch.from_numpy(token_byte_lengths())
     tokens = text_bytes = 0
     nats = text_nats = 0.0
     for batch in batches:
@@ -84,8 +74,8 @@ def evaluate(
         text_nats += float(losses_T[targets_T != BOS_TOKEN].sum())
         text_bytes += int(bytes_V[targets_T].sum())
         progress.advance(batch.valid_tokens)
-    bits_per_byte = text_nats / math.log(2) / text_bytes if text_bytes else math.inf
-    return Evaluation(tokens, nats / tokens, text_bytes, bits_per_byte)
+    bits = bits_per_byte(text_nats, text_bytes)
+    return Evaluation(tokens, nats / tokens, text_bytes, bits)
 
 
 def read_tokens(path: Path) -> IndexedShard:

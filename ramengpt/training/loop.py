@@ -9,7 +9,7 @@ import torch
 
 from ramengpt.data.batches.loader import TrainingBatches, ValidationBatch
 from ramengpt.errors import UserError
-from ramengpt.inference.held_out_loss import validation_loss
+from ramengpt.inference.held_out_loss import bits_per_byte, validation_loss
 from ramengpt.model.gpt import GPT
 from ramengpt.optimizers import OptimizerSet
 from ramengpt.training.schedule.plan import StepPlan
@@ -44,12 +44,14 @@ class Validation:
         micro_batch_tokens: of those batches.
         window_tokens: attention window.
         every_steps: between two measurements; the last step is measured too.
+        text_bytes: of the text that those batches hold.
     """
 
     batches: Callable[[], Iterable[ValidationBatch]]
     micro_batch_tokens: int
     window_tokens: int
     every_steps: int
+    text_bytes: int
 
 
 @dataclass
@@ -214,10 +216,12 @@ def _validate(run: TrainingRun, plan: StepPlan) -> float:
         run.optimizers.evaluation_weights(),
         run.model.temporary_window(window_tokens),
     ):
-        loss = validation_loss(run.model, run.validation.batches())
-    row = run.measurements.of_validation(plan) | {"loss": loss}
+        found = validation_loss(run.model, run.validation.batches())
+    row = run.measurements.of_validation(plan) | {"loss": found.loss}
+    if run.validation.text_bytes:
+        row["bits_per_byte"] = bits_per_byte(found.text_nats, run.validation.text_bytes)
     _report_and_check_finite(run, run.tracker.log(plan.step + 1, row, table="validation"))
-    return loss
+    return found.loss
 
 
 def _report_and_check_finite(run: TrainingRun, rows: Rows) -> None:

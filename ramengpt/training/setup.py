@@ -11,6 +11,7 @@ from ramengpt.config import Config
 from ramengpt.data.batches.batcher import START, BatchRequest, Cursor
 from ramengpt.data.batches.loader import TrainingBatches, ValidationBatch, validation_batches
 from ramengpt.data.batches.validation_stream import ValidationStream
+from ramengpt.data.text.tokenizer import token_byte_lengths
 from ramengpt.device import configure, profile
 from ramengpt.model.cost import flops_per_token
 from ramengpt.model.gpt import GPT
@@ -168,8 +169,13 @@ def _validation(
     def batches() -> Iterator[ValidationBatch]:
         return validation_batches(stream, request, device)
 
-    window_tokens = config.schedule.window.validation_tokens
-    return Validation(batches, slice_tokens, window_tokens, config.validation.every_steps)
+    return Validation(
+        batches,
+        slice_tokens,
+        config.schedule.window.validation_tokens,
+        config.validation.every_steps,
+        stream.text_bytes(token_byte_lengths()),
+    )
 
 
 def _measurements(

@@ -31,7 +31,7 @@ def test_evaluate_agrees_with_training_on_shards_and_text(project, model, monkey
         request = BatchRequest(MICRO_BATCH_TOKENS, MAX_SEQUENCE_TOKENS)
         with model.temporary_window(256):
             batches = validation_batches(stream, request, torch.device("cpu"))
-            loss = validation_loss(model, batches)
+            loss = validation_loss(model, batches).loss
         assert f"loss {loss:.4f} nats/token" in line
         assert f"({len(expected) - 1} tokens" in line
     assert f"{len(documents[0])} bytes)" in lines[1]

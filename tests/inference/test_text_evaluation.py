@@ -13,7 +13,7 @@ from ramengpt.data.shards.format import BOS_TOKEN, ShardError, ShardWriter
 from ramengpt.data.text.tokenizer import encode_document, gpt2_encoding
 from ramengpt.errors import UserError
 from ramengpt.inference import text_evaluation
-from ramengpt.inference.text_evaluation import Evaluation, evaluate, read_tokens, token_bytes
+from ramengpt.inference.text_evaluation import Evaluation, evaluate, read_tokens
 from ramengpt.progress import Progress
 from tests.data.make_shards import shard_bytes
 
@@ -57,12 +57,6 @@ def test_openings_of_documents_are_loss_but_not_bits(tmp_path):
     assert result.bytes == sum(len(text) for text in documents)
     assert result.loss == pytest.approx((words * math.log(50256) + 2 * 50) / result.tokens)
     assert result.bits_per_byte == pytest.approx(words * math.log2(50256) / result.bytes)
-
-
-def test_token_bytes_add_up_to_the_text():
-    text = "bytes, not characters: ñ 你好"
-    tokens = torch.from_numpy(encode_document(text).astype(np.int64))
-    assert int(token_bytes()[tokens].sum()) == len(text.encode())
 
 
 @pytest.mark.parametrize("text", ["a\rb\rc", "a\r\nb\n\r", "\ufeffa\u2028b\x85c", "<|endoftext|>a"])

@@ -1,5 +1,6 @@
 """The loop with values that become known late, as they do on a GPU."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ramengpt.inference.held_out_loss import HeldOutLoss
 from ramengpt.training import loop
 from ramengpt.training.loop import DivergedError, InterruptedRunError, fit
 from ramengpt.training.schedule.run_steps import BudgetClock, PlannedSteps
@@ -80,7 +82,7 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(
         loop, "train_step", lambda *step_of: {"loss": losses[step_of[-1].step]} | norms
     )
-    monkeypatch.setattr(loop, "validation_loss", lambda *_: 1.5)
+    monkeypatch.setattr(loop, "validation_loss", lambda *_: HeldOutLoss(1.5, 3.0))
     return losses
 
 
@@ -106,7 +108,7 @@ def a_run(shown: list[Any]) -> Any:
         budget=BudgetClock(0.0, lambda: 0.0),
         stop_at_loss=None,
         batches=SimpleNamespace(cursor={}),
-        validation=SimpleNamespace(batches=list, window_tokens=128, every_steps=4),
+        validation=SimpleNamespace(batches=list, window_tokens=128, every_steps=4, text_bytes=2),
         measurements=SimpleNamespace(
             clock=clock, of_step=lambda *_: {}, of_validation=lambda _: {"seconds": 1.0}
         ),
@@ -132,6 +134,7 @@ def test_every_row_is_shown_once_and_in_order(losses: list[float]) -> None:
         ("train", 9),
         ("validation", 9),
     ]
+    assert shown[-1][1]["bits_per_byte"] == pytest.approx(1.5 / math.log(2))
 
 
 @pytest.mark.parametrize("bad_step", range(STEPS))
@@ -206,7 +209,7 @@ def test_the_budget_counts_steps_after_the_first_but_no_validation_and_no_checkp
     run = a_run([])
     run.budget = BudgetClock(2.0, lambda: now[0])
     monkeypatch.setattr(loop, "train_step", takes(1.0, loop.train_step))
-    monkeypatch.setattr(loop, "validation_loss", takes(100.0, 1.5))
+    monkeypatch.setattr(loop, "validation_loss", takes(100.0, HeldOutLoss(1.5, 3.0)))
     spent = []
     run.checkpoints.save = takes(50.0, lambda step, state: spent.append(state["budget_seconds"]))
     fit(run, StopRequest())

@@ -10,6 +10,7 @@ import torch
 
 from ramengpt.config import load_config
 from ramengpt.errors import UserError
+from ramengpt.inference.held_out_loss import HeldOutLoss
 from ramengpt.model.gpt import GPT
 from ramengpt.training import loop
 from ramengpt.training.loop import DivergedError
@@ -137,7 +138,7 @@ def test_a_diverged_run_without_a_checkpoint_says_so(
 def test_a_validation_loss_that_is_no_number_stops_too(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "validation_loss", lambda *_: float("nan"))
+    monkeypatch.setattr(loop, "validation_loss", lambda *_: HeldOutLoss(float("nan"), 0.0))
     with pytest.raises(DivergedError, match=r"step 5: the validation loss is nan \(measured on"):
         train_in(out)
     assert saved_steps(out) == [2, 4]

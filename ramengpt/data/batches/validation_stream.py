@@ -9,10 +9,13 @@ BOS tokens, each a document of its own, which do not count.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ramengpt.data.batches.batcher import Int32
 from ramengpt.data.batches.indexed_split import IndexedShard
 from ramengpt.data.shards.format import BOS_TOKEN, Fault, ShardError, Tokens
+
+CHUNK_TOKENS = 2**20
 
 
 class ValidationStream:
@@ -74,6 +77,18 @@ class ValidationStream:
         batch_3T[1, :valid] = tokens[1 : valid + 1]
         batch_3T[2, :valid] = positions[:valid]
         return valid
+
+    def text_bytes(self, byte_lengths: NDArray[np.int64]) -> int:
+        """Bytes of text that the tokens which count stand for.
+
+        Args:
+            byte_lengths: of every token of the vocabulary.
+        """
+        chunks = (
+            self._read(start, min(CHUNK_TOKENS, self.num_tokens + 1 - start))
+            for start in range(1, self.num_tokens + 1, CHUNK_TOKENS)
+        )
+        return sum(int(byte_lengths[tokens].sum()) for tokens in chunks)
 
     def _read(self, start: int, count: int) -> Tokens:
         """Tokens `start` to `start + count` of the stream, across shards."""

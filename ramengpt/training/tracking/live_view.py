@@ -115,6 +115,8 @@ def run_summary(metrics: Mapping[str, Any], models: Path, results: Path) -> str:
         for name, label in (("validation", "validation"), ("train", "training"))
         if name in metrics
     ]
+    if "bits_per_byte" in metrics.get("validation", {}):
+        losses[0] += f" ({metrics['validation']['bits_per_byte']:.4f} bits/byte)"
     seconds = metrics.get("seconds", 0.0)
     speed = metrics.get("speed", {}).get("tokens_per_second", 0.0)
     work = (

@@ -171,7 +171,8 @@ def headline(train: Mapping[str, float], validation: Mapping[str, float]) -> dic
     metrics: dict[str, Any] = {}
     for name, row in (("validation", validation), ("train", train)):
         if "loss" in row:
-            metrics[name] = {"loss": row["loss"]}
+            losses = ("loss", "bits_per_byte")
+            metrics[name] = {loss: row[loss] for loss in losses if loss in row}
     metrics |= {name: train[name] for name in ("step", "tokens", "seconds") if name in train}
     speed = {name: train[name] for name in ("mfu", "peak_memory_gib") if name in train}
     if train.get("seconds", 0) > 0 and "tokens" in train:

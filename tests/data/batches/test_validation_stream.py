@@ -58,3 +58,14 @@ def test_a_batch_that_holds_no_piece_is_refused():
 def test_too_little_text():
     with pytest.raises(ShardError, match="val split: tokens: expected at least 2, found 1"):
         ValidationStream([indexed([BOS])], 10)
+
+
+@given(shards=shard_lists, wanted=st.integers(1, 130))
+@settings(deadline=None, max_examples=50)
+def test_bytes_are_those_of_the_tokens_that_are_predicted(shards, wanted):
+    text = [token for shard in shards for token in shard]
+    lengths = np.zeros(BOS + 1, dtype=np.int64)
+    lengths[:5] = [0, 1, 10, 100, 1000]
+    stream = ValidationStream([indexed(shard) for shard in shards], wanted)
+    expected = sum(int(lengths[token]) for token in text[1 : stream.num_tokens + 1])
+    assert stream.text_bytes(lengths) == expected

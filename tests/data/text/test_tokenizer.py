@@ -19,6 +19,7 @@ from ramengpt.data.text.tokenizer import (
     encode_text,
     gpt2_encoding,
     split_text,
+    token_byte_lengths,
     token_prefixes,
 )
 
@@ -127,3 +128,11 @@ def test_prefixes_are_the_longest_that_are_tokens():
         shorter = [text[:end] for end in range(1, len(text)) if text[:end] in texts]
         expected = encoding.encode_single_token(shorter[-1]) if shorter else -1
         assert prefixes[token] == expected
+
+
+def test_byte_lengths_are_those_of_tiktokens_tokens() -> None:
+    encoding = gpt2_encoding()
+    lengths = token_byte_lengths()
+    tokens = range(encoding.n_vocab - 1)
+    expected = [len(encoding.decode_single_token_bytes(token)) for token in tokens]
+    assert lengths.tolist() == [*expected, 0]
