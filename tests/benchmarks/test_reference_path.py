@@ -205,6 +205,6 @@ def test_batches_follow_each_other_in_documents() -> None:
     targets = torch.cat([batch.targets_T for batch in batches])
     assert torch.equal(tokens[1:], targets[:-1])
     for batch in batches:
-        assert [part.dtype for part in batch] == [torch.int32] * 3
+        assert [part.dtype for part in batch[:3]] == [torch.int32] * 3
         assert batch.positions_T[0] == 0
         assert batch.positions_T.max() == 63
