@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 import torch
 
-Architecture = Literal["none", "unknown", "ampere", "ada", "hopper", "blackwell"]
+Architecture = Literal[
+    "none", "unknown", "volta", "turing", "ampere", "ada", "hopper", "blackwell", "amd"
+]
 
 _CONSUMER_BLACKWELL_MAJOR = 12
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -66,20 +68,26 @@ def profile(device: torch.device) -> Profile:
         architecture=architecture_of(capability),
         name=properties.name,
         capability=capability,
-        shared_memory_bytes=properties.shared_memory_per_block_optin,  # type: ignore[attr-defined]
+        # PyTorch for AMD does not report it.
+        shared_memory_bytes=getattr(properties, "shared_memory_per_block_optin", 0),
         memory_bytes=int(
             properties.total_memory * torch.cuda.get_per_process_memory_fraction(device)
         ),
-        bfloat16=properties.major >= 8,
+        bfloat16=torch.version.hip is not None or properties.major >= 8,
     )
 
 
 def architecture_of(capability: tuple[int, int]) -> Architecture:
     """Name of an architecture from CUDA's compute capability.
 
-    A100 is 8.0, 30-series 8.6, 40-series and L4 8.9, H100 and H200 9.0, B200 10.x, 50-series 12.x.
+    V100 is 7.0, T4 and 20-series 7.5, A100 8.0, 30-series 8.6, 40-series and L4 8.9, H100 and H200
+    9.0, B200 10.x, 50-series 12.x. PyTorch for AMD gives numbers of AMD's own: MI300 is 9.4.
     """
+    if torch.version.hip is not None:
+        return "amd"
     major, minor = capability
+    if major == 7:
+        return "turing" if minor == 5 else "volta"
     if major == 8:
         return "ada" if minor == 9 else "ampere"
     if major == 9:
@@ -88,7 +96,7 @@ def architecture_of(capability: tuple[int, int]) -> Architecture:
 
 
 def choose_dtype(
-    name: Literal["auto", "float32", "bfloat16"], device_profile: Profile
+    name: Literal["auto", "float32", "bfloat16", "float16"], device_profile: Profile
 ) -> torch.dtype:
     """The dtype of GEMMs for `train.precision`.
 
@@ -96,12 +104,16 @@ def choose_dtype(
         ValueError: bfloat16 was asked for on a GPU that lacks it.
     """
     if name == "auto":
-        return torch.bfloat16 if device_profile.bfloat16 else torch.float32
+        if device_profile.bfloat16:
+            return torch.bfloat16
+        has_float16 = device_profile.architecture in ("volta", "turing")
+        return torch.float16 if has_float16 else torch.float32
     if name == "bfloat16" and device_profile.architecture != "none" and not device_profile.bfloat16:
         raise ValueError(
-            f"precision: {device_profile.name} has no bfloat16 matrix units; use float32 or auto"
+            f"precision: {device_profile.name} has no bfloat16 matrix units; use float16 or auto"
         )
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return dtypes[name]
 
 
 def flex_kernel_options(
@@ -218,7 +230,8 @@ def patch_triton_shared_memory(device_profile: Profile, utilities: Any = None) -
     Returns:
         Whether anything was patched: never on other cards, nor where Triton is right.
     """
-    if device_profile.capability[0] != _CONSUMER_BLACKWELL_MAJOR:
+    major = device_profile.capability[0]
+    if device_profile.architecture != "blackwell" or major != _CONSUMER_BLACKWELL_MAJOR:
         return False
     if utilities is None:
         from triton.runtime import driver

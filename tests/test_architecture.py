@@ -62,7 +62,7 @@ BELOW_ALL = {
 PROGRAMS = {"ramengpt.model.summary"}
 # Parts of one operation, tested through it: against its reference, on every path.
 TESTED_ELSEWHERE = {
-    "ramengpt.kernels.head.cpu": "tests/kernels/head/test_softcapped_cross_entropy.py",
+    "ramengpt.kernels.head.plain": "tests/kernels/head/test_softcapped_cross_entropy.py",
     "ramengpt.kernels.head.cuda": "tests/kernels/head/test_softcapped_cross_entropy.py",
     "ramengpt.kernels.head.float8": "tests/kernels/head/test_softcapped_cross_entropy.py",
     "ramengpt.kernels.head.persistent": "tests/kernels/head/test_softcapped_cross_entropy.py",

@@ -34,7 +34,9 @@ def card(
 @pytest.mark.parametrize(
     ("capability", "expected"),
     [
-        ((7, 5), "unknown"),
+        ((6, 1), "unknown"),
+        ((7, 0), "volta"),
+        ((7, 5), "turing"),
         ((8, 0), "ampere"),
         ((8, 6), "ampere"),
         ((8, 9), "ada"),
@@ -82,7 +84,10 @@ def test_a_cpu_computes_in_bfloat16_where_it_multiplies_it(capabilities, expecte
 
 def test_auto_precision_is_bfloat16_where_the_card_has_it():
     assert device.choose_dtype("auto", card((8, 6))) == torch.bfloat16
-    assert device.choose_dtype("auto", card((7, 5))) == torch.float32
+    assert device.choose_dtype("auto", card((7, 5))) == torch.float16
+    assert device.choose_dtype("auto", card((7, 0))) == torch.float16
+    assert device.choose_dtype("auto", card((6, 1))) == torch.float32
+    assert device.choose_dtype("float16", card()) == torch.float16
     assert device.choose_dtype("float32", card()) == torch.float32
     with pytest.raises(ValueError, match="precision: a card has no bfloat16"):
         device.choose_dtype("bfloat16", card((7, 5)))

@@ -11,7 +11,8 @@ class TrainConfig(Section):
     Attributes:
         attention_backend: `flex` (CUDA), `sdpa` (anywhere), or `auto`: the faster that runs here.
         precision: what matrix products are computed in; weights, gradients and losses stay
-            float32. `auto` is bfloat16 on a GPU or CPU that multiplies it, else float32.
+            float32. `auto` is bfloat16 on a GPU or CPU that multiplies it, float16 with a scaled
+            loss on Volta and Turing (V100, T4), else float32.
         float8_head: train the head with float8 products; needs an H100, H200 or B200.
         compile: torch.compile the model and the optimizers; `auto` does so on CUDA only.
         micro_batch_tokens: most tokens that pass through the network at once; a larger micro-batch
@@ -23,7 +24,7 @@ class TrainConfig(Section):
     """
 
     attention_backend: Literal["auto", "flex", "sdpa"]
-    precision: Literal["auto", "float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
     float8_head: bool
     compile: Literal["auto", "yes", "no"]
     micro_batch_tokens: Literal["auto"] | Tokens

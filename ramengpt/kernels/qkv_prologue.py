@@ -27,6 +27,7 @@ from ramengpt.kernels.qkv_prologue_triton import (
     launch_gradients,
     launch_inputs,
 )
+from ramengpt.kernels.support import runs_kernels
 
 
 @dataclass
@@ -59,7 +60,7 @@ def kernel_supports(qkv_T3HK: Tensor) -> bool:
     """Whether :func:`qkv_prologue` supports this tensor; its reference supports every one."""
     head_dim = qkv_T3HK.shape[-1]
     is_power_of_two = head_dim & (head_dim - 1) == 0
-    return qkv_T3HK.is_cuda and qkv_T3HK.dtype != torch.float64 and is_power_of_two
+    return runs_kernels(qkv_T3HK) and qkv_T3HK.dtype != torch.float64 and is_power_of_two
 
 
 def qkv_prologue(

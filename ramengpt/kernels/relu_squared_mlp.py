@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ramengpt.kernels.relu_squared_mlp_persistent import launch_persistent_product
+from ramengpt.kernels.support import runs_kernels
 from ramengpt.kernels.tiles import (
     dot_precision,
     grouped_tile,
@@ -130,7 +131,10 @@ def _fastest_product(a_TD: Tensor, b_FD: Tensor, h_TF: Tensor | None) -> Tensor:
 def _forward_operator(x_TD: Tensor, w_in_FD: Tensor, w_out_FD: Tensor) -> tuple[Tensor, Tensor]:
     """The output and h."""
     w_in, w_out = w_in_FD.to(x_TD.dtype), w_out_FD.to(x_TD.dtype)
-    h_TF = _fastest_product(x_TD, w_in, None) if x_TD.is_cuda else (x_TD @ w_in.T).relu_().square_()
+    if runs_kernels(x_TD):
+        h_TF = _fastest_product(x_TD, w_in, None)
+    else:
+        h_TF = (x_TD @ w_in.T).relu_().square_()
     return h_TF @ w_out, h_TF
 
 
@@ -146,7 +150,7 @@ def _backward_operator(
     """Gradients of x, W_in and W_out."""
     w_in, w_out = w_in_FD.to(x_TD.dtype), w_out_FD.to(x_TD.dtype)
     grad_TD = grad_TD.contiguous()
-    if x_TD.is_cuda:
+    if runs_kernels(x_TD):
         dz_TF = _fastest_product(grad_TD, w_out, h_TF)
     else:
         dz_TF = (grad_TD @ w_out.T).mul_(h_TF.sqrt().mul_(2))

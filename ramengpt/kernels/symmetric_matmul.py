@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ramengpt.kernels.support import runs_kernels
 from ramengpt.kernels.tiles import dot_precision
 
 SMALLEST_WORTHWHILE_ROWS = 1024
@@ -143,7 +144,9 @@ def launch_symmetric(x: Tensor, quadratic: float, a: Tensor | None, linear: floa
 
 @torch.library.custom_op("ramengpt::symmetric_product", mutates_args=())
 def _product_operator(x: Tensor) -> Tensor:
-    return launch_symmetric(x, 1.0, None, 0.0) if x.is_cuda else symmetric_product_reference(x)
+    if runs_kernels(x):
+        return launch_symmetric(x, 1.0, None, 0.0)
+    return symmetric_product_reference(x)
 
 
 @_product_operator.register_fake
@@ -153,7 +156,7 @@ def _product_shape(x: Tensor) -> Tensor:
 
 @torch.library.custom_op("ramengpt::symmetric_quadratic", mutates_args=())
 def _quadratic_operator(a: Tensor, linear: float, quadratic: float) -> Tensor:
-    if a.is_cuda:
+    if runs_kernels(a):
         return launch_symmetric(a, quadratic, a, linear)
     return symmetric_quadratic_reference(a, linear, quadratic)
 

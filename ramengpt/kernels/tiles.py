@@ -9,6 +9,8 @@ import torch
 import triton
 import triton.language as tl
 
+from ramengpt.kernels.support import runs_kernels
+
 TMA_MAJORS = (9, 10)
 """Compute capabilities of GPUs with TMA and enough shared memory for large tiles.
 
@@ -95,7 +97,7 @@ def supports_tma(a_MK: torch.Tensor, b_NK: torch.Tensor) -> bool:
     """Whether the GPU has TMA and the shared memory for A, B and A B^T, and rows are aligned."""
     row_lengths = (a_MK.shape[1], len(b_NK))
     aligned = all(length * a_MK.itemsize % _ALIGNMENT_BYTES == 0 for length in row_lengths)
-    if not (a_MK.is_cuda and aligned):
+    if not (aligned and runs_kernels(a_MK)):
         return False
     return torch.cuda.get_device_capability(a_MK.device)[0] in TMA_MAJORS
 
@@ -121,7 +123,7 @@ def add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) ->
 
 
 def product(left: torch.Tensor, right: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """left @ right in the dtype of the operands, or in float32 (on a CPU, converted from it)."""
-    if left.is_cuda and dtype != left.dtype:
+    """left @ right in the dtype of the operands, or in float32 (elsewhere converted to it)."""
+    if runs_kernels(left) and dtype != left.dtype:
         return torch.mm(left, right, out_dtype=dtype)
     return (left @ right).to(dtype)

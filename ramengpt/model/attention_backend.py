@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
 from ramengpt.errors import UserError
+from ramengpt.kernels.support import supports_kernels
 from ramengpt.model.masks import BLOCK, band, band_mask, block_mask, first_keys
 from ramengpt.model.rope import Rotary
 
@@ -68,14 +69,16 @@ def resolve_backend(name: Literal["auto", "flex", "sdpa"], device: torch.device)
         "flex" or "sdpa".
 
     Raises:
-        UserError: flex was asked for where it has no backward pass.
+        UserError: flex was asked for where it has no backward pass, or was never tried.
     """
-    if name == "flex" and device.type != "cuda":
+    has_flex = supports_kernels(device)
+    if name == "flex" and not has_flex:
         raise UserError(
-            f"attention_backend: flex has no backward pass on {device.type}; use sdpa or auto"
+            "attention_backend: flex needs an NVIDIA GPU of compute capability 8 or later; use "
+            "sdpa or auto"
         )
     if name == "auto":
-        return "flex" if device.type == "cuda" else "sdpa"
+        return "flex" if has_flex else "sdpa"
     return name
 
 

@@ -42,6 +42,8 @@ class Head(nn.Module):
             targets: integers [T], or [T, K] with several for a token.
             weights: float32 in the shape of `targets`; None for the mean.
         """
+        if x_TD.dtype == torch.float16:
+            x_TD = x_TD.float()  # exponentials and their gradients exceed float16's range
         return softcapped_cross_entropy(
             x_TD,
             self.weight,

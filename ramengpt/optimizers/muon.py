@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ramengpt.config.optimizer import OrthogonalisedConfig, PolarRuleConfig
+from ramengpt.kernels.support import runs_kernels
 from ramengpt.optimizers.polar_coefficients import polynomials
 from ramengpt.optimizers.polar_express import (
     apply_polynomials,
@@ -32,7 +33,7 @@ ConfigT = TypeVar("ConfigT", bound=PolarRuleConfig)
 
 def product_dtype(matrix: Tensor) -> torch.dtype:
     """What matrices are orthogonalised in."""
-    return torch.bfloat16 if matrix.is_cuda else matrix.dtype
+    return torch.bfloat16 if runs_kernels(matrix) else matrix.dtype
 
 
 def prepared_direction(

@@ -119,15 +119,22 @@ class OptimizerSet:
         self._embedding_tied = embedding_tied
 
     def zero_grad(self) -> None:
-        """Set all gradients to zero where they are, for the next step to add to."""
-        gradients = [
+        """Set all gradients to zero in place, for the next step to add to."""
+        if gradients := self._gradients():
+            torch._foreach_zero_(gradients)
+
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply all gradients in place."""
+        torch._foreach_mul_(self._gradients(), factor)
+
+    def _gradients(self) -> list[Tensor]:
+        """Those that there are."""
+        return [
             entry.parameter.grad
             for entries in self._parameters.values()
             for entry in entries
             if entry.parameter.grad is not None
         ]
-        if gradients:
-            torch._foreach_zero_(gradients)
 
     def counters(self) -> dict[str, Tensor]:
         """Events that rules count, since the start of the run, still on the device."""

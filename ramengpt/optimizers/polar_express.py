@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ramengpt.kernels.support import runs_kernels
 from ramengpt.optimizers.polar_coefficients import Quintic
 
 SMALLEST_NORM = 1e-18
@@ -68,7 +69,7 @@ def _symmetric_products(
     x_NSB: Tensor,
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, float, float], Tensor]]:
     """The functions X -> X X^T and (A, b, c) -> b A + c A A for the device and the size of X."""
-    if x_NSB.is_cuda:
+    if runs_kernels(x_NSB):
         from ramengpt.kernels import symmetric_matmul
 
         if x_NSB.size(-2) >= symmetric_matmul.SMALLEST_WORTHWHILE_ROWS:

@@ -12,6 +12,7 @@ from ramengpt.errors import UserError
 from ramengpt.inference.held_out_loss import bits_per_byte, validation_loss
 from ramengpt.model.gpt import GPT
 from ramengpt.optimizers import OptimizerSet
+from ramengpt.training.loss_scale import LossScale
 from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.schedule.run_steps import BudgetClock, RunSteps
 from ramengpt.training.session.checkpoint import CheckpointFolder
@@ -65,6 +66,7 @@ class TrainingRun:
         steps: the remaining ones, at least one.
         budget: counts the seconds of training, from the end of the first step, which compiles.
         stop_at_loss: the first validation at or below it ends the run; None: none does.
+        loss_scale: of a run in float16.
         batches: the micro-batches of those steps.
         validation: how the same model is evaluated.
         measurements: what is logged besides the loss.
@@ -81,6 +83,7 @@ class TrainingRun:
     steps: RunSteps
     budget: BudgetClock
     stop_at_loss: float | None
+    loss_scale: LossScale | None
     batches: TrainingBatches
     validation: Validation
     measurements: Measurements
@@ -112,7 +115,7 @@ def fit(run: TrainingRun, stop: StopRequest) -> bool:
         run.model.set_window(plan.window_tokens)
         run.model.set_extra_loss_weights(plan.further_token_weights, plan.prefix_weight)
         end_of_step = run.measurements.clock.start()
-        measured = train_step(run.loss_function, run.batches, run.optimizers, plan)
+        measured = train_step(run.loss_function, run.batches, run.optimizers, plan, run.loss_scale)
         row = measured | run.measurements.of_step(plan, end_of_step())
         run.budget.run()
         steps_done = plan.step + 1
@@ -179,6 +182,7 @@ def _state(run: TrainingRun, plan: StepPlan) -> dict[str, Any]:
         },
         "tracker": run.tracker.state(),
         "seconds": run.measurements.clock.seconds,
+        "loss_scale": run.loss_scale.state_dict() if run.loss_scale else None,
         "environments": [dict(environment) for environment in run.environments],
     }
 

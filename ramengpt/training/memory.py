@@ -1,7 +1,8 @@
 """How much memory a training step takes on a GPU, estimated from params.yaml alone.
 
-Checked against measured peaks: within 2 % for `ramen`, above them by up to 4 % for parts that are
-off there (tests/training/test_memory.py).
+Checked against peaks measured on an H100 and an H200: at most 1 % below and 4 % above
+(tests/training/test_memory.py). What plain PyTorch keeps where the kernels do not run was counted
+on a CPU, never measured on such a card.
 """
 
 from collections.abc import Iterator
@@ -13,12 +14,16 @@ from torch import Tensor
 
 from ramengpt.config import Config
 from ramengpt.config.model import NetworkConfig
-from ramengpt.kernels.head.cuda import GPU_CHUNK_TOKENS
+from ramengpt.kernels.head.cuda import GPU_CHUNK_TOKENS as KERNEL_CHUNK_TOKENS
+from ramengpt.kernels.head.plain import GPU_CHUNK_TOKENS as PLAIN_CHUNK_TOKENS
 from ramengpt.model.cost import count_parameters
 from ramengpt.model.gpt import GPT
 from ramengpt.training.network import build_run_optimizers
 from ramengpt.training.schedule.plan import plan_run
 
+PLAIN_FACTOR = 2.2
+"""What layers keep uncompiled, in what they keep compiled; at windows of 512 to 1024 tokens."""
+PLAIN_LOGITS_BYTES = 12  # of a logit in the head's chunk: itself and two temporaries, in float32
 UPDATE_COPIES = 5
 """Tensors the size of the hidden matrices, in the narrower dtype, that their update takes."""
 
@@ -32,21 +37,22 @@ class MemoryEstimate:
             read of the weights in a narrower dtype, and the head's gradient once more.
         update_bytes: temporaries of the optimizer step, when no activations are held.
         token_bytes: what the forward pass keeps of a token for the backward pass.
-        chunk_token_bytes: logits of a token in the head's chunk; the peak comes there.
+        chunk_bytes: logits of one of the head's chunks; the peak comes there.
     """
 
     state_bytes: float
     update_bytes: float
     token_bytes: float
-    chunk_token_bytes: float
+    chunk_bytes: float
 
     @classmethod
-    def of(cls, config: Config, compute_dtype: torch.dtype) -> Self:
+    def of(cls, config: Config, compute_dtype: torch.dtype, *, compiled: bool = True) -> Self:
         """Estimate a run.
 
         Args:
             config: its model, optimizers, hooks, and whether activations are recomputed.
             compute_dtype: of the activations.
+            compiled: whether the network is compiled and its kernels run, or all is plain PyTorch.
         """
         network = config.network
         copy_bytes = 0 if compute_dtype == torch.float32 else compute_dtype.itemsize
@@ -57,19 +63,30 @@ class MemoryEstimate:
         return cls(
             state_bytes=_state_bytes(config) + copy_bytes * hidden + (4 + copy_bytes) * head,
             update_bytes=UPDATE_COPIES * compute_dtype.itemsize * hidden,
-            token_bytes=_token_bytes(network, compute_dtype, config.train.recompute_activations),
-            chunk_token_bytes=network.padded_vocabulary * compute_dtype.itemsize,
+            token_bytes=_token_bytes(
+                network,
+                compute_dtype,
+                recompute=config.train.recompute_activations,
+                factor=1 if compiled else PLAIN_FACTOR,
+            ),
+            chunk_bytes=network.padded_vocabulary
+            * (
+                KERNEL_CHUNK_TOKENS * compute_dtype.itemsize
+                if compiled
+                else PLAIN_CHUNK_TOKENS * PLAIN_LOGITS_BYTES
+            ),
         )
 
     def training_bytes(self, tokens: int) -> float:
         """Peak of a step whose slices have so many tokens; increasing."""
-        chunk_tokens = min(tokens, GPU_CHUNK_TOKENS)
-        forward = self.chunk_token_bytes * chunk_tokens + self.token_bytes * tokens
+        forward = self.chunk_bytes + self.token_bytes * tokens
         return self.state_bytes + max(forward, self.update_bytes)
 
 
-def _token_bytes(network: NetworkConfig, compute_dtype: torch.dtype, recompute: bool) -> float:
-    """What a compiled forward pass keeps of a token.
+def _token_bytes(
+    network: NetworkConfig, compute_dtype: torch.dtype, *, recompute: bool, factor: float
+) -> float:
+    """What the forward pass keeps of a token, for layers times a factor.
 
     Of each attention 8 tensors of the model's width (q, k, v before and after the norm, its output
     before and after the gate; 2 more if exclusive), of each MLP 2 and its inner units, 7 for the
@@ -80,9 +97,9 @@ def _token_bytes(network: NetworkConfig, compute_dtype: torch.dtype, recompute: 
     attention = (8 + 2 * network.exclusive_attention) * width
     mlp = 2 * width + network.ffn_units * (3 if network.gated else 1)  # 3: both halves, product
     num_attentions = network.num_layers - network.attention_pattern.count("-")
-    layers = attention * num_attentions + mlp * network.num_layers
+    layers = factor * (attention * num_attentions + mlp * network.num_layers)
     if recompute:
-        layers = 2 * width * network.num_layers + attention + mlp
+        layers = 2 * width * network.num_layers + factor * (attention + mlp)
     ends = (7 + 5 * network.dense_connections) * width
     num_tables = 1 + len(network.value_tables) + network.bigram_embedding
     tables = num_tables * width * (compute_dtype.itemsize + 4)

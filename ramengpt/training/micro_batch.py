@@ -49,7 +49,9 @@ def choose_slice_tokens(
         return next(size for size in sizes if size <= limit)
     if device_profile.memory_bytes == 0:
         return sizes[0]
-    estimate, usable = MemoryEstimate.of(config, compute_dtype), usable_memory_bytes(device_profile)
+    compiled = device_profile.architecture != "amd" and device_profile.capability[0] >= 8
+    estimate = MemoryEstimate.of(config, compute_dtype, compiled=compiled)
+    usable = usable_memory_bytes(device_profile)
     for size in sizes:
         if estimate.training_bytes(size) <= usable:
             return size

@@ -11,6 +11,7 @@ from ramengpt.data.text.tokenizer import token_prefixes
 from ramengpt.device import Profile, choose_dtype, flex_kernel_options, profile
 from ramengpt.errors import UserError
 from ramengpt.kernels.head.softcapped_cross_entropy import check_float8_sizes
+from ramengpt.kernels.support import supports_kernels
 from ramengpt.kernels.tiles import TMA_MAJORS
 from ramengpt.model.attention_backend import resolve_backend
 from ramengpt.model.gpt import GPT
@@ -69,7 +70,8 @@ def check_float8_head(device_profile: Profile, dtype: torch.dtype, model: Networ
         ValueError: the device is no H100, H200 or data centre Blackwell, the rest of the network is
             not in bfloat16, or a size is not one of whole blocks.
     """
-    if device_profile.capability[0] not in TMA_MAJORS or dtype != torch.bfloat16:
+    is_amd, major = device_profile.architecture == "amd", device_profile.capability[0]
+    if is_amd or major not in TMA_MAJORS or dtype != torch.bfloat16:
         raise ValueError(
             f"float8_head: needs an H100, H200, B200 or B300 and bfloat16, found "
             f"{device_profile.name} and {dtype}; set train.float8_head to false"
@@ -90,7 +92,7 @@ def device_errors_as_user_errors() -> Iterator[None]:
 def should_compile(config: Config, device: torch.device) -> bool:
     """What `train.compile` means on this device."""
     return config.train.compile == "yes" or (
-        config.train.compile == "auto" and device.type == "cuda"
+        config.train.compile == "auto" and supports_kernels(device)
     )
 
 

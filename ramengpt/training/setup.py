@@ -18,6 +18,7 @@ from ramengpt.model.gpt import GPT
 from ramengpt.optimizers import OptimizerSet
 from ramengpt.progress import say
 from ramengpt.training.loop import Rows, TrainingRun, Validation, restore
+from ramengpt.training.loss_scale import LossScale
 from ramengpt.training.micro_batch import choose_slice_tokens, slices_line
 from ramengpt.training.network import build_model, build_run_optimizers, compiled_loss
 from ramengpt.training.run_data import Data, reading_order
@@ -106,6 +107,7 @@ def prepared_run(
             steps=steps,
             budget=budget,
             stop_at_loss=options.stop_rules.at_loss,
+            loss_scale=_loss_scale(model, state["loss_scale"]),
             batches=batches,
             validation=_validation(config, slice_tokens, data.validation, model, device),
             measurements=_measurements(config, model, clock, device),
@@ -134,8 +136,8 @@ def _resume(
     """Restore model, optimizers and random state from the newest checkpoint, if there is one.
 
     Returns:
-        `step`, `tokens`, `seconds`, `budget_seconds`, `cursor`, `tracker` and `environments` for
-        the rest of the set-up.
+        `step`, `tokens`, `seconds`, `budget_seconds`, `cursor`, `tracker`, `environments` and
+        `loss_scale` for the rest of the set-up.
     """
     state, skipped = checkpoints.load_newest()
     for line in skipped:
@@ -149,9 +151,20 @@ def _resume(
             "cursor": START.to_json(),
             "tracker": None,
             "environments": [],
+            "loss_scale": None,
         }
     restore(model, optimizers, state)
     return state
+
+
+def _loss_scale(model: GPT, saved: Mapping[str, Any] | None) -> LossScale | None:
+    """The scale that float16 needs, at its start or as a checkpoint has it."""
+    if model.compute_dtype != torch.float16:
+        return None
+    loss_scale = LossScale()
+    if saved is not None:
+        loss_scale.load_state_dict(saved)
+    return loss_scale
 
 
 def _requests(steps: Iterable[StepPlan]) -> Iterator[BatchRequest]:

@@ -7,13 +7,17 @@ from torch import Tensor
 
 from ramengpt.data.batches.slices import Batch
 from ramengpt.optimizers import OptimizerSet
+from ramengpt.training.loss_scale import LossScale
 from ramengpt.training.schedule.plan import StepPlan
 
 LossFunction = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 def accumulate_gradients(
-    loss_function: LossFunction, batches: Iterator[Sequence[Batch]], micro_batches: int
+    loss_function: LossFunction,
+    batches: Iterator[Sequence[Batch]],
+    micro_batches: int,
+    scale: float = 1.0,
 ) -> Tensor:
     """Add the gradient of the mean loss over several micro-batches to ``.grad``.
 
@@ -24,6 +28,7 @@ def accumulate_gradients(
             float32 scalar; the mean without weights.
         batches: yields at least ``micro_batches`` of them, each as its slices.
         micro_batches: how many to take.
+        scale: multiplies the gradient.
 
     Returns:
         The mean loss, float32 on the device; nothing here waits for the device.
@@ -32,7 +37,7 @@ def accumulate_gradients(
     for _ in range(micro_batches):
         for batch in next(batches):
             loss = loss_function(*batch)
-            (loss / micro_batches).backward()
+            (loss / micro_batches * scale).backward()
             losses.append(loss.detach())
     return torch.stack(losses).sum() / micro_batches
 
@@ -42,6 +47,7 @@ def train_step(
     batches: Iterator[Sequence[Batch]],
     optimizers: OptimizerSet,
     plan: StepPlan,
+    loss_scale: LossScale | None = None,
 ) -> dict[str, Tensor]:
     """Run one training step.
 
@@ -50,18 +56,30 @@ def train_step(
         batches: yields this step's micro-batches next.
         optimizers: clip and update the parameters.
         plan: the schedule's values for this step.
+        loss_scale: of a run in float16.
 
     Returns:
         `loss`, `gradient_norm_<group>`, and the optimizers' counters since the start of the run,
-        summed over their stacks; scalars still on the device.
+        summed over their stacks; scalars still on the device. In float16 also `loss_scale` and the
+        `skipped_steps` of the run, and no norms of a skipped step.
     """
     optimizers.before_forward(plan)
-    loss = accumulate_gradients(loss_function, batches, plan.micro_batches)
+    scale = loss_scale.value if loss_scale else 1.0
+    loss = accumulate_gradients(loss_function, batches, plan.micro_batches, scale)
+    if loss_scale:
+        optimizers.scale_gradients(1 / scale)
     norms = optimizers.clip_gradients(plan)
-    optimizers.step(plan)
+    if loss_scale and loss_scale.must_skip(norms):
+        norms = {}
+    else:
+        optimizers.step(plan)
     optimizers.zero_grad()
     measured = {"loss": loss} | {f"gradient_norm_{group}": norm for group, norm in norms.items()}
-    return measured | _summed_by_name(optimizers.counters())
+    counters = _summed_by_name(optimizers.counters())
+    if loss_scale is None:
+        return measured | counters
+    scaling = {"loss_scale": scale, "skipped_steps": loss_scale.skipped_steps}
+    return measured | counters | {name: torch.tensor(float(x)) for name, x in scaling.items()}
 
 
 def _summed_by_name(counters: Mapping[str, Tensor]) -> dict[str, Tensor]:

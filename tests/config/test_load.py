@@ -60,7 +60,10 @@ def test_the_fixed_entries_are_there() -> None:
         ("schedules.base.sequence.tokens=[262144]", "at least the longest sequence"),
         ("schedules.base.micro_batch_tokens=131000", "must be a multiple of 128"),
         ("schedules.base.learning_rate.warmup_steps=4000", "warmup_steps + the cooldown must fit"),
-        ("train.precision=float16", "train.precision: expected 'auto', 'float32' or 'bfloat16'"),
+        (
+            "train.precision=float64",
+            "expected 'auto', 'float32', 'bfloat16' or 'float16'",
+        ),
         ("sample.prompts=[]", "sample.prompts: expected"),
     ],
 )

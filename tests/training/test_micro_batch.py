@@ -46,6 +46,15 @@ def test_medium_fits_24_gib_and_recomputation_makes_its_slices_larger() -> None:
     assert 4096 < usual < recomputed
 
 
+def test_cards_without_our_kernels_get_smaller_slices() -> None:
+    amd = Profile("amd", "Another Card", (9, 4), 0, 24 * 2**30, bfloat16=True)
+    turing = Profile("turing", "A T4", (7, 5), 65_536, 24 * 2**30, bfloat16=False)
+    for preset in ("small", "medium"):
+        overrides = (f"model={preset}", f"schedule={preset}")
+        usual = chosen(card(24), *overrides)
+        assert chosen(amd, *overrides) == chosen(turing, *overrides) < usual
+
+
 def test_a_limit_is_not_exceeded_and_the_cpu_has_none() -> None:
     assert chosen(CPU) == load_config().schedule.micro_batch_tokens
     assert chosen(CPU, "train.micro_batch_tokens=1024") <= 1024

@@ -35,7 +35,7 @@ def test_the_seed_decides_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_flex_on_a_cpu_is_the_users_error() -> None:
-    with pytest.raises(UserError, match=r"attention_backend: flex .* on cpu; use sdpa or auto"):
+    with pytest.raises(UserError, match=r"flex needs an NVIDIA GPU .*; use sdpa or auto"):
         build_model(load_config(["train.attention_backend=flex"]), CPU)
 
 
@@ -61,8 +61,8 @@ def test_a_float8_head_without_its_card_is_the_users_error() -> None:
 
 
 def test_a_float8_head_needs_a_data_centre_card_and_bfloat16() -> None:
-    def of(*capability: int) -> Profile:
-        return Profile("unknown", "A Card", capability, 2**17, 2**36, bfloat16=True)  # type: ignore[arg-type]
+    def of(*capability: int, name: str = "unknown") -> Profile:
+        return Profile(name, "A Card", capability, 2**17, 2**36, bfloat16=True)  # type: ignore[arg-type]
 
     model = load_config().model
     check_float8_head(of(9, 0), torch.bfloat16, model)
@@ -71,6 +71,7 @@ def test_a_float8_head_needs_a_data_centre_card_and_bfloat16() -> None:
         (of(8, 9), torch.bfloat16),
         (of(12, 0), torch.bfloat16),
         (of(9, 0), torch.float32),
+        (of(9, 4, name="amd"), torch.bfloat16),
     ):
         with pytest.raises(ValueError, match="float8_head: needs an H100, H200"):
             check_float8_head(refused, dtype, model)
@@ -83,7 +84,8 @@ def test_a_float8_head_needs_a_data_centre_card_and_bfloat16() -> None:
 @pytest.mark.parametrize(
     ("choice", "on_cpu", "on_cuda"), [("yes", True, True), ("no", False, False), ("auto", False, 1)]
 )
-def test_compile(choice: str, on_cpu: bool, on_cuda: bool) -> None:
+def test_compile(monkeypatch: pytest.MonkeyPatch, choice: str, on_cpu: bool, on_cuda: bool) -> None:
+    monkeypatch.setattr(network, "supports_kernels", lambda device: device.type == "cuda")
     config = load_config([f'train.compile="{choice}"'])
     assert should_compile(config, CPU) == on_cpu
     assert should_compile(config, torch.device("cuda")) == on_cuda

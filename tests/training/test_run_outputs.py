@@ -92,7 +92,7 @@ def test_no_checkpoint_holds_what_an_update_made_infinite(
 
     original = loop.train_step
 
-    def step(loss_function: Any, batches: Any, optimizers: Any, plan: StepPlan) -> Any:
+    def step(loss_function: Any, batches: Any, optimizers: Any, plan: StepPlan, _: Any) -> Any:
         measured = original(loss_function, batches, optimizers, plan)
         if plan.step == 3:
             next(iter(loss_function.parameters())).data.view(-1)[0] = float("inf")

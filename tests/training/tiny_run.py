@@ -140,9 +140,9 @@ def before_each_step(monkeypatch: pytest.MonkeyPatch, intervene: Intervene) -> N
     """Let a function do something to a run in this process."""
     original = loop.train_step
 
-    def step(model: GPT, batches: Any, optimizers: Any, plan: StepPlan) -> dict[str, Any]:
+    def step(model: GPT, batches: Any, optimizers: Any, plan: StepPlan, scale: Any) -> Any:
         intervene(plan, model)
-        return original(model, batches, optimizers, plan)
+        return original(model, batches, optimizers, plan, scale)
 
     monkeypatch.setattr(loop, "train_step", step)
 

@@ -27,9 +27,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ramengpt.kernels.head.cpu import chunked_on_cpu
 from ramengpt.kernels.head.cuda import chunked_on_cuda
 from ramengpt.kernels.head.float8 import chunked_in_float8
+from ramengpt.kernels.head.plain import chunked_plain
+from ramengpt.kernels.support import runs_kernels
 
 _LARGEST_SCALE = 80.0  # exp(80) is finite in float32
 _FLOAT8_MULTIPLE = 16  # float8 products want inner dims of whole blocks of 16 bytes
@@ -171,7 +172,7 @@ def _operator(
     float8: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Loss, token losses, and the gradients of x and W (empty unless asked for)."""
-    chunked = chunked_on_cuda if x_TD.is_cuda else chunked_on_cpu
+    chunked = chunked_on_cuda if runs_kernels(x_TD) else chunked_plain
     targets_TK = targets.reshape(len(targets), -1)
     if weights is None:
         weights_TK = torch.full_like(targets_TK, 1 / len(targets), dtype=_wide(x_TD))

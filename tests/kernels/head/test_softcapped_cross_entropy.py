@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramengpt.kernels.head import cpu
+from ramengpt.kernels.head import plain
 from ramengpt.kernels.head import softcapped_cross_entropy as module
 from ramengpt.kernels.head.cuda import GPU_CHUNK_TOKENS
 from ramengpt.kernels.head.softcapped_cross_entropy import (
@@ -52,8 +52,8 @@ def test_equals_all_logits_at_once(
         targets, weights = several_targets(targets, vocabulary, num_targets)
     weights = weights if weighted else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu, "CHUNK_TOKENS", chunk)
-        patch.setattr(cpu, "SLICE_TOKENS", 3)
+        patch.setattr(plain, "CHUNK_TOKENS", chunk)
+        patch.setattr(plain, "SLICE_TOKENS", 3)
         found = ours(x, weight, targets, weights, vocabulary, upstream=-2.5)
     for value, expected in zip(
         found, exact(x, weight, targets, weights, vocabulary, upstream=-2.5), strict=True

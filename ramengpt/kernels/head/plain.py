@@ -1,5 +1,5 @@
 # ruff: noqa: PLR0917
-"""The softcapped head and loss on a CPU, in plain PyTorch.
+"""The softcapped head and loss in plain PyTorch: on a CPU, and on GPUs without our kernels.
 
 Shapes: T packed tokens, K targets of a token, D width, V rows of the head, C tokens of a chunk, S
 tokens of a slice.
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 CHUNK_TOKENS = 512  # long enough for the matrix products to run at full speed
-SLICE_TOKENS = 16  # short enough that elementwise passes after the first hit the cache
+SLICE_TOKENS = 16  # short enough that elementwise passes after the first hit a CPU's cache
+GPU_CHUNK_TOKENS = 2048  # one slice: a GPU wants few launches; takes 1.2 GB of logits in float32
 
 
-def chunked_on_cpu(
+def chunked_plain(
     x_TD: Tensor,
     weight_VD: Tensor,
     targets_TK: Tensor,
@@ -38,16 +39,17 @@ def chunked_on_cpu(
     grad_weight_VD = torch.zeros_like(weight_VD) if with_gradients else weight_VD.new_empty(0)
     # Transposed, since the GEMM is faster that way round.
     grad_weight_DV = totals_T.new_zeros(weight.T.shape if with_gradients else 0)
-    chunk_tokens = min(CHUNK_TOKENS, len(x_TD))
+    chunk_tokens = min(GPU_CHUNK_TOKENS if x_TD.is_cuda else CHUNK_TOKENS, len(x_TD))
+    slice_tokens = chunk_tokens if x_TD.is_cuda else SLICE_TOKENS
     logits_CV = x_TD.new_empty(chunk_tokens, vocabulary)
-    scratch_SV = tuple(totals_T.new_empty(SLICE_TOKENS, vocabulary) for _ in range(2))
+    scratch_SV = tuple(totals_T.new_empty(slice_tokens, vocabulary) for _ in range(2))
     sums_C1 = totals_T.new_empty(chunk_tokens, 1)
     for start in range(0, len(x_TD), chunk_tokens):
         chunk = slice(start, start + chunk_tokens)
         x = x_TD[chunk]
         z = torch.mm(x, weight.T, out=logits_CV[: len(x)])
-        for first in range(0, len(x), SLICE_TOKENS):
-            rows = slice(first, first + SLICE_TOKENS)
+        for first in range(0, len(x), slice_tokens):
+            rows = slice(first, first + slice_tokens)
             targets = (targets_TK[chunk][rows].long(), shares_TK[chunk][rows])
             losses_TK[chunk][rows], sums_C1[: len(x)][rows] = _slice_losses(
                 z[rows], *targets, (scale, shift, divisor), scratch_SV, with_gradients
