@@ -1,6 +1,7 @@
-"""Validation loss and bits per byte of trained weights on any shard or text file.
+"""Validation loss and bits per byte of trained weights on any shard or text file, or tasks.
 
-Without a file: on the validation split that the pipeline prepared, as training measured it.
+Without a file: on the validation split that the pipeline prepared, as training measured it. With
+--tasks: tasks of EleutherAI's lm-evaluation-harness, by its own metrics (the extra `eval`).
 """
 
 import argparse
@@ -33,6 +34,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=".bin or UTF-8 text")
     parser.add_argument("--weights", type=Path, default=Path("models"), metavar="DIR")
     parser.add_argument("--tokens", type=int, metavar="N", help="only the first N tokens of each")
+    parser.add_argument(
+        "--tasks",
+        metavar="NAME,...",
+        help="of lm-evaluation-harness: hellaswag, lambada_openai, arc_easy, piqa, blimp, ...",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only the first N documents of each task"
+    )
+    parser.add_argument(
+        "--include_path", type=Path, metavar="DIR", help="of further tasks, as the harness has them"
+    )
     return parser.parse_args()
 
 
@@ -57,13 +69,34 @@ def evaluate_shards(
         return evaluate(weights.model, validation_batches(stream, request, device), progress)
 
 
+def print_tasks(weights: Weights, arguments: argparse.Namespace) -> None:
+    """Print the harness's table for some of its tasks.
+
+    Raises:
+        UserError: the harness is not installed, or does not know a task.
+    """
+    if arguments.files or arguments.tokens is not None:
+        raise UserError("--tasks: takes no FILE and no --tokens; --limit shortens a task")
+    try:
+        from ramengpt.inference.harness import evaluate_tasks, table
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--tasks: {error.name} is not installed; run `pip install -e '.[eval]'`"
+        ) from None
+    tasks = arguments.tasks.split(",")
+    print(table(evaluate_tasks(weights.model, tasks, arguments.limit, arguments.include_path)))
+
+
 def main() -> None:
     """Print a line for each file."""
     arguments = parse_arguments()
     if arguments.tokens is not None and arguments.tokens < 1:
         raise UserError(f"--tokens: expected at least 1, found {arguments.tokens}")
-    texts = {str(path): [read_tokens(path)] for path in arguments.files}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if arguments.tasks is not None:
+        print_tasks(load_weights(arguments.weights, device), arguments)
+        return
+    texts = {str(path): [read_tokens(path)] for path in arguments.files}
     weights = load_weights(arguments.weights, device)
     for label, shards in texts.items() or [("validation split", validation_shards())]:
         everything = 2**62 if arguments.files else load_config().validation.tokens

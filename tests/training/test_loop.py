@@ -106,6 +106,7 @@ def a_run(shown: list[Any]) -> Any:
         plans=plans,
         steps=PlannedSteps(plans),
         budget=BudgetClock(0.0, lambda: 0.0),
+        loss_scale=None,
         stop_at_loss=None,
         batches=SimpleNamespace(cursor={}),
         validation=SimpleNamespace(batches=list, window_tokens=128, every_steps=4, text_bytes=2),
