@@ -4,9 +4,12 @@ Labels are those of `ramengpt.model.parameters`. An architecture may have own nu
 """
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Literal, Self
 
 from ramengpt.config.base import Decay, NonNegative, Positive, Section
+
+Group = Literal["embedding", "hidden", "scalar"]
+"""Embeddings and head; hidden matrices; scalars and gates: each has its own optimizer."""
 
 
 class HiddenNumbers(Section):

@@ -8,13 +8,10 @@ residual stream. One whose first two blocks are q and k also carries `.head_dim`
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-from ramengpt.config.parameters import ParametersConfig
-
-Group = Literal["embedding", "hidden", "scalar"]
+from ramengpt.config.parameters import Group, ParametersConfig
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
-Group = Literal["embedding", "hidden", "scalar"]
+from ramengpt.config.parameters import Group
+
 GROUPS: tuple[Group, ...] = get_args(Group)
 
 

@@ -26,7 +26,7 @@ class OptimizerSet:
         parameters: Sequence[LabelledParameter],
         param_groups: Sequence[ParamGroup],
         pair: EmbeddingPair | None,
-        largest_norms: dict[Group, float],
+        max_grad_norms: dict[Group, float],
         hooks: HooksConfig,
         *,
         embedding_tied: bool,
@@ -37,7 +37,7 @@ class OptimizerSet:
         }
         self.param_groups = tuple(param_groups)
         self._pair = pair
-        self._largest_norms = largest_norms
+        self._max_grad_norms = max_grad_norms
         self._embedding_tied = embedding_tied
         if pair and embedding_tied:
             pair.copy_weight()
@@ -76,7 +76,7 @@ class OptimizerSet:
                 continue
             gradients = [gradient_of(entry) for entry in entries]
             norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-            limit = self._largest_norms[group]
+            limit = self._max_grad_norms[group]
             if limit > 0:
                 torch._foreach_mul_(gradients, limit / norm.clamp_min(limit))
             norms[group] = norm

@@ -24,7 +24,7 @@ PROVENANCE_NAME = ".provenance.json"
 Position = tuple[int, int, int]
 """Where a text resumes: number of the source file, of the record in it, of the token in that."""
 
-START: Position = (0, 0, 0)
+TEXT_START: Position = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ShardOrigin:
 
     Attributes:
         sha256: checksum of the file.
-        end: where the source resumes after the shard's last token; START if that has no meaning.
+        end: where the source resumes after the shard's last token; TEXT_START if meaningless.
         last: whether the source ended with this shard.
         counts: of what was read, e.g. documents, by name.
     """
@@ -121,7 +121,7 @@ class Provenance:
         self,
         file: str,
         *,
-        end: Position = START,
+        end: Position = TEXT_START,
         last: bool = False,
         counts: dict[str, int] | None = None,
     ) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ramengpt.data.shards.format import BOS_TOKEN, ShardWriter, open_shard, shard_filename
-from ramengpt.data.shards.provenance import START, Position, Provenance
+from ramengpt.data.shards.provenance import TEXT_START, Position, Provenance
 from ramengpt.data.text.token_stream import COUNTS, TokenStream
 from ramengpt.errors import UserError
 from ramengpt.progress import Progress
@@ -64,7 +64,7 @@ def write_missing(plan: ShardPlan, provenance: Provenance, open_stream: OpenStre
     Raises:
         UserError: the text ends before the last shard of the plan, or before the first train shard.
     """
-    number, position, last = 0, START, False
+    number, position, last = 0, TEXT_START, False
     stream: TokenStream | None = None
     with Progress(f"tokenise {plan.name}", missing_tokens(plan, provenance), "tokens") as progress:
         try:

@@ -11,8 +11,7 @@ import torch
 
 from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.tracking.clock import StepClock
-
-Value = float | Callable[[], float]
+from ramengpt.training.tracking.deferred import Value
 
 
 @dataclass(frozen=True)
