@@ -45,6 +45,7 @@ FfnDim = Annotated[int, Field(gt=0, le=8 * MOST_UNITS, multiple_of=8)]
 GateInputs = Annotated[int, Field(gt=0, le=MOST_UNITS)]
 LongShortPattern = Annotated[str, Field(pattern=r"^[LS-]+$")]
 TablePattern = Annotated[str, Field(pattern=r"^[a-z-]+$")]
+PairPattern = Annotated[str, Field(pattern=r"^[P-]+$")]
 
 
 class ModelConfig(Section):
@@ -62,6 +63,8 @@ class ModelConfig(Section):
     """One letter per layer: L long window, S short window, - no attention."""
     value_embedding_pattern: TablePattern
     """One letter per layer: the table that the layer adds to its values (a, b, ...), - none."""
+    paired_heads_pattern: PairPattern
+    """One letter per layer: P heads in pairs, - each head apart."""
     skip_source_layer: Layer
     skip_target_layer: Layer
     backout_layer: Layer
@@ -72,7 +75,7 @@ class ModelConfig(Section):
             raise ValueError(
                 f"num_heads x head_dim must be at most {MOST_UNITS}, found {self.width}"
             )
-        for key in ("attention_pattern", "value_embedding_pattern"):
+        for key in ("attention_pattern", "value_embedding_pattern", "paired_heads_pattern"):
             if len(getattr(self, key)) != self.num_layers:
                 raise ValueError(
                     f"{key} needs one letter for each of num_layers = {self.num_layers} layers, "
@@ -83,12 +86,13 @@ class ModelConfig(Section):
                 "value_embedding_pattern must use the first letters of the alphabet, one for each "
                 f"table, found '{self.value_embedding_pattern}'"
             )
-        for layer, window in enumerate(self.attention_pattern):
-            if window == "-" and self.value_embedding_pattern[layer] != "-":
-                raise ValueError(
-                    f"value_embedding_pattern must have - at layer {layer}, where "
-                    "attention_pattern has no attention"
-                )
+        for key in ("value_embedding_pattern", "paired_heads_pattern"):
+            for layer, window in enumerate(self.attention_pattern):
+                if window == "-" and getattr(self, key)[layer] != "-":
+                    raise ValueError(
+                        f"{key} must have - at layer {layer}, where attention_pattern has no "
+                        "attention"
+                    )
         return self
 
     @property
@@ -123,14 +127,24 @@ class PartsConfig(Section):
     """Half of the inputs of a value embedding's gate come from its table."""
     value_embedding_init_std: NonNegative
     bigram_embedding: bool
-    bigram_vocabularies: Annotated[int, Field(gt=0, le=64)]
+    bigram_vocabularies: Annotated[float, Field(ge=0.1, le=64)]
     """Rows of the hashed table, in padded vocabularies."""
     bigram_lambda: Finite
+    bigram_after_attention: bool
+    """Layers after the first add it between attention and MLP, not before attention."""
     exclusive_attention: bool
     late_attention: bool
+    paired_heads: bool
+    """In the layers that the model's pattern marks."""
+    value_residual: bool
+    value_residual_lambda: Finite
     smear: bool
     embedding_mix: bool
     attention_lambdas: bool
+    sublayer_gains: bool
+    """Every sublayer weighs x and its output; embedding_mix then weighs the embedding only."""
+    hyper_connections: bool
+    hyper_connection_streams: Annotated[int, Field(ge=2, le=8)]
     skip_connection: bool
     backout: bool
     dense_connections: bool
@@ -153,7 +167,7 @@ class PartsConfig(Section):
     attention_output_init_gain: NonNegative
     mlp_init_gain: Positive
     head_init_std: Positive
-    residual_lambda: Finite
+    residual_lambda: NonNegative
     embedding_lambda: Finite
     attention_input_lambda: Finite
     attention_output_lambda: Finite
@@ -213,6 +227,8 @@ class NetworkConfig(ModelConfig, PartsConfig):
             letters = iter(LETTERS)
             untied = (letter if letter == "-" else next(letters, "?") for letter in pattern)
             values["value_embedding_pattern"] = "".join(untied)
+        if values.get("paired_heads") is False:
+            values["paired_heads_pattern"] = "-" * len(pattern)
         if values.get("attention_free_layers") is False and "attention_pattern" in values:
             values["attention_pattern"] = values["attention_pattern"].replace("-", "S")
         return values
@@ -222,6 +238,10 @@ class NetworkConfig(ModelConfig, PartsConfig):
         last = self.num_layers - 1
         if self.gate_inputs > self.width:
             raise ValueError(f"gate_inputs must be at most width = {self.width}")
+        if "P" in self.paired_heads_pattern and self.num_heads % 2:
+            raise ValueError(
+                f"paired_heads needs an even num_heads, found {self.num_heads}; set it to false"
+            )
         if self.skip_connection and not self.skip_source_layer < self.skip_target_layer <= last:
             raise ValueError(
                 "skip_source_layer < skip_target_layer <= num_layers - 1 is needed, found "
@@ -239,6 +259,11 @@ class NetworkConfig(ModelConfig, PartsConfig):
     def attention_scale(self) -> float:
         """Factor of the scores before any change of window."""
         return self.attention_scale_gain / math.sqrt(self.head_dim)
+
+    @property
+    def bigram_rows(self) -> int:
+        """Rows of the bigram embedding; one of them is that of first tokens."""
+        return max(int(self.bigram_vocabularies * self.padded_vocabulary), 2)
 
     @property
     def gated(self) -> bool:

@@ -65,6 +65,11 @@ class ParametersConfig(Section):
     dense_connection_in: LabelNumbers
     dense_connection_out: LabelNumbers
     dense_connection_bias: LabelNumbers
+    residual_gain: LabelNumbers
+    output_gain: LabelNumbers
+    value_residual: LabelNumbers
+    hyper_connection_weight: LabelNumbers
+    hyper_connection_bias: LabelNumbers
 
     def with_own(self, own: Mapping[str, OwnNumbers]) -> Self:
         """The same with own numbers in place of some; :func:`check_labels` has accepted them."""

@@ -4,7 +4,8 @@
     logits_V = decoder.start(prompt)        # a list of token ids, the document so far
     logits_V = decoder.step(token)          # and so on, until decoder.full
 
-Shapes: T new tokens, S tokens that the cache can hold, H heads, K head_dim, V vocabulary.
+Shapes: T new tokens, S tokens that the cache can hold, H heads, K head_dim, V vocabulary; where
+heads are paired, T, S and H are those of the slots.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ramengpt.model.attention_kind import AttentionKind, attention_kind
 from ramengpt.model.gpt import GPT
 
 
@@ -26,13 +28,15 @@ class CachedContext:
         """Allocate room for `model.max_sequence_tokens` tokens."""
         config = model.config
         self.windows = model.rotary.windows
-        shape = (2, model.max_sequence_tokens, config.num_heads, config.head_dim)
         device = model.head.weight.device
-        self.keys_and_values = {
-            layer: torch.empty(shape, device=device, dtype=model.compute_dtype)
-            for layer, window in enumerate(config.attention_pattern)
-            if window != "-"
-        }
+        self.keys_and_values: dict[int, Tensor] = {}
+        for layer, window in enumerate(config.attention_pattern):
+            if window != "-":
+                slots = attention_kind(config, layer).slots
+                shape = (slots * model.max_sequence_tokens, config.num_heads // slots)
+                self.keys_and_values[layer] = torch.empty(
+                    (2, *shape, config.head_dim), device=device, dtype=model.compute_dtype
+                )
         self.last_rows: dict[str, Tensor] = {}
         self.device = device
         self.num_tokens = 0
@@ -53,18 +57,20 @@ class CachedContext:
         return torch.cat([before, x[:-1]])
 
     def attend(
-        self, layer: int, window: str, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor
+        self, layer: int, kind: AttentionKind, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor
     ) -> Tensor:
         """See :class:`ramengpt.model.attention_backend.AttentionContext`."""
-        end = self.num_tokens + self.num_new
+        start = kind.slots * self.num_tokens
+        end = start + kind.slots * self.num_new
+        window = self.windows[kind.window]
         cache = self.keys_and_values[layer]
-        cache[0, self.num_tokens : end] = k_THK
-        cache[1, self.num_tokens : end] = v_THK
-        first = max(0, self.num_tokens - self.windows[window] + 1)
+        cache[0, start:end] = k_THK
+        cache[1, start:end] = v_THK
+        first = max(0, start - window + 1)
         k, v = cache[:, first:end].transpose(1, 2)
-        query_T1 = torch.arange(self.num_tokens, end, device=self.device)[:, None]
+        query_T1 = torch.arange(start, end, device=self.device)[:, None]
         key_S = torch.arange(first, end, device=self.device)
-        mask_TS = (key_S <= query_T1) & (key_S > query_T1 - self.windows[window])
+        mask_TS = (key_S <= query_T1) & (key_S > query_T1 - window)
         q = q_THK.transpose(0, 1)
         y = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask_TS, scale=1.0)
         return y[0].transpose(0, 1)

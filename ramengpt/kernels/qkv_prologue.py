@@ -55,6 +55,11 @@ class Rotation:
             dim=-1,
         )
 
+    def doubled(self) -> "Rotation":
+        """The rotation by twice the angles."""
+        sin_TF = 2 * self.sin_TF * self.cos_TF
+        return Rotation(1 - 2 * self.sin_TF.square(), sin_TF, self.attention_scale)
+
 
 def kernel_supports(qkv_T3HK: Tensor) -> bool:
     """Whether :func:`qkv_prologue` supports this tensor; its reference supports every one."""

@@ -18,9 +18,12 @@ from ramengpt.kernels.qkv_prologue import (
     qkv_prologue_reference,
 )
 from ramengpt.model.attention_backend import AttentionContext
+from ramengpt.model.attention_kind import attention_kind
 from ramengpt.model.exclusive_attention import without_own_value
 from ramengpt.model.norm import EPSILON
+from ramengpt.model.paired_heads import from_slots, to_slots
 from ramengpt.model.parameters import make_parameter
+from ramengpt.model.value_residual import ValueResidual, mixes_values
 
 
 class Attention(nn.Module):
@@ -32,8 +35,8 @@ class Attention(nn.Module):
     def __init__(self, config: NetworkConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.window = config.attention_pattern[layer]
-        self.offsets_keys = config.key_offset and self.window == "L"
+        self.kind = attention_kind(config, layer)
+        self.offsets_keys = config.key_offset and self.kind.window == "L"
         self.num_heads = config.num_heads
         self.gate_inputs = config.gate_inputs
         gate_shape = (config.num_heads, config.gate_inputs)
@@ -46,26 +49,30 @@ class Attention(nn.Module):
         self.exclusion = None
         if config.exclusive_attention:
             self.exclusion = make_parameter("exclusive_attention", config.num_heads)
+        self.value_residual = ValueResidual() if mixes_values(config, layer) else None
 
     def forward(
         self,
         x_TD: Tensor,
+        *,
         value_TD: Tensor | None,
+        first_value_THK: Tensor | None,
         lambdas_2: Tensor | None,
         rotation: Rotation,
         context: AttentionContext,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """Attend.
 
         Args:
             x_TD: [T, D], normed.
             value_TD: [T, D], this layer's value embedding of each token, if it has one.
+            first_value_THK: [T, H, K], the values of the first attention; None in that one.
             lambdas_2: factors of the q, k, v blocks and of the o block; None for 1.
-            rotation: of each token's position.
+            rotation: of each token's position, doubled where heads are paired.
             context: the tokens before.
 
         Returns:
-            [T, D], to be added to the residual stream.
+            [T, D], to be added to the residual stream, and the values [T, H, K] attended to.
         """
         num_tokens, width = x_TD.shape
         weight_qkv, weight_o = self.weight.split([3 * width, width])
@@ -80,13 +87,17 @@ class Attention(nn.Module):
             gate_TH = 2 * self._open(self.value_gate, self._value_gate_inputs(x_TD, value_TD))
         qkv_T3HK = qkv_TD3.view(num_tokens, 3, self.num_heads, -1)
         q, k, v = self._heads(qkv_T3HK, rotation, context, value_THK, gate_TH)
-        y = context.attend(self.layer, self.window, q, k, v)
+        if self.value_residual is not None and first_value_THK is not None:
+            v = self.value_residual(v, first_value_THK)
+        slots = self.kind.slots
+        attended = context.attend(self.layer, self.kind, *(to_slots(x, slots) for x in (q, k, v)))
+        y = from_slots(attended, slots)
         if self.exclusion is not None:
             y = without_own_value(y, v, self.exclusion)
         if self.gate is not None:
             y = y * self._open(self.gate, inputs)[..., None]
         y_TD = y.reshape(num_tokens, width)
-        return F.linear(y_TD, weight_o.to(x_TD.dtype))
+        return F.linear(y_TD, weight_o.to(x_TD.dtype)), v
 
     def _heads(
         self,

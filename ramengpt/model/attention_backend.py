@@ -8,7 +8,7 @@ Shapes: T packed tokens, H heads, K head_dim.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol
 
 import torch
@@ -18,7 +18,9 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from ramengpt.errors import UserError
 from ramengpt.kernels.support import supports_kernels
+from ramengpt.model.attention_kind import AttentionKind
 from ramengpt.model.masks import BLOCK, band, band_mask, block_mask, first_keys
+from ramengpt.model.paired_heads import slot_positions
 from ramengpt.model.rope import Rotary
 
 Backend = Literal["flex", "sdpa"]
@@ -44,13 +46,13 @@ class AttentionContext(Protocol):
         ...
 
     def attend(
-        self, layer: int, window: str, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor
+        self, layer: int, kind: AttentionKind, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor
     ) -> Tensor:
         """Softmax attention [T, H, K] without further scaling, over the keys in the window.
 
         Args:
             layer: which layer asks.
-            window: "L" or "S".
+            kind: its window and slots; with two slots, T and H are those of the slots.
             q_THK: queries.
             k_THK: keys of the same tokens.
             v_THK: values of the same tokens.
@@ -91,7 +93,7 @@ class PackedContext:
         self,
         positions_T: Tensor,
         rotary: Rotary,
-        windows: str,
+        kinds: Iterable[AttentionKind],
         backend: Backend,
         kernel_options: KernelOptions | None,
     ) -> None:
@@ -100,20 +102,22 @@ class PackedContext:
         Args:
             positions_T: int32 [T].
             rotary: knows the long window.
-            windows: which of "L" and "S" any layer will ask for.
+            kinds: which any layer will ask for.
             backend: who computes attention.
             kernel_options: FlexAttention's, for this GPU.
         """
         self.positions_T = positions_T
         self.starts_T = positions_T == 0
-        self.attention = {
-            window: _FlexAttention(
-                first_keys(positions_T, rotary.window_on_device(window)), kernel_options
-            )
-            if backend == "flex"
-            else _BandAttention(positions_T, rotary.windows[window], rotary.max_sequence_tokens)
-            for window in windows
-        }
+        self.attention: dict[AttentionKind, _FlexAttention | _BandAttention] = {}
+        for kind in kinds:
+            positions = slot_positions(positions_T, kind.slots)
+            if backend == "flex":
+                first_key = first_keys(positions, rotary.window_on_device(kind.window))
+                self.attention[kind] = _FlexAttention(first_key, kernel_options)
+            else:
+                longest = kind.slots * rotary.max_sequence_tokens
+                window = rotary.windows[kind.window]
+                self.attention[kind] = _BandAttention(positions, window, longest)
 
     def look_back(self, slot: str, x: Tensor, at_start: Tensor) -> Tensor:
         """See :class:`AttentionContext`."""
@@ -121,10 +125,10 @@ class PackedContext:
         return torch.where(starts, at_start, torch.roll(x, 1, 0))
 
     def attend(
-        self, layer: int, window: str, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor
+        self, layer: int, kind: AttentionKind, q_THK: Tensor, k_THK: Tensor, v_THK: Tensor
     ) -> Tensor:
         """See :class:`AttentionContext`."""
-        return self.attention[window](q_THK, k_THK, v_THK)
+        return self.attention[kind](q_THK, k_THK, v_THK)
 
 
 @functools.cache

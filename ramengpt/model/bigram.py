@@ -35,7 +35,7 @@ class BigramEmbedding(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.rows = config.bigram_vocabularies * config.padded_vocabulary
+        self.rows = config.bigram_rows
         self.weight = make_parameter("bigram_embedding", self.rows, config.width)
         generator = torch.Generator(device="cpu").manual_seed(SIGN_SEED)
         bits = torch.randint(0, 2, (SIGN_ROWS, config.width), generator=generator, device="cpu")

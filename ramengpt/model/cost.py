@@ -5,6 +5,7 @@ import functools
 import torch
 
 from ramengpt.config.model import NetworkConfig
+from ramengpt.model.attention_kind import attention_kind
 from ramengpt.model.gpt import GPT
 from ramengpt.model.masks import short_window
 
@@ -33,7 +34,8 @@ def count_as_gpt2(config: NetworkConfig) -> int:
 def flops_per_token(config: NetworkConfig, *, sequence_tokens: int, window_tokens: int) -> float:
     """Floating point operations of training on one token: forward, and twice that backward.
 
-    Matrix products only; attention counts the keys that the mask permits, not those that a kernel
+    Large matrix products only, without those of gates and connections, which are below 1 %;
+    attention counts the keys that the mask permits, not those that a kernel
     reads besides. Recomputation is not counted.
 
     Args:
@@ -46,7 +48,9 @@ def flops_per_token(config: NetworkConfig, *, sequence_tokens: int, window_token
     """
     width, pattern = config.width, config.attention_pattern
     windows = {"L": window_tokens, "S": short_window(window_tokens)}
-    keys = sum(_mean_keys(sequence_tokens, windows[kind]) for kind in pattern if kind != "-")
+    kinds = [attention_kind(config, n) for n, letter in enumerate(pattern) if letter != "-"]
+    # Heads in pairs have half as many queries' heads, and two queries of each token.
+    keys = sum(_mean_keys(kind.slots * sequence_tokens, windows[kind.window]) for kind in kinds)
     projections = 4 * width * width * (config.num_layers - pattern.count("-"))
     matrices_of_mlp = 3 if config.gated else 2
     mlps = matrices_of_mlp * config.ffn_units * width * config.num_layers

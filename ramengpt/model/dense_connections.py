@@ -41,20 +41,21 @@ class DenseConnection(nn.Module):
         self.weight_out = make_parameter("dense_connection_out", num_sources, units)
         self.bias = make_parameter("dense_connection_bias", num_sources)
 
-    def forward(self, x_TD: Tensor, sources: Sequence[Tensor]) -> Tensor:
+    def forward(self, x: Tensor, sources: Sequence[Tensor]) -> Tensor:
         """Mix.
 
         Args:
-            x_TD: [T, D], the residual stream.
-            sources: N outputs of earlier layers, [T, D] each.
+            x: [T, D], the residual stream; of several streams each has coefficients of its own.
+            sources: N outputs of earlier layers, [T, D] or the shape of `x`.
 
         Returns:
-            [T, D].
+            The shape of `x`.
         """
-        dtype = x_TD.dtype
-        hidden_TF = F.gelu(F.linear(rms_norm(x_TD), self.weight_in.to(dtype)))
-        coefficients_TN = F.linear(hidden_TF, self.weight_out.to(dtype), self.bias.to(dtype))
-        coefficients_TN = COEFFICIENT_SCALE * coefficients_TN
-        for coefficient_T, source_TD in zip(coefficients_TN.unbind(1), sources, strict=True):
-            x_TD = torch.addcmul(x_TD, coefficient_T[:, None], source_TD)
-        return x_TD
+        dtype = x.dtype
+        hidden = F.gelu(F.linear(rms_norm(x), self.weight_in.to(dtype)))
+        coefficients = F.linear(hidden, self.weight_out.to(dtype), self.bias.to(dtype))
+        for coefficient, source in zip(
+            (COEFFICIENT_SCALE * coefficients)[..., None].unbind(-2), sources, strict=True
+        ):
+            x = torch.addcmul(x, coefficient, source)
+        return x

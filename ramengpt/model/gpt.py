@@ -2,12 +2,13 @@
 
     e = embed(tokens), smeared               x0 = x = norm(e)
     each layer:  x = residual_lambda x + embedding_lambda x0 (embedding_mix), then attention and MLP
-                 x += bigram_lambda e(previous token, token); late layers attend to the output of
-                 backout_layer instead of x
+                 x += bigram_lambda e(previous token, token), or later between the two; late
+                 layers attend to the output of backout_layer instead of x
     at skip_target_layer first  x += gate(x0) x_after_skip_source_layer
     at the end  x -= backout_lambda x_after_backout_layer, then norm, head, softcap
 
-Shapes: T packed tokens, D width, L layers, V rows of embedding and head.
+Shapes: T packed tokens, D width, L layers, V rows of embedding and head. With hyper-connections x
+has several streams, [N, T, D], and what is added to it is added to all.
 
 Source: modded-nanogpt, whose parts these are; with its leaks across documents fixed.
 """
@@ -23,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ramengpt.config.model import NetworkConfig
 from ramengpt.model.attention_backend import AttentionContext, Backend, KernelOptions, PackedContext
+from ramengpt.model.attention_kind import attention_kinds
 from ramengpt.model.bigram import BigramEmbedding
 from ramengpt.model.block import Block
 from ramengpt.model.dense_connections import DenseConnection
@@ -84,7 +86,7 @@ class GPT(nn.Module):
         self.backend: Backend = backend
         self.compute_dtype = compute_dtype
         self.kernel_options = kernel_options
-        self.windows = "".join(sorted(set(config.attention_pattern) - {"-"}))
+        self.attention_kinds = attention_kinds(config)
         self.rotary = Rotary(config, max_sequence_tokens)
         self.embedding = Embedding(config, "embedding")
         self.value_embeddings = nn.ModuleDict(
@@ -98,7 +100,8 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.residual_lambda = self.embedding_lambda = None
         if config.embedding_mix:
-            self.residual_lambda = make_parameter("residual_lambda", config.num_layers)
+            if not config.sublayer_gains:  # which weigh x themselves
+                self.residual_lambda = make_parameter("residual_lambda", config.num_layers)
             self.embedding_lambda = make_parameter("embedding_lambda", config.num_layers)
         num_attentions = config.num_layers - config.attention_pattern.count("-")
         self.attention_lambda = None
@@ -177,7 +180,7 @@ class GPT(nn.Module):
         if not self.rotary.has_window:
             raise ValueError("model: no attention window yet; call set_window before the forward")
         context = PackedContext(
-            positions_T, self.rotary, self.windows, self.backend, self.kernel_options
+            positions_T, self.rotary, self.attention_kinds, self.backend, self.kernel_options
         )
         return self.hidden(tokens_T, context)
 
@@ -189,46 +192,72 @@ class GPT(nn.Module):
             context: their positions and the tokens before them.
         """
         config = self.config
-        x_TD = self.embedding(tokens_T).to(self.compute_dtype)
-        if self.smear is not None:
-            x_TD = self.smear(x_TD, context)
-        x0_TD = x_TD = rms_norm(x_TD)
+        x = x0_TD = self._embedded(tokens_T, context)
         values = {
             letter: table(tokens_T).to(self.compute_dtype)
             for letter, table in self.value_embeddings.items()
         }
+        bigram_TD = None
         if self.bigram is not None:
             bigram_TD = self.bigram(tokens_T, context, self.compute_dtype)
         rotation = self.rotary(context.positions_T)
+        doubled = rotation.doubled() if "P" in config.paired_heads_pattern else rotation
+        if config.hyper_connections:
+            x = x0_TD.expand(config.hyper_connection_streams, -1, -1)
         attention_lambdas = iter(() if self.attention_lambda is None else self.attention_lambda)
-        skipped_TD = backed_out_TD = before_last_TD = x0_TD  # all are replaced on the way
+        first_value_THK = None
+        skipped = backed_out = before_last = x0_TD  # all are replaced on the way
         for layer, block in enumerate(self.blocks):
             if self.skip is not None and layer == config.skip_target_layer:
-                x_TD = x_TD + self.skip(x0_TD) * skipped_TD
+                x = x + self.skip(x0_TD) * skipped
             if self.into_last is not None and block is self.blocks[-1]:
-                x_TD = self.into_last(x_TD, [x0_TD, backed_out_TD])
-                before_last_TD = x_TD
-            if self.residual_lambda is not None and self.embedding_lambda is not None:
-                x_TD = self.residual_lambda[layer] * x_TD + self.embedding_lambda[layer] * x0_TD
-            if self.bigram_lambda is not None:
-                x_TD = x_TD + self.bigram_lambda[layer].to(x_TD.dtype) * bigram_TD
+                x = before_last = self.into_last(x, [x0_TD, backed_out])
+            x, between_TD = self._mixed(layer, x, x0_TD, bigram_TD)
             is_late = config.late_attention and layer > config.backout_layer
-            attended_TD = backed_out_TD if is_late else x_TD
-            lambdas_2 = next(attention_lambdas, None) if block.attention is not None else None
-            value_TD = values.get(config.value_embedding_pattern[layer])
             run = _recomputed(block) if self.recompute_activations else block
-            x_TD = run(x_TD, attended_TD, value_TD, lambdas_2, rotation=rotation, context=context)
+            x, value_THK = run(
+                x,
+                attended=backed_out if is_late else x,
+                value_TD=values.get(config.value_embedding_pattern[layer]),
+                first_value_THK=first_value_THK,
+                attention_lambdas_2=next(attention_lambdas, None) if block.attention else None,
+                between_TD=between_TD,
+                rotation=doubled if config.paired_heads_pattern[layer] == "P" else rotation,
+                context=context,
+            )
+            first_value_THK = value_THK if first_value_THK is None else first_value_THK
             if layer == config.skip_source_layer:
-                skipped_TD = x_TD
+                skipped = x
             if layer == config.backout_layer:
-                backed_out_TD = x_TD
+                backed_out = x
         if self.backout_lambda is not None:
-            x_TD = x_TD - self.backout_lambda.to(x_TD.dtype) * backed_out_TD
+            x = x - self.backout_lambda.to(x.dtype) * backed_out
         if self.into_head is not None:
-            x_TD = self.into_head(x_TD, [x0_TD, backed_out_TD, before_last_TD, skipped_TD])
+            x = self.into_head(x, [x0_TD, backed_out, before_last, skipped])
+        return rms_norm(x.mean(0) if config.hyper_connections else x)
+
+    def _embedded(self, tokens_T: Tensor, context: AttentionContext) -> Tensor:
+        x_TD = self.embedding(tokens_T).to(self.compute_dtype)
+        if self.smear is not None:
+            x_TD = self.smear(x_TD, context)
         return rms_norm(x_TD)
 
+    def _mixed(
+        self, layer: int, x: Tensor, x0_TD: Tensor, bigram_TD: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """A layer's input, and what is to be added between its attention and its MLP."""
+        if self.residual_lambda is not None:
+            x = self.residual_lambda[layer] * x
+        if self.embedding_lambda is not None:
+            x = x + self.embedding_lambda[layer] * x0_TD
+        if self.bigram_lambda is None or bigram_TD is None:
+            return x, None
+        weighted_TD = self.bigram_lambda[layer].to(x.dtype) * bigram_TD
+        if self.config.bigram_after_attention and layer > 0:
+            return x, weighted_TD
+        return x + weighted_TD, None
 
-def _recomputed(block: nn.Module) -> Callable[..., Tensor]:
+
+def _recomputed(block: nn.Module) -> Callable[..., tuple[Tensor, Tensor | None]]:
     """The block, with nothing but its inputs kept for the backward pass, which calls it again."""
     return partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)

@@ -73,4 +73,9 @@ def _fillers(config: NetworkConfig) -> dict[str, Callable[[Tensor], object]]:
         "dense_connection_in": uniform(1 / math.sqrt(3)),  # bound 1 / sqrt(width)
         "dense_connection_out": nn.init.zeros_,
         "dense_connection_bias": nn.init.zeros_,
+        "residual_gain": constant(math.sqrt(config.residual_lambda)),
+        "output_gain": constant(1.0),
+        "value_residual": constant(1 - config.value_residual_lambda, config.value_residual_lambda),
+        "hyper_connection_weight": nn.init.zeros_,
+        "hyper_connection_bias": nn.init.zeros_,
     }

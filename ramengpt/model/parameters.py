@@ -45,6 +45,11 @@ LABELS = {
     "dense_connection_in": Label("scalar"),
     "dense_connection_out": Label("scalar"),
     "dense_connection_bias": Label("scalar"),
+    "residual_gain": Label("scalar"),
+    "output_gain": Label("scalar"),
+    "value_residual": Label("scalar"),
+    "hyper_connection_weight": Label("scalar"),
+    "hyper_connection_bias": Label("scalar"),
 }
 
 

@@ -91,6 +91,7 @@ def _token_bytes(
     Of each attention 8 tensors of the model's width (q, k, v before and after the norm, its output
     before and after the gate; 2 more if exclusive), of each MLP 2 and its inner units, 7 for the
     two ends of the network, 5 for dense connections, and once the embeddings with their gradients.
+    Of hyper-connections the streams before each of these, in place of one.
     With recomputation 2 for each layer (its input before and after the mix), and one layer whole.
     """
     width = network.width
@@ -100,6 +101,9 @@ def _token_bytes(
     layers = factor * (attention * num_attentions + mlp * network.num_layers)
     if recompute:
         layers = 2 * width * network.num_layers + factor * (attention + mlp)
+    if network.hyper_connections:
+        sublayers = network.num_layers if recompute else num_attentions + network.num_layers
+        layers += (network.hyper_connection_streams - 1) * width * sublayers
     ends = (7 + 5 * network.dense_connections) * width
     num_tables = 1 + len(network.value_tables) + network.bigram_embedding
     tables = num_tables * width * (compute_dtype.itemsize + 4)

@@ -14,6 +14,11 @@ from tests.model.tiny import tiny_config
         ({"value_embedding_pattern": "a--"}, "num_layers = 4"),
         ({"value_embedding_pattern": "b--b"}, "first letters"),
         ({"value_embedding_pattern": "a-a-"}, "layer 2"),
+        ({"paired_heads_pattern": "--P-"}, "layer 2"),
+        ({"paired_heads_pattern": "P--"}, "num_layers = 4"),
+        ({"num_heads": 3}, "paired_heads needs an even num_heads, found 3; set it to false"),
+        ({"hyper_connection_streams": 1}, "greater than or equal to 2"),
+        ({"residual_lambda": -1.0}, "greater than or equal to 0"),
         ({"activation": "tanh"}, "relu_squared"),
         ({"ffn_dim": 100}, "multiple of 8"),
         ({"ffn_dim": "large"}, "auto"),
@@ -36,6 +41,15 @@ def test_layers_of_connections_that_are_off_do_not_matter():
         ("skip_connection", "backout", "late_attention", "dense_connections"), False
     )
     tiny_config(**off, skip_source_layer=9, backout_layer=9)
+
+
+def test_pairs_that_are_off_need_no_even_number_of_heads():
+    assert tiny_config(num_heads=3, paired_heads=False).paired_heads_pattern == "----"
+
+
+def test_the_bigram_table_may_have_a_part_of_a_vocabulary_more():
+    config = tiny_config(bigram_vocabularies=7.5, vocabulary=50257, vocabulary_multiple=128)
+    assert config.bigram_rows == 377_280
 
 
 def test_automatic_sizes():

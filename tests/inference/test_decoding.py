@@ -29,14 +29,16 @@ def test_one_token_at_a_time_equals_the_packed_forward(prompt_tokens):
                 "bigram_embedding", "exclusive_attention", "late_attention", "dense_connections",
                 "smear", "skip_connection", "backout", "key_offset", "attention_gate",
                 "embedding_mix", "attention_lambdas", "attention_free_layers",
-                "split_value_gate",
+                "split_value_gate", "paired_heads", "value_residual", "bigram_after_attention",
+                "sublayer_gains", "hyper_connections",
             )
         }
         | {"value_embeddings": st.sampled_from(["none", "shared", "untied"])}
     )
 )  # fmt: skip
 def test_every_combination_of_parts_decodes_as_it_was_trained(parts):
-    model = tiny_model(tiny_config(**parts), window=128, max_sequence_tokens=140)
+    config = tiny_config(**parts, paired_heads_pattern="PP--")
+    model = tiny_model(config, window=128, max_sequence_tokens=140)
     tokens, _, positions = packed([136])
     expected = model.logits(tokens, positions)
     decoder = Decoder(model)

@@ -1,3 +1,4 @@
+# ruff: noqa: PLR0912, PLR0915, PLR0917
 """The whole network again, as plainly as its equations allow: one token at a time, dense scores."""
 
 import math
@@ -23,7 +24,14 @@ def rope(x_THK: Tensor, positions_T: Tensor, frequencies_F: Tensor) -> Tensor:
     return torch.cat([turned.real, turned.imag], dim=-1)
 
 
-def attention(model: GPT, layer: int, x_TD: Tensor, tokens: Tensor, positions: Tensor) -> Tensor:
+def attention(
+    model: GPT,
+    layer: int,
+    x_TD: Tensor,
+    tokens: Tensor,
+    positions: Tensor,
+    first_value: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     config, module = model.config, model.blocks[layer].attention
     width, heads, size = config.width, config.num_heads, config.head_dim
     lambdas = (1.0, 1.0)
@@ -34,7 +42,9 @@ def attention(model: GPT, layer: int, x_TD: Tensor, tokens: Tensor, positions: T
     window = long if kind == "L" else max(128, long // 2 // 128 * 128)
     w_q, w_k, w_v, w_o = module.weight.view(4, width, width)
     q, k, v = ((x_TD @ (lambdas[0] * w).T).view(-1, heads, size) for w in (w_q, w_k, w_v))
-    q, k = (rope(norm(x), positions, model.rotary.frequencies_F) for x in (q, k))
+    paired = config.paired_heads_pattern[layer] == "P"
+    angles = positions * (2 if paired else 1)
+    q, k = (rope(norm(x), angles, model.rotary.frequencies_F) for x in (q, k))
     if config.key_offset and kind == "L":
         offset = k.clone()
         for t in range(1, len(k)):
@@ -51,13 +61,14 @@ def attention(model: GPT, layer: int, x_TD: Tensor, tokens: Tensor, positions: T
             half = config.gate_inputs // 2
             gate_inputs[:, config.gate_inputs - half :] = value.reshape(-1, width)[:, :half]
         v = v + 2 * torch.sigmoid(gate_inputs @ module.value_gate.T)[..., None] * value
+    if config.value_residual and first_value is not None:
+        own, first = module.value_residual.weights_2
+        v = own * v + first * first_value
     document = (positions == 0).cumsum(0).tolist()
-    rows = []
-    for t in range(len(x_TD)):
-        seen = [s for s in range(t + 1) if document[s] == document[t] and t - s < window]
-        scores = torch.einsum("hk,shk->hs", q[t], k[seen]) * model.rotary.attention_scale
-        rows.append(torch.einsum("hs,shk->hk", scores.softmax(-1), v[seen]))
-    y = torch.stack(rows)
+    if paired:
+        y = pairs_of_heads(model, q, k, v, document, window)
+    else:
+        y = heads_apart(model, q, k, v, document, window)
     if config.exclusive_attention:
         for h, strength in enumerate(torch.tanh(module.exclusion)):
             for t in range(len(y)):
@@ -65,7 +76,51 @@ def attention(model: GPT, layer: int, x_TD: Tensor, tokens: Tensor, positions: T
                 y[t, h] = y[t, h] - strength * (y[t, h] @ own) * own
     if config.attention_gate:
         y = y * torch.sigmoid(inputs @ module.gate.T)[..., None]
-    return y.reshape(-1, width) @ (lambdas[1] * w_o).T
+    return y.reshape(-1, width) @ (lambdas[1] * w_o).T, v
+
+
+def heads_apart(
+    model: GPT, q: Tensor, k: Tensor, v: Tensor, document: list[int], window: int
+) -> Tensor:
+    rows = []
+    for t in range(len(q)):
+        seen = [s for s in range(t + 1) if document[s] == document[t] and t - s < window]
+        scores = torch.einsum("hk,shk->hs", q[t], k[seen]) * model.rotary.attention_scale
+        rows.append(torch.einsum("hs,shk->hk", scores.softmax(-1), v[seen]))
+    return torch.stack(rows)
+
+
+def pairs_of_heads(
+    model: GPT, q: Tensor, k: Tensor, v: Tensor, document: list[int], window: int
+) -> Tensor:
+    """Head by head and slot by slot: (0, token), (1, token), (0, next token), ..."""
+    half, y = q.size(1) // 2, torch.empty_like(q)
+    slots = [(slot, t) for t in range(len(q)) for slot in (0, 1)]
+    for head in range(half):
+        for index, (slot, t) in enumerate(slots):
+            seen = slots[max(0, index - window + 1) : index + 1]
+            seen = [(other, s) for other, s in seen if document[s] == document[t]]
+            query = q[t, head + slot * half] * model.rotary.attention_scale
+            keys = torch.stack([k[s, head + other * half] for other, s in seen])
+            values = torch.stack([v[s, head + other * half] for other, s in seen])
+            y[t, head + slot * half] = (keys @ query).softmax(0) @ values
+    return y
+
+
+def read_streams(
+    module: torch.nn.Module, sublayer: int, streams: list[Tensor], read: list[Tensor]
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """A hyper-connection, one stream after the other."""
+    n = len(streams)
+    weights = [
+        module.bias[i] + 0.01 * torch.tanh(norm(streams[i]) @ module.weight.T) for i in range(n)
+    ]
+    entering = sum((weights[i][:, :1] + (i == sublayer % n)) * read[i] for i in range(n))
+    mixed = [
+        sum((weights[i][:, 1 + j : 2 + j] + (i == j)) * streams[i] for i in range(n))
+        for j in range(n)
+    ]
+    return entering, mixed, [1 + weights[j][:, n + 1 :] for j in range(n)]
 
 
 def bigram(model: GPT, previous: int | None, token: int) -> Tensor:
@@ -98,8 +153,9 @@ def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tenso
             if positions_T[t] > 0:
                 smeared[t] = e[t] + model.smear.smear_lambda * gate[t] * e[t - 1]
         e = smeared
-    x0 = x = norm(e)
-    outputs = []
+    x0 = norm(e)
+    streams = [x0] * (config.hyper_connection_streams if config.hyper_connections else 1)
+    outputs, first_value = [], None
     if config.bigram_embedding:
         bigrams = torch.stack(
             [
@@ -107,28 +163,64 @@ def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tenso
                 for t in range(len(tokens))
             ]
         )
+
+    def through(around: torch.nn.Module, sublayer: int, read: list[Tensor], function) -> None:
+        nonlocal streams
+        entering, writes = read[0], [1.0] * len(streams)
+        if config.hyper_connections:
+            entering, streams, writes = read_streams(around.streams, sublayer, streams, read)
+        output, r, p = function(norm(entering)), 1.0, 1.0
+        if config.sublayer_gains:
+            r, p = around.gains.residual, around.gains.output
+        streams = [r * x + p * w * output for x, w in zip(streams, writes, strict=True)]
+
     for layer, block in enumerate(model.blocks):
         if config.skip_connection and layer == config.skip_target_layer:
             open_T1 = 2 * torch.sigmoid(x0[:, : config.gate_inputs] @ model.skip.gate.T)
-            gated = outputs[config.skip_source_layer] * open_T1
-            x = x + gated / (1 + math.e**-model.skip.skip_lambda)
+            open_T1 = open_T1 / (1 + math.e**-model.skip.skip_lambda)
+            source = outputs[config.skip_source_layer]
+            streams = [x + open_T1 * old for x, old in zip(streams, source, strict=True)]
         if config.dense_connections and layer == config.num_layers - 1:
-            x = x + dense(model.into_last, x, [x0, outputs[config.backout_layer]])
-            before_last = x
+            middle = outputs[config.backout_layer]
+            streams = [
+                x + dense(model.into_last, x, [x0, old])
+                for x, old in zip(streams, middle, strict=True)
+            ]
+            before_last = streams
         if config.embedding_mix:
-            x = model.residual_lambda[layer] * x + model.embedding_lambda[layer] * x0
-        if config.bigram_embedding:
-            x = x + model.bigram_lambda[layer] * bigrams
+            r = 1.0 if config.sublayer_gains else model.residual_lambda[layer]
+            streams = [r * x + model.embedding_lambda[layer] * x0 for x in streams]
+        after = config.bigram_after_attention and layer > 0
+        if config.bigram_embedding and not after:
+            streams = [x + model.bigram_lambda[layer] * bigrams for x in streams]
         if config.attention_pattern[layer] != "-":
             late = config.late_attention and layer > config.backout_layer
-            attended = outputs[config.backout_layer] if late else x
-            x = x + attention(model, layer, norm(attended), tokens, positions_T)
-        x = x + F.relu(norm(x) @ block.mlp.weight_in.T) ** 2 @ block.mlp.weight_out
-        outputs.append(x)
+
+            def attend(normed: Tensor, layer: int = layer) -> Tensor:
+                nonlocal first_value
+                y, value = attention(model, layer, normed, tokens, positions_T, first_value)
+                first_value = value if first_value is None else first_value
+                return y
+
+            read = outputs[config.backout_layer] if late else streams
+            through(block.around_attention, 2 * layer, read, attend)
+        if config.bigram_embedding and after:
+            streams = [x + model.bigram_lambda[layer] * bigrams for x in streams]
+
+        def mlp(normed: Tensor, mlp: torch.nn.Module = block.mlp) -> Tensor:
+            return F.relu(normed @ mlp.weight_in.T) ** 2 @ mlp.weight_out
+
+        through(block.around_mlp, 2 * layer + 1, streams, mlp)
+        outputs.append(streams)
     if config.backout:
-        x = x - model.backout_lambda * outputs[config.backout_layer]
+        middle = outputs[config.backout_layer]
+        streams = [x - model.backout_lambda * old for x, old in zip(streams, middle, strict=True)]
     if config.dense_connections:
-        middle, skipped = outputs[config.backout_layer], outputs[config.skip_source_layer]
-        x = x + dense(model.into_head, x, [x0, middle, before_last, skipped])
+        sources = (outputs[config.backout_layer], before_last, outputs[config.skip_source_layer])
+        streams = [
+            x + dense(model.into_head, x, [x0, *(source[n] for source in sources)])
+            for n, x in enumerate(streams)
+        ]
+    x = sum(streams) / len(streams)
     z = norm(x) @ model.head.weight[: config.vocabulary].T
     return config.logit_scale / (1 + torch.exp(-(z + config.logit_shift) / config.logit_divisor))

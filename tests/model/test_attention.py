@@ -18,12 +18,23 @@ def attend(model: GPT, layer: int, x_TD: torch.Tensor) -> tuple[torch.Tensor, to
     """The layer's output, and the reference's."""
     tokens_T, _, positions_T = packed(LENGTHS)
     module = model.blocks[layer].attention
-    context = PackedContext(positions_T, model.rotary, model.windows, "sdpa", None)
+    context = PackedContext(positions_T, model.rotary, model.attention_kinds, "sdpa", None)
     letter = model.config.value_embedding_pattern[layer]
     value_TD = model.value_embeddings[letter](tokens_T) if letter != "-" else None
     lambdas = None if model.attention_lambda is None else model.attention_lambda[layer]
-    y_TD = module(x_TD, value_TD, lambdas, model.rotary(positions_T), context)
-    return y_TD, reference.attention(model, layer, x_TD, tokens_T.long(), positions_T)
+    rotation = model.rotary(positions_T)
+    first_THK = torch.linspace(-1, 1, x_TD.numel(), dtype=torch.float64).view(-1, 2, 16)
+    first_THK = None if layer == 0 else first_THK
+    y_TD, _ = module(
+        x_TD,
+        value_TD=value_TD,
+        first_value_THK=first_THK,
+        lambdas_2=lambdas,
+        rotation=rotation.doubled() if module.kind.slots == 2 else rotation,
+        context=context,
+    )
+    tokens = tokens_T.long()
+    return y_TD, reference.attention(model, layer, x_TD, tokens, positions_T, first_THK)[0]
 
 
 def normed_inputs() -> torch.Tensor:
@@ -43,6 +54,7 @@ def normed_inputs() -> torch.Tensor:
         {"attention_lambdas": False},
         {"split_value_gate": False},
         {"exclusive_attention": False},
+        {"paired_heads_pattern": "-P--"},
     ],
     ids=lambda changes: "".join(changes) or "everything",
 )
@@ -74,6 +86,9 @@ def test_parts_that_are_off_have_no_parameters() -> None:
         "value_gate": (2, 12),
         "exclusion": (2,),
     }
+    assert dict(Attention(tiny_config(), LONG).named_parameters())[
+        "value_residual.weights_2"
+    ].shape == (2,)
     off = {"attention_gate": False, "value_embeddings": "none", "exclusive_attention": False}
     plain = tiny_config(**off)
     assert set(dict(Attention(plain, SHORT).named_parameters())) == {"weight"}

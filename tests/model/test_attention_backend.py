@@ -6,11 +6,13 @@ import torch.nn.functional as F
 
 from ramengpt.model import attention_backend
 from ramengpt.model.attention_backend import PackedContext, resolve_backend
+from ramengpt.model.attention_kind import AttentionKind
 from ramengpt.model.rope import Rotary
 from tests.model.test_masks import dense
 from tests.model.tiny import packed, tiny_config, tiny_model
 
 LENGTHS = [[512], [1] * 40 + [200, 272], [127, 129, 128, 128], [90, 300, 5, 117]]
+KINDS = (AttentionKind("L", 1), AttentionKind("S", 1))
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 
 
@@ -27,12 +29,12 @@ def test_attention_equals_the_dense_mask(lengths, window, backend):
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 512, 2, 16, dtype=torch.float64)
     positions = packed(lengths)[2]
-    context = PackedContext(positions, rotary(window), "LS", backend, None)
+    context = PackedContext(positions, rotary(window), KINDS, backend, None)
     for kind, tokens in (("L", window), ("S", max(128, window // 2 // 128 * 128))):
         scores = torch.einsum("qhk,shk->hqs", q, k)
         scores = scores.masked_fill(~dense(positions, tokens), -torch.inf)
         expected = torch.einsum("hqs,shk->qhk", scores.softmax(-1), v)
-        torch.testing.assert_close(context.attend(0, kind, q, k, v), expected)
+        torch.testing.assert_close(context.attend(0, AttentionKind(kind, 1), q, k, v), expected)
 
 
 @pytest.mark.parametrize("num_tokens", [1, 100, 128, 130])
@@ -40,8 +42,8 @@ def test_sdpa_takes_any_number_of_tokens(num_tokens):
     torch.manual_seed(0)
     q, k, v = torch.randn(3, num_tokens, 2, 16, dtype=torch.float64, requires_grad=True)
     positions = torch.arange(num_tokens, dtype=torch.int32)
-    context = PackedContext(positions, rotary(256), "L", "sdpa", None)
-    y = context.attend(0, "L", q, k, v)
+    context = PackedContext(positions, rotary(256), KINDS[:1], "sdpa", None)
+    y = context.attend(0, KINDS[0], q, k, v)
     expected = F.scaled_dot_product_attention(
         *(x.transpose(0, 1) for x in (q, k, v)), is_causal=True, scale=1.0
     ).transpose(0, 1)

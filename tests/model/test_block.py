@@ -17,18 +17,29 @@ def through(layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     block = model.blocks[layer]
     generator = torch.Generator().manual_seed(5)
     x_TD = 10 * torch.randn(130, 32, generator=generator, dtype=torch.float64)
-    context = PackedContext(positions_T, model.rotary, model.windows, "sdpa", None)
+    context = PackedContext(positions_T, model.rotary, model.attention_kinds, "sdpa", None)
     letter = model.config.value_embedding_pattern[layer]
     value_TD = model.value_embeddings[letter](tokens_T) if letter != "-" else None
     lambdas = model.attention_lambda[layer] if layer == WITH_ATTENTION else None
     with torch.no_grad():
         rotation = model.rotary(positions_T)
-        y_TD = block(x_TD, x_TD, value_TD, lambdas, rotation=rotation, context=context)
+        y_TD, _ = block(
+            x_TD,
+            attended=x_TD,
+            value_TD=value_TD,
+            first_value_THK=None,
+            attention_lambdas_2=lambdas,
+            between_TD=None,
+            rotation=rotation,
+            context=context,
+        )
         expected_TD = x_TD
         if layer == WITH_ATTENTION:
             normed_TD = reference.norm(x_TD)
             tokens = tokens_T.long()
-            expected_TD = x_TD + reference.attention(model, layer, normed_TD, tokens, positions_T)
+            expected_TD = (
+                x_TD + reference.attention(model, layer, normed_TD, tokens, positions_T)[0]
+            )
         inner = F.relu(reference.norm(expected_TD) @ block.mlp.weight_in.T) ** 2
         expected_TD = expected_TD + inner @ block.mlp.weight_out
     return y_TD, expected_TD

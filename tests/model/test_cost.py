@@ -60,13 +60,16 @@ def test_gated_mlp_has_about_as_many_parameters():
 
 @pytest.mark.parametrize(("sequence", "window"), [(512, 128), (512, 384), (200, 256), (1, 128)])
 def test_flops_equal_a_count_over_every_query(sequence, window):
-    config = tiny_config()  # long, short, none, long
+    config = tiny_config(paired_heads_pattern="P--P")  # short, long, none, long; two in pairs
     short = max(window // 2 // 128 * 128, 128)
     multiplications = 0
     for query in range(sequence):
-        for kind in "SL-L":
+        for kind, pairs in zip("SL-L", "P--P", strict=True):
             if kind != "-":
-                keys = min(query + 1, {"L": window, "S": short}[kind])
+                size = {"L": window, "S": short}[kind]
+                keys = min(query + 1, size)
+                if pairs == "P":  # both slots, each of half of the width
+                    keys = (min(2 * query + 1, size) + min(2 * query + 2, size)) / 2
                 multiplications += 4 * 32 * 32 + 2 * keys * 32  # projections; scores and values
             multiplications += 2 * 128 * 32
         multiplications += 61 * 32

@@ -31,7 +31,7 @@ def embeddings(num_tokens: int) -> torch.Tensor:
 def test_smear_adds_the_embedding_before_within_a_document() -> None:
     _, _, positions_T = packed([3, 1, 5])
     config = tiny_config()
-    context = PackedContext(positions_T, Rotary(config, 64), "", "sdpa", None)
+    context = PackedContext(positions_T, Rotary(config, 64), (), "sdpa", None)
     smear, e_TD = filled(Smear(config)), embeddings(9)
     smeared_TD = smear(e_TD, context)
     for t, position in enumerate(positions_T.tolist()):

@@ -18,6 +18,9 @@ OFF = {
     "bigram_embedding": False,
     "exclusive_attention": False,
     "late_attention": False,
+    "paired_heads": False,
+    "value_residual": False,
+    "bigram_after_attention": False,
     "embedding_mix": False,
     "attention_lambdas": False,
     "attention_free_layers": False,
@@ -31,8 +34,16 @@ OFF = {
         OFF,
         *({key: value} for key, value in OFF.items()),
         {"attention_pattern": "SSSS", "value_embedding_pattern": "a-ba"},
-        {"attention_pattern": "----", "value_embedding_pattern": "----"},
+        {
+            "attention_pattern": "----",
+            "value_embedding_pattern": "----",
+            "paired_heads_pattern": "----",
+        },
         {"value_embeddings": "untied"},
+        {"sublayer_gains": True},
+        {"hyper_connections": True},
+        {"hyper_connections": True, "hyper_connection_streams": 3, "sublayer_gains": True},
+        {"paired_heads_pattern": "PP-P"},
     ],
     ids=lambda changes: "+".join(changes) or "everything",
 )
@@ -48,8 +59,9 @@ def test_switched_off_parts_have_no_parameters():
     assert labels == {"embedding", "head", "attention", "mlp_in", "mlp_out"}
 
 
-def test_every_document_is_as_if_it_were_alone():
-    model = tiny_model(tiny_config())
+@pytest.mark.parametrize("hyper_connections", [False, True])
+def test_every_document_is_as_if_it_were_alone(hyper_connections):
+    model = tiny_model(tiny_config(hyper_connections=hyper_connections))
     lengths = [300, 1, 2, 129, 64]
     tokens, targets, positions = packed(lengths)
     together = model.token_losses(tokens, targets, positions)
@@ -99,10 +111,13 @@ def test_tokens_do_not_see_later_ones():
     assert same[:150].all() and not same[150:].any()
 
 
-def test_the_short_window_bounds_what_a_layer_sees():
+@pytest.mark.parametrize(("paired", "first_blind"), [("-", 228), ("P", 165)])
+def test_the_short_window_bounds_what_a_layer_sees(paired, first_blind):
+    """128 tokens, or as many slots: half of the token at 164 sees the second one of that at 100."""
     config = tiny_config(
         attention_pattern="S---",
         value_embedding_pattern="----",
+        paired_heads_pattern=f"{paired}---",
         smear=False,
         bigram_embedding=False,
     )
@@ -111,7 +126,7 @@ def test_the_short_window_bounds_what_a_layer_sees():
     changed = tokens.clone()
     changed[100] = (changed[100] + 1) % 61
     same = (model.logits(tokens, positions) == model.logits(changed, positions)).all(1)
-    assert same.nonzero()[:, 0].tolist() == [*range(100), *range(228, 300)]
+    assert same.nonzero()[:, 0].tolist() == [*range(100), *range(first_blind, 300)]
 
 
 def test_forward_is_the_mean_of_the_token_losses_and_of_the_logits_cross_entropy():
@@ -125,9 +140,15 @@ def test_forward_is_the_mean_of_the_token_losses_and_of_the_logits_cross_entropy
     torch.testing.assert_close(loss.double(), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("activation", ["relu_squared", "swiglu"])
-def test_gradient_of_every_parameter_is_nonzero(activation):
-    model = tiny_model(tiny_config(activation=activation))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"activation": "relu_squared"},
+        {"activation": "swiglu", "sublayer_gains": True, "hyper_connections": True},
+    ],
+)
+def test_gradient_of_every_parameter_is_nonzero(changes):
+    model = tiny_model(tiny_config(**changes))
     model(*packed([100, 60])).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
@@ -152,7 +173,8 @@ def test_parameters_that_start_at_zero_move_within_three_steps():
 
 
 def test_finite_differences_confirm_the_gradients():
-    config = tiny_config(head_dim=8, activation="gelu", vocabulary=13)
+    parts = {"hyper_connections": True, "sublayer_gains": True}
+    config = tiny_config(head_dim=8, activation="gelu", vocabulary=13, **parts)
     model = tiny_model(config, window=128)
     tokens, targets, positions = packed([9, 1, 6], vocabulary=13)
     names, parameters = zip(*model.named_parameters(), strict=True)

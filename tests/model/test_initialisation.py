@@ -16,6 +16,8 @@ ZERO = {
     "value_gate",
     "smear_gate",
     "skip_gate",
+    "hyper_connection_weight",
+    "hyper_connection_bias",
 }
 
 
@@ -27,8 +29,10 @@ def fresh(**changes: object) -> GPT:
 
 
 @pytest.mark.parametrize("activation", ["relu_squared", "geglu"])
-def test_every_parameter_is_initialised(activation):
-    for name, parameter in fresh(activation=activation).named_parameters():
+@pytest.mark.parametrize("more", [False, True])
+def test_every_parameter_is_initialised(activation, more):
+    parts = {"sublayer_gains": more, "hyper_connections": more}
+    for name, parameter in fresh(activation=activation, **parts).named_parameters():
         assert parameter.isfinite().all(), name
         assert parameter.dtype == torch.float32
         assert (not parameter.any()) == (parameter.label in ZERO or name in {
@@ -55,6 +59,9 @@ def test_lambdas_start_at_the_config():
     assert model.attention_lambda.tolist() == [[0.5, 1.0]] * 3
     assert model.skip.skip_lambda.tolist() == [-1.5]
     assert model.backout_lambda.tolist() == [0.5]
+    last = model.blocks[3].attention.value_residual
+    assert last.weights_2.tolist() == [0.5, 0.5]
+    assert model.blocks[0].attention.value_residual is None
 
 
 def test_embedding_and_head_are_two_parameters_that_start_equal():
@@ -71,7 +78,9 @@ def test_the_seed_decides_the_weights():
 @pytest.mark.parametrize("pattern", ["SL-L", "----"])
 def test_at_first_every_block_is_the_identity(pattern):
     tables = "----" if pattern == "----" else "ab-a"
-    model = fresh(attention_pattern=pattern, value_embedding_pattern=tables)
+    model = fresh(
+        attention_pattern=pattern, value_embedding_pattern=tables, paired_heads_pattern="----"
+    )
     model.set_window(128)
     tokens, _, positions = packed([70, 30])
     x0 = torch.nn.functional.normalize(model.embedding.weight[tokens.long()], dim=1) * 32**0.5

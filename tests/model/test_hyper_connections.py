@@ -1,0 +1,70 @@
+"""Several residual streams: one network at first, and then what their equations say."""
+
+import pytest
+import torch
+
+from ramengpt.model.gpt import GPT
+from ramengpt.model.hyper_connections import HyperConnection
+from tests.model.reference import read_streams
+from tests.model.tiny import packed, tiny_config
+
+
+def fresh(**changes: object) -> GPT:
+    torch.manual_seed(3)
+    config = tiny_config(**changes)
+    model = GPT(config, max_sequence_tokens=64, backend="sdpa", compute_dtype=torch.float64)
+    model.double().set_window(128)
+    return model
+
+
+@pytest.mark.parametrize("streams", [2, 3, 4])
+def test_a_new_network_is_the_one_with_a_single_stream(streams):
+    changes = {"attention_output_init_gain": 0.5, "hyper_connection_streams": streams}
+    several, single = fresh(hyper_connections=True, **changes), fresh(**changes)
+    with torch.no_grad():
+        for model in (several, single):
+            for block in model.blocks:
+                block.mlp.weight_out.copy_(block.mlp.weight_in.detach() / 2)
+            model.smear.smear_lambda.fill_(0.3)
+    single.load_state_dict(several.state_dict(), strict=False)
+    tokens, _, positions = packed([20, 5])
+    expected = single.logits(tokens, positions)
+    torch.testing.assert_close(several.logits(tokens, positions), expected, rtol=0, atol=1e-12)
+
+
+def test_mixing_and_writing_learn_from_the_first_step_and_reading_from_the_second():
+    """Sinkhorn's at their published start would not: off the diagonal gradients are 1e-68.
+
+    While all streams are equal, reading changes only the length of what is normed.
+    """
+    model = fresh(hyper_connections=True, attention_output_init_gain=0.5)
+    with torch.no_grad():
+        for block in model.blocks:
+            block.mlp.weight_out.copy_(block.mlp.weight_in.detach())
+    connections = [m for m in model.modules() if isinstance(m, HyperConnection)]
+    assert len(connections) == 7  # three attentions, four MLPs
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for can_read in (False, True):
+        optimizer.zero_grad()
+        model(*packed([20, 5])).backward()
+        for connection in connections:
+            # All streams that enter the first sublayer stay equal, whatever the others do.
+            uses = slice(0 if can_read and connection is not connections[0] else 1, None)
+            assert connection.bias.grad[:, 1:].abs().min() > 1e-7
+            assert connection.bias.grad[:, uses].abs().amax(0).min() > 1e-8
+            assert connection.weight.grad[1:].abs().amax(1).min() > 1e-7
+        optimizer.step()
+
+
+@torch.no_grad()
+def test_coefficients_are_those_of_the_equations():
+    generator = torch.Generator().manual_seed(1)
+    module = HyperConnection(tiny_config(hyper_connection_streams=3), sublayer=4).double()
+    for parameter in module.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    x, read = torch.randn(2, 3, 7, 32, generator=generator, dtype=torch.float64)
+    entering, mixed, writes = module(x, read)
+    expected = read_streams(module, 4, list(x), list(read))
+    torch.testing.assert_close(entering, expected[0])
+    torch.testing.assert_close(mixed, torch.stack(expected[1]))
+    torch.testing.assert_close(writes, torch.stack(expected[2]))
