@@ -18,6 +18,9 @@ def shrink(project: Path) -> None:
     params = yaml.load(path.read_text())
     params["dataset"] = "text"
     params["datasets"]["text"] |= {"paths": ["data/text/*.txt"], "val_tokens": 600}
+    params["models"]["instant"] |= {"num_heads": 1, "head_dim": 16}
+    params["architectures"]["ramen"] |= {"gate_inputs": 8}
+    params["architectures"]["plain"] |= {"gate_inputs": 8}
     params["schedules"]["instant"] |= {
         "micro_batch_tokens": 256,
         "scheduled_steps": 4,

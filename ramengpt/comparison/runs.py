@@ -18,6 +18,7 @@ SCRATCH_RESULTS = "results"
 CONFIG = "models/config.json"
 FILES = ("metrics.json", "train.tsv", "validation.tsv")
 WORKSPACE = "workspace"
+LOCK = "dvc.lock"
 
 Curve = list[dict[str, float]]
 
@@ -162,6 +163,11 @@ def _read_output(files: Any, name: str, path: str) -> str:
         with files.open(path, "r", encoding="utf-8") as opened:
             return str(opened.read())
     except FileNotFoundError:
+        if not files.isfile(LOCK):
+            raise UserError(
+                f"{name}: no run is recorded there (it has no {LOCK}); `dvc repro` makes one, "
+                f"`git add {LOCK} && git commit` keeps it as a baseline, then compare again"
+            ) from None
         raise UserError(
             f"{name}: {path} is not there: either nothing was trained at it (`dvc exp run`), or "
             "its outputs are not in DVC's cache (`dvc pull`)"

@@ -45,7 +45,10 @@ def test_a_commit_an_experiment_and_the_workspace_on_one_page_that_needs_no_othe
 
 @pytest.mark.parametrize(
     ("revision", "message"),
-    [("nowhere", "no such revision or experiment"), ("untrained", "dvc exp run")],
+    [
+        ("nowhere", "no such revision or experiment"),
+        ("untrained", "(it has no dvc.lock); `dvc repro`"),
+    ],
 )
 def test_what_cannot_be_compared_is_one_line(project, revision, message):
     done = compare(project, "HEAD", revision)

@@ -123,7 +123,17 @@ def run_summary(metrics: Mapping[str, Any], models: Path, results: Path) -> str:
         f"{scaled(metrics.get('tokens', 0), 'tokens')} in {duration(seconds)} of training, "
         f"{scaled(speed, 'tokens')}/s"
     )
-    weights = "" if models == Path("models") else f" --weights {models}"
+    commands = [
+        f'python -m ramengpt.inference.generate --prompt "Once upon a time" --weights {models}',
+        f"python -m ramengpt.comparison {models.parent}",
+    ]
+    if models == Path("models"):
+        commands = [
+            'python -m ramengpt.inference.generate --prompt "Once upon a time"',
+            'git add params.yaml dvc.lock && git commit -m "Record a run"',
+            "dvc exp run -S optimizer=muon",
+            "python -m ramengpt.comparison HEAD workspace",
+        ]
     return "\n".join(
         [
             f"result    {', '.join(losses) or 'no step was made'}",
@@ -131,9 +141,8 @@ def run_summary(metrics: Mapping[str, Any], models: Path, results: Path) -> str:
             *_stop_lines(metrics),
             f"weights   {models}",
             f"numbers   {results}",
-            f'try next  python -m ramengpt.inference.generate --prompt "Once upon a time"{weights}',
-            "          dvc exp run -S optimizer=muon, then dvc exp show --only-changed",
-            "          python -m ramengpt.comparison HEAD workspace",
+            f"try next  {commands[0]}",
+            *(f"{10 * ' '}{command}" for command in commands[1:]),
         ]
     )
 
