@@ -1,6 +1,6 @@
 """The section `parameters` of params.yaml: for every label, how its parameters are updated.
 
-Labels are those of `ramengpt.model.parameters`. An architecture may have own numbers for some.
+Labels are those of `ramengpt.model.parameters`. An architecture may override some of the numbers.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class HiddenNumbers(Section):
 
 
 class LabelNumbers(HiddenNumbers):
-    """The same of a label that Adam updates, and numbers of Adam in place of its group's.
+    """The same for a label that Adam updates, and Adam's constants for it.
 
     None: those of `embedding_adam` or `scalar_adam`.
     """
@@ -31,7 +31,7 @@ class LabelNumbers(HiddenNumbers):
 
 
 class OwnNumbers(Section):
-    """What an architecture puts in place of a label's numbers; None: nothing."""
+    """A label's numbers that an architecture overrides; None: not overridden."""
 
     lr_mul: NonNegative | None = None
     wd_mul: NonNegative | None = None

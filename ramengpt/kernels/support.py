@@ -1,7 +1,7 @@
-"""Where the kernels of this package run. Elsewhere their plain-PyTorch references take their place.
+"""Where the kernels of this package run; elsewhere their plain-PyTorch references run.
 
-They are written and measured for NVIDIA cards with bfloat16 (Ampere and later). Older cards, AMD's
-and float16 take plain PyTorch: slower, and the same results.
+They are written and measured for NVIDIA GPUs with bfloat16 (Ampere and later). Older GPUs, AMD's,
+and float16 use plain PyTorch: slower, with the same results.
 """
 
 import torch

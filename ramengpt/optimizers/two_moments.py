@@ -44,7 +44,7 @@ def joint_correction(config: MomentNumbers, update: int, like: Tensor) -> Tensor
 
 
 def update_moments(gradient: Tensor, state: dict[str, Tensor], config: MomentNumbers) -> None:
-    """Bring both means up to date, in place."""
+    """Update both means in place."""
     state["first_moment"].lerp_(gradient, 1 - config.beta1)
     square_share = 1 - config.beta2
     state["second_moment"].mul_(config.beta2).addcmul_(gradient, gradient, value=square_share)

@@ -1,9 +1,9 @@
-"""A scale of the loss that keeps float16 gradients in range: as large as possible without overflow.
+"""Dynamic loss scaling keeps float16 gradients in range: as large as possible without overflow.
 
-Gradients are of the loss times the scale, and are divided by it before anything reads them. After a
-step whose gradients overflowed, which is skipped, the scale halves; after enough steps without
-overflow it doubles. Only for float16, which ends at 65,504 and loses what is below 6e-8. Such a
-step waits for the GPU once, to know whether it overflowed.
+The loss is multiplied by the scale, and gradients are divided by it before anything reads them. A
+step whose gradients overflow is skipped, and the scale halves; after enough steps without overflow
+it doubles. Only for float16, whose largest value is 65,504 and whose smallest is 6e-8. Each step
+waits for the GPU once, to know whether it overflowed.
 
 Source: mixed precision training (1710.03740), with the constants of PyTorch's GradScaler.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 FIRST_SCALE = 2.0**16
 STEPS_TO_DOUBLE = 2000
 SMALLEST_SCALE = 2.0**-8
-"""Gradients that overflow even at this scale mean that the run has diverged."""
+"""If gradients overflow even at this scale, the run has diverged."""
 
 
 class LossScale:
@@ -34,7 +34,7 @@ class LossScale:
         self.skipped_steps = 0
 
     def must_skip(self, norms: Mapping[str, Tensor]) -> bool:
-        """Whether the step overflowed and is to be skipped; adapts the scale.
+        """Whether the step overflowed and must be skipped; adapts the scale.
 
         Args:
             norms: of the gradients, by group; infinite or NaN after an overflow.

@@ -1,8 +1,8 @@
-"""How much memory a training step takes on a GPU, estimated from params.yaml alone.
+"""Memory of a training step on a GPU, estimated from params.yaml.
 
 Checked against peaks measured on an H100 and an H200: at most 1 % below and 4 % above
-(tests/training/test_memory.py). What plain PyTorch keeps where the kernels do not run was counted
-on a CPU, never measured on such a card.
+(tests/training/test_memory.py). What plain PyTorch saves where the kernels do not run was counted
+on a CPU, not measured on such a GPU.
 """
 
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ from ramengpt.training.network import build_run_optimizers
 from ramengpt.training.schedule.plan import plan_run
 
 PLAIN_FACTOR = 2.2
-"""What layers keep uncompiled, in what they keep compiled; at windows of 512 to 1024 tokens."""
+"""Activations saved by uncompiled layers, relative to compiled ones; windows of 512 to 1024."""
 PLAIN_LOGITS_BYTES = 12  # of a logit in the head's chunk: itself and two temporaries, in float32
 UPDATE_COPIES = 5
-"""Tensors the size of the hidden matrices, in the narrower dtype, that their update takes."""
+"""Temporaries of the hidden matrices' update, each of their size, in the narrower dtype."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class MemoryEstimate:
     """Bytes that a run holds, by what they grow with.
 
     Attributes:
-        state_bytes: master weights, gradients, the state of optimizers and hooks, what products
-            read of the weights in a narrower dtype, and the head's gradient once more.
+        state_bytes: master weights, gradients, the state of optimizers and hooks, the weights cast
+            to a narrower dtype, and the head's gradient a second time.
         update_bytes: temporaries of the optimizer step, when no activations are held.
-        token_bytes: what the forward pass keeps of a token for the backward pass.
-        chunk_bytes: logits of one of the head's chunks; the peak comes there.
+        token_bytes: saved per token by the forward pass for the backward pass.
+        chunk_bytes: logits of one chunk of the head, where the peak is.
     """
 
     state_bytes: float

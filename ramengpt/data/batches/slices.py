@@ -1,10 +1,10 @@
-"""A micro-batch that the device cannot hold at once, in slices that it can.
+"""Slices of a micro-batch that does not fit the device as a whole.
 
 Slices are cut between documents, and attention never crosses a document, so every token sees what
-it sees in the whole micro-batch. All slices have one length, which compiled code needs: what the
-documents leave over is filled with documents of one token that weigh nothing. With the other
-tokens' weights, the losses of the slices add up to the mean loss of the micro-batch, and so do the
-gradients; only the order of their sums differs.
+it sees in the whole micro-batch. All slices have one length, which compiled code needs: the rest of
+a slice is padded with documents of one token and weight 0. With the other tokens' weights, the
+losses of the slices add up to the mean loss of the micro-batch, and so do the gradients; only the
+order of summation differs.
 
 Shapes: T packed tokens of a micro-batch, S tokens of a slice.
 """
@@ -37,7 +37,7 @@ def slice_ends(positions_T: Int32, slice_tokens: int) -> list[int]:
         slice_tokens: most tokens of a slice.
 
     Returns:
-        Where each slice ends; the last is T.
+        The end of each slice; the last is T.
     """
     if positions_T.size <= slice_tokens:
         return [positions_T.size]
@@ -78,8 +78,8 @@ def slices(batch_3T: Tensor, ends: Sequence[int], slice_tokens: int) -> Iterator
 def slice_sizes(micro_batch_tokens: int, sequence_tokens: int, multiple: int) -> list[int]:
     """Slice lengths worth trying, the longest first: for 1, 2, 3, ... slices of a micro-batch.
 
-    With `micro-batch / n + longest document` tokens, n slices always suffice, since each of them
-    lacks less than one document of being full.
+    With `micro-batch / n + longest document` tokens, n slices always suffice, since in each of them
+    less than one document's length stays empty.
 
     Args:
         micro_batch_tokens: T, a multiple of `multiple`.

@@ -1,10 +1,10 @@
-"""Which steps a run makes: those of its plan, or as many as fit into some seconds.
+"""The steps of a run: those of its plan, or as many as fit into a budget of seconds.
 
-With a budget of seconds the schedule follows the share of it that is spent: a step has the plan
-that the schedule has after the same share of its steps. So all that the schedule counts in steps
+With a budget the schedule follows the share of it that is spent: a step is planned as the schedule
+plans the step after the same share of its steps. So everything that the schedule counts in steps
 (the warm-up, the freezing of scalars) is a share of the run too.
 
-Nothing here needs torch or reads a clock by itself.
+Nothing here needs torch, and the clock is passed in.
 """
 
 import threading
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ramengpt.training.schedule.plan import StepPlan
 
 ROUNDOFF = 1e-9
-"""Of a share that is meant to be a whole number of steps."""
+"""Tolerance of a share that should be a whole number of steps."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class StopRules:
     Attributes:
         at_loss: held-out loss, nats/token; the first validation at or below it is the last.
         after_seconds: of training, without compilation, validation and checkpoints; the schedule
-            is stretched or compressed to them.
+            is stretched or compressed to fit.
     """
 
     at_loss: float | None
     after_seconds: float | None
 
     def record(self, *, loss_reached: bool, spent_seconds: float) -> dict[str, Any]:
-        """What metrics.json says of the rules; nothing without rules."""
+        """The entry `stop` of metrics.json; empty without rules."""
         record: dict[str, Any] = {}
         if self.at_loss is not None:
             record |= {"at_loss": self.at_loss, "loss_reached": loss_reached}
@@ -65,13 +65,13 @@ class BudgetClock:
         return self._counted_seconds + (0.0 if since is None else self._time_source() - since)
 
     def run(self) -> None:
-        """Count from now on, if it does not already."""
+        """Start counting, unless it is counting already."""
         if self._since is None:
             self._since = self._time_source()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Count nothing inside the block; afterwards run again if it did before."""
+        """Stop counting inside the block."""
         was_running = self._since is not None
         self._counted_seconds, self._since = self.seconds, None
         try:
@@ -89,11 +89,11 @@ class RunSteps(Protocol):
         ...
 
     def ahead(self) -> Iterator[StepPlan]:
-        """The same steps for the thread that loads their batches: the shape of those is final."""
+        """The same steps for the thread that loads their batches, whose shapes are then fixed."""
         ...
 
     def is_last(self, plan: StepPlan) -> bool:
-        """Whether no step follows one that has just been made."""
+        """Whether this step, which has just been made, is the last."""
         ...
 
     def position(self, plan: StepPlan) -> str:
@@ -130,8 +130,8 @@ class PlannedSteps:
 class TimedSteps:
     """As many steps as fit into a budget of seconds.
 
-    The shape of a step's batch is settled when the step is first asked for, as a rule by the thread
-    that loads batches ahead; all the rest when the step is made.
+    The shape of a step's batch is fixed when the step is first requested, usually by the thread
+    that loads batches ahead; everything else when the step is made.
 
     Args:
         schedule_plans: of the whole schedule, whose steps stand for shares of the budget.
