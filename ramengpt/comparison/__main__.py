@@ -1,8 +1,11 @@
 """Compare runs: `python -m ramengpt.comparison REV...` writes results/compare.html.
 
 A REV is a branch, tag, commit or DVC experiment, or the folder of a scratch run (`python -m
-pipeline.train --out`); `workspace` means the files as they are. The first is the baseline. Nothing
-is checked out.
+pipeline.train --out`); `workspace` means the files as they are. Runs that are the same but for the
+seed are one row, with means, intervals and a test. The first is the baseline. Nothing is checked
+out.
+
+    python -m ramengpt.comparison runs/adam-* runs/muon-*
 """
 
 import argparse

@@ -4,9 +4,16 @@ import base64
 import html
 from pathlib import Path
 
+from ramengpt.comparison.groups import RunGroup, group_runs
 from ramengpt.comparison.pictures import Picture, loss_pictures
 from ramengpt.comparison.runs import ComparedRun
-from ramengpt.comparison.tables import TextTable, params_table, reached_table, results_table
+from ramengpt.comparison.tables import (
+    TextTable,
+    has_several_runs,
+    params_table,
+    reached_table,
+    results_table,
+)
 from ramengpt.files import write_bytes
 
 STYLE = """
@@ -25,6 +32,12 @@ p { color: #555; }
 """
 SAME = "The runs have the same parameters."
 LEGEND = "Δ: difference from the first run."
+GROUPS_LEGEND = (
+    "Means over the runs that are the same but for the seed, ± half the width of the 95 % "
+    "confidence interval. Δ: difference from the first row. p: of no difference in loss, by a "
+    "paired t test where two or more seeds are common, else by Welch's, adjusted by Holm's method "
+    "for all rows. Curves: means, with a band of one standard deviation on each side."
+)
 
 
 def write_comparison(runs: list[ComparedRun], folder: Path) -> list[Path]:
@@ -37,10 +50,11 @@ def write_comparison(runs: list[ComparedRun], folder: Path) -> list[Path]:
     Returns:
         The files, the page first.
     """
-    pictures = loss_pictures(runs)
+    groups = group_runs(runs)
+    pictures = loss_pictures(groups)
     files = {
-        folder / "compare.html": html_page(runs, pictures).encode(),
-        folder / "compare.md": markdown_page(runs, pictures).encode(),
+        folder / "compare.html": html_page(groups, pictures).encode(),
+        folder / "compare.md": markdown_page(groups, pictures).encode(),
         **{folder / "compare" / picture.name: picture.svg for picture in pictures},
     }
     for path, content in files.items():
@@ -48,36 +62,42 @@ def write_comparison(runs: list[ComparedRun], folder: Path) -> list[Path]:
     return list(files)
 
 
-def html_page(runs: list[ComparedRun], pictures: list[Picture]) -> str:
+def legend(groups: list[RunGroup]) -> str:
+    """What the columns mean."""
+    return GROUPS_LEGEND if has_several_runs(groups) else LEGEND
+
+
+def html_page(groups: list[RunGroup], pictures: list[Picture]) -> str:
     """The page, with the pictures embedded."""
-    title = html.escape(" · ".join(run.name for run in runs))
+    title = html.escape(" · ".join(group.name for group in groups))
     images = "".join(
         f'<img alt="{html.escape(picture.title)}" '
         f'src="data:image/svg+xml;base64,{base64.b64encode(picture.svg).decode()}">'
         for picture in pictures
     )
-    params = params_table(runs)
-    reached = reached_table(runs)
+    params = params_table(groups)
+    reached = reached_table(groups)
     differences = _html_table(params) if params.rows else f"<p>{SAME}</p>"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>\n'
-        f"<h1>{title}</h1>\n<h2>Results</h2>\n{_html_table(results_table(runs))}\n<p>{LEGEND}</p>\n"
+        f"<h1>{title}</h1>\n<h2>Results</h2>\n{_html_table(results_table(groups))}\n"
+        f"<p>{html.escape(legend(groups))}</p>\n"
         f"{_html_table(reached) if reached.rows else ''}\n"
         f'<h2>Loss</h2>\n<div class="pictures">{images}</div>\n'
         f"<h2>Parameters that differ</h2>\n{differences}\n</body></html>\n"
     )
 
 
-def markdown_page(runs: list[ComparedRun], pictures: list[Picture]) -> str:
+def markdown_page(groups: list[RunGroup], pictures: list[Picture]) -> str:
     """The page with links to the pictures' files."""
-    params = params_table(runs)
-    reached = reached_table(runs)
+    params = params_table(groups)
+    reached = reached_table(groups)
     parts = [
-        f"# {' · '.join(_plain(run.name) for run in runs)}",
+        f"# {' · '.join(_plain(group.name) for group in groups)}",
         "## Results",
-        markdown_table(results_table(runs)),
-        LEGEND,
+        markdown_table(results_table(groups)),
+        legend(groups),
         *([markdown_table(reached)] if reached.rows else []),
         "## Loss",
         *(f"![{picture.title}](compare/{picture.name})" for picture in pictures),

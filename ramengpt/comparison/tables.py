@@ -1,13 +1,23 @@
-"""The tables of a comparison: the results of each run, and the parameters that differ."""
+"""The tables of a comparison: the results of each group of runs, and the parameters that differ.
 
+A group is often one run: then there is no interval and no test.
+"""
+
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ramengpt.comparison.runs import ComparedRun, Curve, params_that_differ
+from ramengpt.comparison.groups import RunGroup, first_step_seconds, mean_curve
+from ramengpt.comparison.runs import Curve, params_that_differ
+from ramengpt.comparison.statistics import Difference, difference_by_seed, holm, mean_of
 from ramengpt.progress import duration, scaled
 
 NONE = "-"
+CONFIDENCE = 0.95
+LOSS = "validation.loss"
+SMALLEST_P = 1e-4
+"""Smaller p-values are shown as less than this."""
 
 
 @dataclass(frozen=True)
@@ -18,70 +28,95 @@ class TextTable:
     rows: list[list[str]]
 
 
-def results_table(runs: list[ComparedRun]) -> TextTable:
-    """One row per run; differences are from the first run."""
-    first = runs[0].metrics
-    header = [
-        "run",
-        "validation loss",
-        "Δ",
-        "training loss",
-        "tokens",
-        "time",
-        "Δ",
-        "tokens/s",
-        "Δ",
-    ]
+def has_several_runs(groups: list[RunGroup]) -> bool:
+    """Whether any group has more than one run, so that there is something to test."""
+    return any(len(group.runs) > 1 for group in groups)
+
+
+def results_table(groups: list[RunGroup]) -> TextTable:
+    """One row per group: means; differences are from the first group."""
+    differences = loss_differences(groups)
+    p_values = holm([each.p_value if each else math.nan for each in differences])
+    header = ["run", "runs", "validation loss", "Δ", "p", "bits/byte", "training loss"]
+    header += ["tokens", "time", "Δ", "tokens/s", "Δ"]
     rows = []
-    for run in runs:
-        get = run.metrics.get
-        base = {} if run is runs[0] else first
+    for group, difference, p_value in zip(groups, differences, p_values, strict=True):
+        base = None if group is groups[0] else groups[0]
         rows.append(
             [
-                run.name,
-                _show(get("validation.loss"), "{:.4f}".format),
-                _difference(get("validation.loss"), base.get("validation.loss")),
-                _show(get("train.loss"), "{:.4f}".format),
-                _show(get("tokens"), _short),
-                _show(get("seconds"), duration),
-                _percent(get("seconds"), base.get("seconds")),
-                _show(get("speed.tokens_per_second"), _short),
-                _percent(get("speed.tokens_per_second"), base.get("speed.tokens_per_second")),
+                group.name,
+                str(len(group.runs)),
+                _loss(group),
+                _difference(difference),
+                _p_value(p_value),
+                _show(group.mean("validation.bits_per_byte"), "{:.4f}".format),
+                _show(group.mean("train.loss"), "{:.4f}".format),
+                _show(group.mean("tokens"), _short),
+                _show(group.mean("seconds"), duration),
+                _percent(group, base, "seconds"),
+                _show(group.mean("speed.tokens_per_second"), _short),
+                _percent(group, base, "speed.tokens_per_second"),
             ]
         )
-    return TextTable(header, rows)
+    return TextTable(header, rows) if has_several_runs(groups) else _without(header, rows)
 
 
-def reached_table(runs: list[ComparedRun]) -> TextTable:
-    """When each run first reached the final validation loss of the first run.
+def _without(header: list[str], rows: list[list[str]]) -> TextTable:
+    """The table of single runs, which has no numbers of runs and no test."""
+    kept = [number for number, name in enumerate(header) if name not in ("runs", "p")]
+    return TextTable([header[n] for n in kept], [[row[n] for n in kept] for row in rows])
+
+
+def loss_differences(groups: list[RunGroup]) -> list[Difference | None]:
+    """Held-out loss of every group against the first one's; None for that, or without a loss."""
+    first, *others = (group.by_seed(LOSS) for group in groups)
+    return [
+        None,
+        *(
+            difference_by_seed(losses, first, CONFIDENCE) if losses and first else None
+            for losses in others
+        ),
+    ]
+
+
+def reached_table(groups: list[RunGroup]) -> TextTable:
+    """When the mean curve of each group first falls to the final loss of the first group.
 
     Empty if there is nothing to compare.
     """
-    target = runs[0].metrics.get("validation.loss")
-    if target is None or len(runs) < 2:
+    target = groups[0].mean(LOSS)
+    if target is None or len(groups) < 2:
         return TextTable([], [])
     rows = []
-    for run in runs:
+    for group in groups:
         # The table rounds a loss to nine digits; metrics.json does not.
-        row = first_at_most(run.validation, target + 1e-6) or {}
+        curve = mean_curve([run.validation for run in group.runs])
+        row = first_at_most(curve, target + 1e-6) or {}
+        seconds = row["seconds"] - first_step_seconds(group) if "seconds" in row else None
         rows.append(
             [
-                run.name,
+                group.name,
                 _show(row.get("step"), "{:.0f}".format),
                 _show(row.get("tokens"), _short),
-                _show(row.get("seconds"), duration),
+                _show(seconds, duration),
             ]
         )
-    return TextTable([f"validation loss {target:.4f} after", "steps", "tokens", "time"], rows)
+    time = "time after the first step"
+    return TextTable([f"validation loss {target:.4f} after", "steps", "tokens", time], rows)
 
 
-def params_table(runs: list[ComparedRun]) -> TextTable:
-    """One row per parameter that differs, one column per run."""
+def params_table(groups: list[RunGroup]) -> TextTable:
+    """One row per parameter that differs, one column per group."""
+    differ = params_that_differ([group.runs[0] for group in groups])
+    if has_several_runs(groups):
+        differ.pop("seed", None)
+        seeds = [group.seeds() for group in groups]
+        differ |= {"seed": seeds} if len(set(seeds)) > 1 else {}
     rows = [
         [name, *(NONE if value is None else str(value) for value in values)]
-        for name, values in params_that_differ(runs).items()
+        for name, values in differ.items()
     ]
-    return TextTable(["parameter", *(run.name for run in runs)], rows)
+    return TextTable(["parameter", *(group.name for group in groups)], rows)
 
 
 def first_at_most(validation: Curve, loss: float) -> dict[str, float] | None:
@@ -113,9 +148,31 @@ def _short(quantity: float) -> str:
     return scaled(quantity, "").strip()
 
 
-def _difference(value: Any, base: Any) -> str:
-    return NONE if value is None or base is None else f"{value - base:+.4f}"
+def _loss(group: RunGroup) -> str:
+    values = group.values(LOSS)
+    if not values:
+        return NONE
+    mean = mean_of(values, CONFIDENCE)
+    return f"{mean.value:.4f}" + _interval(mean.half_width)
 
 
-def _percent(value: Any, base: Any) -> str:
-    return NONE if value is None or not base else f"{value / base - 1:+.1%}"
+def _difference(difference: Difference | None) -> str:
+    if difference is None:
+        return NONE
+    return f"{difference.value:+.4f}" + _interval(difference.half_width)
+
+
+def _interval(half_width: float) -> str:
+    return "" if math.isnan(half_width) else f" ± {half_width:.4f}"
+
+
+def _p_value(p_value: float) -> str:
+    if math.isnan(p_value):
+        return NONE
+    return f"< {SMALLEST_P:.4f}" if p_value < SMALLEST_P else f"{p_value:.4f}"
+
+
+def _percent(group: RunGroup, base: RunGroup | None, metric: str) -> str:
+    value = group.mean(metric)
+    reference = base.mean(metric) if base else None
+    return NONE if value is None or not reference else f"{value / reference - 1:+.1%}"

@@ -1,5 +1,6 @@
-"""A compared run made of a few losses."""
+"""Compared runs made of a few losses."""
 
+from ramengpt.comparison.groups import RunGroup, group_runs
 from ramengpt.comparison.runs import ComparedRun
 
 
@@ -9,3 +10,7 @@ def compared(
     rows = [{"step": 10 * n, "tokens": 1000 * n, "loss": loss} for n, loss in enumerate(losses, 1)]
     metrics = {"validation.loss": losses[-1], "seconds": seconds}
     return ComparedRun(name, metrics, params, rows, rows)
+
+
+def grouped(*runs: ComparedRun) -> list[RunGroup]:
+    return group_runs(runs)

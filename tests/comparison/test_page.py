@@ -3,6 +3,8 @@
 import re
 
 from ramengpt.comparison.page import (
+    GROUPS_LEGEND,
+    LEGEND,
     SAME,
     html_page,
     markdown_page,
@@ -11,12 +13,13 @@ from ramengpt.comparison.page import (
 )
 from ramengpt.comparison.pictures import loss_pictures
 from ramengpt.comparison.tables import TextTable
-from tests.comparison.made_up import compared
+from tests.comparison.made_up import compared, grouped
 
 RUNS = [
     compared("<b>first</b>", [6.0, 5.0], optimizer="adam"),
     compared("second|run", [6.0, 4.5], optimizer="bam"),
 ]
+GROUPS = grouped(*RUNS)
 
 
 def cells(html: str) -> list[str]:
@@ -24,13 +27,13 @@ def cells(html: str) -> list[str]:
 
 
 def test_names_are_escaped():
-    page = html_page(RUNS, [])
+    page = html_page(GROUPS, [])
     assert "<b>first" not in page and "&lt;b&gt;first&lt;/b&gt;" in page
-    assert r"| second\|run | 4.5000 |" in markdown_page(RUNS, [])
+    assert r"| second\|run | 4.5000 |" in markdown_page(GROUPS, [])
 
 
 def test_both_pages_hold_the_same_cells():
-    html, markdown = html_page(RUNS, []), markdown_page(RUNS, [])
+    html, markdown = html_page(GROUPS, []), markdown_page(GROUPS, [])
     for cell in ("4.5000", "-0.5000", "validation loss 5.0000 after"):
         assert cell in cells(html)
         assert f"| {cell} |" in markdown
@@ -38,9 +41,9 @@ def test_both_pages_hold_the_same_cells():
 
 
 def test_equal_parameters_are_said_to_be_equal():
-    runs = [compared("a", [5.0], seed=1), compared("b", [4.0], seed=1)]
+    runs = grouped(compared("a", [5.0], seed=1), compared("b", [4.0], seed=1))
     assert SAME in html_page(runs, []) and SAME in markdown_page(runs, [])
-    assert SAME not in html_page(RUNS, [])
+    assert SAME not in html_page(GROUPS, [])
 
 
 def test_a_table_in_markdown_has_a_rule_of_its_width():
@@ -57,6 +60,15 @@ def test_everything_that_the_markdown_links_is_written(tmp_path):
     assert files[0].name == "compare.html"
     text = (tmp_path / "results/compare.md").read_text()
     linked = re.findall(r"\]\((\S+)\)", text)
-    assert len(linked) == len(loss_pictures(RUNS)) == 2
+    assert len(linked) == len(loss_pictures(GROUPS)) == 2
     assert {tmp_path / "results" / path for path in linked} <= set(files)
     assert all(path.stat().st_size for path in files)
+
+
+def test_groups_have_their_own_legend():
+    several = grouped(*RUNS, compared("<b>first</b>2", [6.0, 5.1], optimizer="adam", seed=2))
+    assert LEGEND in markdown_page(several, [])
+    groups = grouped(*(compared(f"a{seed}", [6.0, 5.0], seed=seed) for seed in (1, 2)))
+    assert GROUPS_LEGEND in markdown_page(groups, []) and "± half the width" in html_page(
+        groups, []
+    )

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from ramengpt.comparison.pictures import loss_pictures, smoothed
 from ramengpt.comparison.runs import ComparedRun
-from tests.comparison.made_up import compared
+from tests.comparison.made_up import compared, grouped
 
 
 def test_smoothing_thins_long_curves_and_keeps_the_mean():
@@ -19,23 +19,25 @@ def test_smoothing_thins_long_curves_and_keeps_the_mean():
 
 def test_pictures_are_drawn_of_short_and_of_diverged_runs():
     runs = [compared("short", [5.0]), compared("diverged", [6.0, math.nan, math.inf])]
-    pictures = loss_pictures([*runs, ComparedRun("empty", {}, {}, [], [])])
+    pictures = loss_pictures(grouped(*runs, ComparedRun("empty", {}, {}, [], [])))
     assert [picture.name for picture in pictures] == ["loss_by_step.svg", "loss_by_tokens.svg"]
     assert all(picture.svg.startswith(b"<?xml") for picture in pictures)
-    assert pictures == loss_pictures([*runs, ComparedRun("empty", {}, {}, [], [])])
+    assert pictures == loss_pictures(grouped(*runs, ComparedRun("empty", {}, {}, [], [])))
 
 
 def test_the_first_step_of_a_run_which_compiles_moves_no_curve():
     def drawn(first_seconds: float) -> bytes:
         rows = [{"seconds": first_seconds + n, "loss": 5.0 - n} for n in range(3)]
-        (picture,) = loss_pictures([ComparedRun("a", {}, {}, rows, rows[1:])])
+        (picture,) = loss_pictures(grouped(ComparedRun("a", {}, {}, rows, rows[1:])))
         return picture.svg
 
     assert drawn(30.0) == drawn(1.0)
 
 
 def test_a_picture_names_its_runs_and_its_axes():
-    first, *_ = loss_pictures([compared("adam & co", [5.0, 4.0]), compared("bam", [5.0, 4.5])])
+    first, *_ = loss_pictures(
+        grouped(compared("adam & co", [5.0, 4.0]), compared("bam", [5.0, 4.5]))
+    )
     assert ElementTree.fromstring(first.svg).tag.endswith("svg")
     written = re.findall(r"<!-- (.*?) -->", first.svg.decode())
     assert {"adam &amp; co", "bam", "steps"} <= set(written)
@@ -44,14 +46,23 @@ def test_a_picture_names_its_runs_and_its_axes():
 
 def test_more_runs_than_colours_still_differ():
     runs = [compared(f"run{n}", [6.0, 5.0 - 0.1 * n]) for n in range(9)]
-    svg = loss_pictures(runs)[0].svg.decode()
-    assert svg.count("stroke-dasharray") > loss_pictures(runs[:8])[0].svg.decode().count(
+    svg = loss_pictures(grouped(*runs))[0].svg.decode()
+    assert svg.count("stroke-dasharray") > loss_pictures(grouped(*runs[:8]))[0].svg.decode().count(
         "stroke-dasharray"
     )
 
 
 def test_a_loss_that_explodes_does_not_hide_the_others():
-    calm = loss_pictures([compared("a", [6.0, 5.0, 4.0])])[0].svg.decode()
-    both = loss_pictures([compared("a", [6.0, 5.0, 4.0]), compared("b", [6.0, 5.0, 1e9])])[0]
+    calm = loss_pictures(grouped(compared("a", [6.0, 5.0, 4.0])))[0].svg.decode()
+    both = loss_pictures(grouped(compared("a", [6.0, 5.0, 4.0]), compared("b", [6.0, 5.0, 1e9])))[0]
     ticks = [float(text) for text in re.findall(r"<!-- (\d+\.\d+) -->", both.svg.decode())]
     assert calm and ticks and max(ticks) < 10
+
+
+def test_a_group_is_one_mean_curve_with_a_band():
+    runs = [compared(f"a{seed}", [6.0, 5.0 + 0.1 * seed], seed=seed) for seed in (1, 2, 3)]
+    (group,) = grouped(*runs)
+    picture = loss_pictures([group])[0].svg.decode()
+    assert "FillBetween" in picture or "PolyCollection" in picture
+    alone = loss_pictures(grouped(runs[0]))[0].svg.decode()
+    assert "FillBetween" not in alone and "PolyCollection" not in alone

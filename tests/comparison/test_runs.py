@@ -87,6 +87,27 @@ def test_folders_are_compared_under_their_short_names(
     assert "results/compare.html" in capsys.readouterr().out
 
 
+def test_seeds_of_one_setting_are_one_row_with_bits_per_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    for optimizer, shift in (("bam", 0.0), ("aro", -0.5)):
+        for seed in (1, 2, 3):
+            record = RECORD | {"optimizer_name": optimizer, "seed": seed}
+            folder = make_run(tmp_path / f"runs/{optimizer}-{seed}", 4 + seed / 10 + shift, record)
+            metrics = json.loads((folder / "results/metrics.json").read_text())
+            metrics["validation"]["bits_per_byte"] = 1.25
+            (folder / "results/metrics.json").write_text(json.dumps(metrics))
+            folders.append(f"runs/{optimizer}-{seed}")
+    monkeypatch.setattr(sys, "argv", ["compare", *folders])
+    __main__.main()
+    page = (tmp_path / "results/compare.md").read_text()
+    assert page.startswith("# bam · aro\n")
+    assert "| bam | 3 | 4.2000 ± 0.2484 | - | - | 1.2500 |" in page
+    assert "| aro | 3 | 3.7000 ± 0.2484 | -0.5000 ± 0.0000 | < 0.0001 | 1.2500 |" in page
+
+
 def test_two_folders_of_one_name_keep_their_paths(tmp_path: Path) -> None:
     for name in ("a/x", "b/x", "b/y"):
         make_run(tmp_path / name)
