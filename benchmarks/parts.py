@@ -1,12 +1,14 @@
 """What each part of the network is worth on real text, with all others as they are.
 
     python -m benchmarks.parts --out runs/parts --model base --processes 3
+    python -m benchmarks.parts --out runs/small --model small --early_stop_steps 201 --alone
 
-Arms: `ramen`; `ramen` with one part more; all parts; all parts without one of them, or with one
-more idea; and `speedrun` as params.yaml has it. Every arm is trained with the same seeds, none of
+Arms: `ramen`, and `ramen` with one part more; `speedrun` as params.yaml has it, `speedrun` without
+one of its parts, and with one that it has not. Every arm is trained with the same seeds, none of
 which has chosen anything, on equal tokens; differences are taken seed by seed. `parts.json` in the
 folder gains a line with every finished run, `parts.md` has the table. A stopped study resumes with
-the same command. `--tables docs/results/parts_base.json` only prints the table of such a record.
+the same command. With `--alone` each run has a GPU to itself, so that the table has seconds too.
+`--tables docs/results/parts_base.json` only prints the table of such a record.
 """
 
 import argparse
@@ -63,11 +65,9 @@ SHARED = (
     "tracking.wandb=disabled",
     "train.checkpoint_every_steps=0",
 )
-SWITCHES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "bigram embedding": (("bigram_embedding=true",), ("bigram_embedding=false",)),
     "exclusive attention": (("exclusive_attention=true",), ("exclusive_attention=false",)),
-    "late attention": (("late_attention=true",), ("late_attention=false",)),
-    "dense connections": (("dense_connections=true",), ("dense_connections=false",)),
     "untied value embeddings": (
         ("value_embeddings=untied", "value_embedding_init_std=0.01"),
         ("value_embeddings=shared", "value_embedding_init_std=0.0"),
@@ -77,15 +77,39 @@ SWITCHES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("attention_init_gain=1.0", "attention_output_init_gain=0.0"),
     ),
 }
-"""What can be added to `ramen`: how it is switched on and off."""
-MORE = {
-    "multi-token loss": ("architectures.speedrun.multi_token_loss=true",),
-    "prefix loss": ("architectures.speedrun.prefix_loss=true",),
-    "split value gate": ("architectures.speedrun.split_value_gate=true",),
-    "q and k by pairs of heads": ("optimizers.normuon.query_key_block_heads=2",),
-    "average for evaluation": ("hooks.evaluation_average.share=0.6",),
+"""What `speedrun` has and `ramen` has not: how it is switched on and off."""
+FURTHER_PARTS = {
+    "late attention": ("late_attention=true",),
+    "dense connections": ("dense_connections=true",),
+    "paired heads": ("paired_heads=true",),
+    "value residual": ("value_residual=true",),
+    "gains by sublayer": ("sublayer_gains=true",),
+    "hyper-connections": ("hyper_connections=true",),
+    "multi-token loss": ("multi_token_loss=true",),
+    "prefix loss": ("prefix_loss=true",),
 }
-"""What else could be added when all of those are on."""
+"""What neither has."""
+OF_BIGRAMS = {
+    "bigrams after attention": ("bigram_after_attention=true",),
+    "7.5 vocabularies of bigrams": ("bigram_vocabularies=7.5",),
+    "split value gate": ("split_value_gate=true",),
+}
+"""Forms of parts that `ramen` has not, or in which it has no choice."""
+TRAINING = {
+    "q and k by pairs of heads": ("optimizers.normuon.query_key_block_heads=2",),
+    "average for evaluation": (
+        "hooks.evaluation_average.share=0.8",
+        "hooks.evaluation_average.start_fraction=0.3",
+        "hooks.evaluation_average.horizon_fraction=0.04",
+    ),
+    "no epsilon": ("embedding_adam.epsilon=1e-15", "scalar_adam.epsilon=1e-15"),
+    "Adam's betas by label": (
+        *(f"parameters.{label}.beta1=0.5" for label in ("head", "embedding")),
+        *(f"parameters.{label}.beta1=0.75" for label in ("value_embedding", "bigram_embedding")),
+    ),
+    "slower bigram gains": ("parameters.bigram_lambda.lr_mul=1.0",),
+}
+"""How it is trained, in place of how both are."""
 
 
 def _of(architecture: str, settings: Iterable[str]) -> tuple[str, ...]:
@@ -95,17 +119,17 @@ def _of(architecture: str, settings: Iterable[str]) -> tuple[str, ...]:
     )
 
 
-ALL_ON = _of("speedrun", [setting for on, _ in SWITCHES.values() for setting in on])
 ARMS: dict[str, tuple[str, ...]] = {
-    "all parts": ALL_ON,
     "ramen": _of("ramen", ()),
     "speedrun": _of("speedrun", ()),
+    **{f"speedrun without {part}": _of("speedrun", off) for part, (_, off) in PARTS.items()},
     **{
-        f"all parts without {part}": (*ALL_ON, *_of("speedrun", off)[1:])
-        for part, (_, off) in SWITCHES.items()
+        f"speedrun with {part}": _of("speedrun", on)
+        for part, on in (FURTHER_PARTS | OF_BIGRAMS).items()
     },
-    **{f"all parts with {part}": (*ALL_ON, *more) for part, more in MORE.items()},
-    **{f"ramen with {part}": _of("ramen", on) for part, (on, _) in SWITCHES.items()},
+    **{f"speedrun with {name}": (*_of("speedrun", ()), *on) for name, on in TRAINING.items()},
+    **{f"ramen with {part}": _of("ramen", on) for part, (on, _) in PARTS.items()},
+    **{f"ramen with {part}": _of("ramen", on) for part, on in FURTHER_PARTS.items()},
 }
 
 
@@ -115,7 +139,9 @@ def settings_of(model: str) -> tuple[str, ...]:
     return (*SHARED, f"model={model}", f"schedule={model}", *schedule, *RATES[model])
 
 
-def study_runs(arms: Sequence[str], seeds: Sequence[int], every_steps: int) -> list[Run]:
+def study_runs(
+    arms: Sequence[str], seeds: Sequence[int], every_steps: int, *, alone: bool
+) -> list[Run]:
     """Every arm with every seed, the first seed of all arms first."""
     return [
         Run(
@@ -123,6 +149,7 @@ def study_runs(arms: Sequence[str], seeds: Sequence[int], every_steps: int) -> l
             seed,
             (*ARMS[arm], f"validation.every_steps={every_steps}"),
             {"arm": arm},
+            alone,
         )
         for seed in seeds
         for arm in arms
@@ -132,16 +159,17 @@ def study_runs(arms: Sequence[str], seeds: Sequence[int], every_steps: int) -> l
 def parts_table(entries: Entries) -> str:
     """A row for each arm: mean loss, and its difference from the arm's baseline seed by seed.
 
-    No seconds: runs of the study share a card.
+    Seconds, without compilation, are those of runs that had a card to themselves.
     """
     done: dict[str, dict[int, Entry]] = defaultdict(dict)
     for entry in entries.values():
         if entry["status"] == DONE:
             done[entry["arm"]][entry["seed"]] = entry
+    any_alone = any(run.get("alone") for runs in done.values() for run in runs.values())
     rows = []
     for arm, runs in done.items():
         losses = [run["validation_loss"] for run in runs.values()]
-        baseline = "ramen" if arm.startswith("ramen") else "all parts"
+        baseline = arm.partition(" with")[0]
         pairs = [
             run["validation_loss"] - done[baseline][seed]["validation_loss"]
             for seed, run in runs.items()
@@ -149,8 +177,11 @@ def parts_table(entries: Entries) -> str:
         ]
         difference = f"{fmean(pairs):+.4f} ± {_standard_error(pairs)}" if pairs else "-"
         spread = f"{stdev(losses):.4f}" if len(losses) > 1 else "-"
-        rows.append([arm, f"{fmean(losses):.4f}", spread, difference, str(len(losses))])
+        seconds = [run["steady_seconds"] for run in runs.values() if run.get("alone")]
+        timed = [f"{fmean(seconds):.1f}" if seconds else "-"] if any_alone else []
+        rows.append([arm, f"{fmean(losses):.4f}", spread, difference, str(len(losses)), *timed])
     header = ["arm", "held-out loss", "sd", "Δ by seed ± standard error", "seeds"]
+    header += ["seconds"] if any_alone else []
     failed = [entry for entry in entries.values() if entry["status"] != DONE]
     lines = [markdown_table(TextTable(header, rows))]
     lines += [f"failed: {entry['name']}: {entry['error']}" for entry in failed]
@@ -161,13 +192,11 @@ def _standard_error(values: Sequence[float]) -> str:
     return f"{stdev(values) / math.sqrt(len(values)):.4f}" if len(values) > 1 else "?"
 
 
-def run_study(
-    model: str, arms: Sequence[str], seeds: Sequence[int], options: PoolOptions, every_steps: int
-) -> bool:
-    """Run the arms as far as the time allows; write and print the table at the end."""
-    about = {"settings": list(options.settings), "machine": study_machine(), "model": model}
+def run_study(model: str, runs: list[Run], options: PoolOptions) -> bool:
+    """Run as far as the time allows; write and print the table at the end."""
+    settings = [*options.settings, *options.arguments]
+    about = {"settings": settings, "machine": study_machine(), "model": model}
     record = RunRecord(options.folder / "parts.json", about)
-    runs = study_runs(arms, seeds, every_steps)
     try:
         return run_all(lambda _: runs, record, options)
     finally:
@@ -192,6 +221,8 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--processes", type=int, default=3, help="runs at a time on one GPU")
+    parser.add_argument("--alone", action="store_true", help="each run has a GPU to itself")
+    parser.add_argument("--early_stop_steps", type=int, metavar="N", help="of every run")
     parser.add_argument("--every_steps", type=int, default=1_000_000, help="between validations")
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin nothing after")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
@@ -200,16 +231,17 @@ def main() -> None:
     if arguments.tables:
         print(parts_table(read_record(arguments.tables)[1]), end="")
         return
+    steps = arguments.early_stop_steps
     options = PoolOptions(
         arguments.out,
         (*settings_of(arguments.model), *arguments.set),
         arguments.processes,
         TIMEOUT_SECONDS,
         time.monotonic() + arguments.seconds,
+        arguments=("--early_stop_steps", str(steps)) if steps else (),
     )
-    if not run_study(
-        arguments.model, arguments.arms, arguments.seeds, options, arguments.every_steps
-    ):
+    runs = study_runs(arguments.arms, arguments.seeds, arguments.every_steps, alone=arguments.alone)
+    if not run_study(arguments.model, runs, options):
         print("the time is over; the same command resumes", flush=True)
         raise SystemExit(1)
 

@@ -48,6 +48,7 @@ class PoolOptions:
         processes_each: concurrent runs per shared GPU, or in total where there is no GPU.
         timeout_seconds: of one run.
         deadline: no run starts after this time of `time.monotonic`.
+        arguments: of `pipeline.train`, for all runs, beside their settings.
 
     Raises:
         UserError: no process could run.
@@ -58,6 +59,7 @@ class PoolOptions:
     processes_each: int
     timeout_seconds: float
     deadline: float
+    arguments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.processes_each < 1:
@@ -196,7 +198,7 @@ def card_name() -> str:
 def command_of(run: Run, options: PoolOptions) -> list[str]:
     """The command line of a run."""
     command = [sys.executable, "-m", "pipeline.train", "--out", str(options.folder / run.name)]
-    command += ["--seed", str(run.seed)]
+    command += ["--seed", str(run.seed), *options.arguments]
     for setting in (*options.settings, *run.settings):
         command += ["--set", setting]
     return command

@@ -23,15 +23,15 @@ def test_every_arm_is_a_configuration_of_its_own(model: str) -> None:
 
 
 def test_every_seed_of_an_arm_is_a_run_of_its_own() -> None:
-    runs = study_runs(list(ARMS), SEEDS, every_steps=7)
+    runs = study_runs(list(ARMS), SEEDS, every_steps=7, alone=False)
     assert len({run.name for run in runs}) == len(ARMS) * len(SEEDS)
     assert [run.seed for run in runs[: len(ARMS)]] == [SEEDS[0]] * len(ARMS)
 
 
-def entry(arm: str, seed: int, loss: float) -> dict[str, object]:
-    return {"name": f"{arm}-{seed}", "arm": arm, "seed": seed, "status": DONE} | {
-        "validation_loss": loss
-    }
+def entry(arm: str, seed: int, loss: float, seconds: float = 0.0) -> dict[str, object]:
+    about = {"name": f"{arm}-{seed}", "arm": arm, "seed": seed, "status": DONE}
+    timed = {"alone": seconds > 0, "steady_seconds": seconds}
+    return about | timed | {"validation_loss": loss}
 
 
 def test_differences_are_taken_seed_by_seed() -> None:
@@ -46,6 +46,16 @@ def test_differences_are_taken_seed_by_seed() -> None:
     assert "| all parts without late attention | 3.5000 | - | +0.5000 ± ? | 1 |" in table
     assert "| ramen with late attention | 3.7500 | - | -0.2500 ± ? | 1 |" in table
     assert "failed: ramen-2: no memory" in table
+
+
+def test_runs_with_a_card_to_themselves_have_seconds() -> None:
+    entries = [entry("speedrun", 1, 2.0, 70.0), entry("speedrun", 2, 2.5, 72.0)]
+    entries += [entry("speedrun with paired heads", 1, 1.75)]
+    table = parts_table({str(each["name"]): each for each in entries})
+    assert "| speedrun | 2.2500 | 0.3536 | - | 2 | 71.0 |" in table
+    assert "| speedrun with paired heads | 1.7500 | - | -0.2500 ± ? | 1 | - |" in table
+    alone = study_runs(["ramen"], [1], every_steps=7, alone=True)
+    assert [run.alone for run in alone] == [True]
 
 
 def test_the_page_shows_its_record() -> None:
