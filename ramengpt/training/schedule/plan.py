@@ -8,6 +8,7 @@ Nothing here needs torch or keeps state between steps, so a resumed run has noth
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,8 @@ class StepPlan:
         learning_rate_multiplier: multiplies every group's learning rate.
         momentum: of the hidden matrices' optimizer.
         embedding_tied: embedding and head share one matrix.
-        scalars_frozen: scalars and gates are not updated.
+        scalars_frozen: scalars and gates are not updated: a transition is less than
+            `scalar_freeze_steps` steps ago.
         transition: batch stage, window, sequence or embedding_tied differ from the step before.
         tokens_before: tokens of all earlier steps.
         further_token_weights: of the losses of the second and the third token.
@@ -74,7 +76,10 @@ def plan_run(schedule: ScheduleConfig, momentum: MomentumConfig) -> tuple[StepPl
     total_steps = schedule.scheduled_steps + schedule.extension_steps
     plans: list[StepPlan] = []
     tokens_before = 0
+    settings, since_transition = _settings(schedule, 0), math.inf
     for step in range(total_steps):
+        before, settings = settings, _settings(schedule, step)
+        since_transition = 0 if settings != before else since_transition + 1
         plans.append(
             StepPlan(
                 step=step,
@@ -96,8 +101,8 @@ def plan_run(schedule: ScheduleConfig, momentum: MomentumConfig) -> tuple[StepPl
                 learning_rate_multiplier=learning_rate_multiplier_at(schedule, step),
                 momentum=momentum_at(momentum, step, total_steps),
                 embedding_tied=embedding_tied_at(schedule, step),
-                scalars_frozen=scalars_frozen_at(schedule, step),
-                transition=transition_at(schedule, step),
+                scalars_frozen=since_transition < schedule.scalar_freeze_steps,
+                transition=since_transition == 0,
                 tokens_before=tokens_before,
                 further_token_weights=(
                     extra_loss_weight_at(schedule, "second_token", step),
@@ -117,12 +122,8 @@ def stage_start(fraction: float, scheduled_steps: int) -> int:
 
 def stage_at(fractions: Sequence[float], step: int, scheduled_steps: int) -> int:
     """Index of the stage that a step lies in: the last that has started."""
-    started = [
-        stage
-        for stage, fraction in enumerate(fractions)
-        if stage_start(fraction, scheduled_steps) <= step
-    ]
-    return started[-1]
+    started = bisect_right(fractions, step, key=lambda part: stage_start(part, scheduled_steps))
+    return started - 1
 
 
 def stage_value(
@@ -217,18 +218,11 @@ def embedding_tied_at(schedule: ScheduleConfig, step: int) -> bool:
     return fraction == 1 or step < stage_start(fraction, schedule.scheduled_steps)
 
 
-def transition_at(schedule: ScheduleConfig, step: int) -> bool:
-    """Whether the settings change at this step.
-
-    A batch that ramps up has no transitions: it changes in nearly every step.
-    """
-    if step == 0:
-        return False
-    return _settings(schedule, step) != _settings(schedule, step - 1)
-
-
 def _settings(schedule: ScheduleConfig, step: int) -> tuple[int, int, int, bool]:
-    """The settings whose change is a transition."""
+    """The settings whose change is a transition.
+
+    A batch that ramps up is not among them: it changes in nearly every step.
+    """
     steps = schedule.scheduled_steps
     stepped = schedule.batch.shape == "stepped"
     return (
@@ -237,9 +231,3 @@ def _settings(schedule: ScheduleConfig, step: int) -> tuple[int, int, int, bool]
         stage_value(schedule.sequence.fractions, schedule.sequence.tokens, step, steps),
         embedding_tied_at(schedule, step),
     )
-
-
-def scalars_frozen_at(schedule: ScheduleConfig, step: int) -> bool:
-    """Whether a transition is less than `scalar_freeze_steps` steps ago (0: this step)."""
-    first = max(step - schedule.scalar_freeze_steps + 1, 0)
-    return any(transition_at(schedule, earlier) for earlier in range(first, step + 1))

@@ -146,7 +146,7 @@ def test_transitions_are_where_batch_window_sequence_or_split_change() -> None:
     assert transitions == [10, 12, 20, 24, 30, 40]
 
 
-@pytest.mark.parametrize("freeze_steps", [0, 1, 3, 12])
+@pytest.mark.parametrize("freeze_steps", [0, 1, 3, 12, 900_000])
 def test_scalars_freeze_for_exactly_so_many_steps_after_each_transition(freeze_steps: int) -> None:
     frozen = column(schedule(scalar_freeze_steps=freeze_steps), "scalars_frozen")
     expected = {
