@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from ramengpt.config.dataset import HubTextConfig
 from ramengpt.data.sources.hub_client import OFFLINE_ADVICE
 from ramengpt.data.text.parquet import text_column
-from ramengpt.data.text.readers import RecordBatch
+from ramengpt.data.text.readers import RecordBatch, grouped
 from ramengpt.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
-ROWS = 512
+ROWS = 16
+"""Decoded at once: text that repeats can decode to far more than it takes in the file."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,12 @@ class HubTextSource:
             part = data.shard(self.total, self.number)
             if first_record:
                 part = part.skip(first_record)
-            for table in part.with_format("arrow").iter(ROWS):
-                column = table.column(self.field).combine_chunks()
-                records = text_column(column, self.name)
-                yield RecordBatch(records, "text", self.field, self.name, first_record)
-                first_record += len(records)
+            rows = (
+                text_column(table.column(self.field).combine_chunks(), self.name)
+                for table in part.with_format("arrow").iter(ROWS)
+            )
+            for first, records in grouped(rows, first_record):
+                yield RecordBatch(records, "text", self.field, self.name, first)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ behind, what is no regular file, further names of a file. Links to files and fol
 Any other file that no reader fits is an error.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from ramengpt.config.dataset import TextConfig
 from ramengpt.data.text.input_file import InputFile
 from ramengpt.data.text.parquet import ParquetFile
 from ramengpt.data.text.readers import JsonLinesFile, TextFile
-from ramengpt.errors import UserError
+from ramengpt.errors import UserError, shown, shown_path
 
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.xz", ".jsonl.zst", ".parquet")
 SYSTEM_NAMES = ("thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "lost+found")
@@ -62,7 +63,7 @@ def find_text(config: TextConfig, root: Path) -> FoundText:
         matches = list(_matches(pattern, root, left_out))
         if not matches:
             raise UserError(
-                f"datasets.text.paths: {pattern!r} matches no file in {root}; put your "
+                f"datasets.text.paths: {shown(pattern)} matches no file in {root}; put your "
                 f"{', '.join(SUFFIXES)} files there or change paths"
             )
         names.update(matches)
@@ -94,7 +95,7 @@ def open_source(path: Path, config: TextConfig) -> TextSource:
     if name.endswith(SUFFIXES):
         return JsonLinesFile(InputFile.at(path), config.text_field)
     raise UserError(
-        f"{path}: expected one of {', '.join(SUFFIXES)}; remove the file or change "
+        f"{shown_path(path)}: expected one of {', '.join(SUFFIXES)}; remove the file or change "
         "datasets.text.paths"
     )
 
@@ -103,9 +104,16 @@ def _matches(pattern: str, root: Path, left_out: dict[Path, str]) -> Iterator[Pa
     """The files that a pattern names; what is left out is added to `left_out`."""
     parts = (root / Path(pattern).expanduser()).parts
     fixed = next((n for n, part in enumerate(parts) if set(part) & set(WILDCARDS)), len(parts))
-    base = Path(os.path.normpath(Path(*parts[:fixed]).resolve()))
+    base = Path(os.path.realpath(Path(*parts[:fixed])))  # Path.resolve raises at circles of links
     if fixed == len(parts):
-        if base.is_file():
+        if os.path.isdir(base):  # noqa: PTH112 - Path.is_dir raises where it may not look
+            everything = shown(f"{pattern}/**/*")
+            raise UserError(
+                f"datasets.text.paths: {shown(pattern)} is a folder; write {everything}"
+            )
+        if os.path.lexists(base):
+            if why := _why_not_read(base):
+                raise UserError(f"datasets.text.paths: {shown(pattern)} is {why}; name a file")
             yield base
         return
     for path, reason in _walk(base):
@@ -123,7 +131,11 @@ def _why_not_read(path: Path) -> str:
     except FileNotFoundError:
         return "a link to nothing"
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); fix or remove it") from None
+        if error.errno == errno.ELOOP:
+            return "a link in a circle of links"
+        raise UserError(
+            f"{shown_path(path)}: cannot be read ({error.strerror}); fix or remove it"
+        ) from None
 
 
 def _walk(base: Path) -> Iterator[tuple[Path, str]]:
@@ -142,8 +154,8 @@ def _walk(base: Path) -> Iterator[tuple[Path, str]]:
             continue
         except OSError as error:
             raise UserError(
-                f"{folder}: cannot be listed ({error.strerror}); fix its permissions or change "
-                "datasets.text.paths"
+                f"{shown_path(folder)}: cannot be listed ({error.strerror}); fix its permissions "
+                "or change datasets.text.paths"
             ) from None
         if (status.st_dev, status.st_ino) in seen:
             yield folder, "a further name of a folder that is read"

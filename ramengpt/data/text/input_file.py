@@ -5,21 +5,21 @@ before it has been read, is an error that names it.
 """
 
 import codecs
-import gzip
 import io
 import lzma
 import os
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
-from ramengpt.errors import UserError
+from ramengpt.errors import UserError, shown_path
 
 CHUNK_BYTES = 2**20
-ZSTD_INPUT_BYTES = 2**13  # what comes out of each is held in memory, whatever it decompresses to
+COMPRESSED_BYTES = 2**13  # what comes out of each is held in memory, whatever it decompresses to
 ZSTD_WINDOW_BYTES = 2**31  # files made with --long
 
 BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
@@ -29,6 +29,13 @@ BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+SIGNATURES = re.compile(
+    rb"(?P<gzip>\x1f\x8b)|(?P<xz>\xfd7zXZ\0)|(?P<zstd>\x28\xb5\x2f\xfd)|(?P<bzip2>BZh[1-9]1AY&SY)"
+    rb"|(?P<zip>PK\x03\x04)|(?P<Parquet>PAR1\x15)|(?P<PDF>%PDF-1)"
+)
+"""What files of other kinds begin with."""
+HEAD_BYTES = 10
 
 INVALID_MARK = b"\xff"
 """Stands for what is invalid in another encoding; it is invalid in UTF-8 too, so it is counted."""
@@ -67,7 +74,8 @@ class InputFile:
         if now != self:
             what = "modified" if now.bytes == self.bytes else f"{self.bytes} -> {now.bytes} bytes"
             raise UserError(
-                f"{self.path}: changed while it was read ({what}); run again once it is complete"
+                f"{shown_path(self.path)}: changed while it was read ({what}); run again once it "
+                "is complete"
             )
 
     @contextmanager
@@ -79,25 +87,58 @@ class InputFile:
         """
         try:
             with self.path.open("rb") as file:
-                chunks = _as_utf8(_decompressed(self.path, file))
+                chunks = _as_utf8(self.path, _decompressed(self.path, file))
                 with io.BufferedReader(_Chunks(chunks), CHUNK_BYTES) as reader:
                     yield reader
-        except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, _zstd_error()) as error:
+        except (EOFError, lzma.LZMAError, zlib.error, _zstd_error()) as error:
             self.check_unchanged()
             raise UserError(
-                f"{self.path}: damaged or cut short ({error}); replace it with a whole copy"
+                f"{shown_path(self.path)}: damaged or cut short ({error}); replace it with a whole "
+                "copy"
             ) from None
         except OSError as error:
             raise _unreadable(self.path, error) from None
         self.check_unchanged()
 
 
+class _Decompressor(Protocol):
+    """Decompresses one frame, which gzip calls a member and xz a stream."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def _gzip_member() -> _Decompressor:
+    return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+
+def _zstd_frame() -> _Decompressor:
+    import zstandard
+
+    return zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj()
+
+
+_DECOMPRESSORS: dict[str, Callable[[], _Decompressor]] = {
+    ".gz": _gzip_member,
+    ".xz": lzma.LZMADecompressor,
+    ".zst": _zstd_frame,
+}
+
+
 def _unreadable(path: Path, error: OSError) -> UserError:
     if isinstance(error, FileNotFoundError):
-        return UserError(f"{path}: vanished after it was listed; put it back, or run again")
+        return UserError(
+            f"{shown_path(path)}: vanished after it was listed; put it back, or run again"
+        )
     reason = error.strerror or str(error)
     return UserError(
-        f"{path}: cannot be read ({reason}); fix its permissions or its disk, or remove it"
+        f"{shown_path(path)}: cannot be read ({reason}); fix its permissions or its disk, or "
+        "remove it"
     )
 
 
@@ -131,31 +172,18 @@ class _Chunks(io.RawIOBase):
 
 def _decompressed(path: Path, file: BinaryIO) -> Iterator[bytes]:
     """The content of an open file, by the ending of its name."""
-    suffix = path.suffix.lower()
-    opened: BinaryIO | gzip.GzipFile | lzma.LZMAFile = file
-    if suffix in (".gz", ".xz", ".zst") and not os.fstat(file.fileno()).st_size:
+    start = _DECOMPRESSORS.get(path.suffix.lower())
+    if start is None:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+        return
+    if not os.fstat(file.fileno()).st_size:
         raise EOFError("it is empty")
-    match suffix:
-        case ".zst":
-            yield from _zstd_frames(file)
-            return
-        case ".gz":
-            opened = gzip.open(file)  # noqa: SIM115
-        case ".xz":
-            opened = lzma.open(file)  # noqa: SIM115 - the caller closes the file
-    while chunk := opened.read(CHUNK_BYTES):
-        yield chunk
-
-
-def _zstd_frames(file: BinaryIO) -> Iterator[bytes]:
-    """Decompress frame after frame. zstandard's own reader takes a cut frame for a whole one."""
-    import zstandard
-
-    context = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
+    # Frame after frame: the readers of Python and zstandard ignore what follows the last whole one.
     frame = None
-    while block := file.read(ZSTD_INPUT_BYTES):
-        while block:
-            frame = frame or context.decompressobj()
+    while block := file.read(COMPRESSED_BYTES):
+        while block and (frame or (block := block.lstrip(b"\0"))):  # zeros may fill up the end
+            frame = frame or start()
             yield frame.decompress(block)
             block = b""
             if frame.eof:
@@ -164,13 +192,18 @@ def _zstd_frames(file: BinaryIO) -> Iterator[bytes]:
         raise EOFError("the last frame has no end")
 
 
-def _as_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _as_utf8(path: Path, chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Decode what opens with a byte-order mark; all else is UTF-8 already, or should be."""
     head = b""
     for chunk in chunks:
         head += chunk
-        if len(head) >= max(len(mark) for mark, _ in BYTE_ORDER_MARKS):
+        if len(head) >= HEAD_BYTES:
             break
+    if signature := SIGNATURES.match(head):
+        raise UserError(
+            f"{shown_path(path)}: it is {signature.lastgroup}, not text as its name says; "
+            "unpack or rename it"
+        )
     found = [(mark, name) for mark, name in BYTE_ORDER_MARKS if head.startswith(mark)]
     mark, encoding = found[0] if found else (b"", "utf-8")
     head = head[len(mark) :]

@@ -4,8 +4,10 @@ import json
 import re
 from typing import Any
 
-from ramengpt.errors import UserError
+from ramengpt.errors import UserError, shortened
 
+MOST_CHARACTERS = 300
+"""Of a list of keys in a message."""
 _KINDS = {
     str: "a string",
     bool: "true or false",
@@ -39,9 +41,9 @@ def text_in_json(line: str, field: str, place: str) -> str | None:
             + (array if isinstance(content, list) else "")
         )
     if field not in content:
-        keys = ", ".join(content)
+        keys = shortened(", ".join(content), MOST_CHARACTERS)
         raise UserError(
-            f"{place}: expected an object with {field!r}, found keys {keys:.300}; set text_field"
+            f"{place}: expected an object with {field!r}, found keys {keys}; set text_field"
         )
     value = content[field]
     if value is not None and not isinstance(value, str):
@@ -62,6 +64,10 @@ def _parsed(line: str, place: str) -> Any:
     except (ValueError, RecursionError) as error:
         if line.strip() == "[":
             hint = "it opens an array, and a line should hold one object; `jq -c '.[]'` makes lines"
+        elif "\0" in line:
+            hint = "it holds NUL bytes, so it is binary or UTF-16 without a mark; save it as UTF-8"
+        elif "\r" in line.strip():
+            hint = "its lines end in carriage returns alone; end them in line feeds"
         elif line.strip() == "{":
             hint = "an object must not span several lines; `jq -c .` puts it on one"
         else:

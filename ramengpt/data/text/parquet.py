@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from ramengpt.data.text.input_file import InputFile
 from ramengpt.data.text.readers import BATCH_BYTES, BATCH_RECORDS, RecordBatch, grouped
-from ramengpt.errors import UserError
+from ramengpt.errors import UserError, shortened, shown, shown_path
 
 if TYPE_CHECKING:
     import pyarrow
     import pyarrow.parquet
 
 ROWS_OF_DIFFERENCES = 16
+MOST_CHARACTERS = 300
+"""Of a list of columns in a message."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class ParquetFile:
     @property
     def name(self) -> str:
         """The file's path."""
-        return str(self.file.path)
+        return shown_path(self.file.path)
 
     def batches(self, first_record: int) -> Iterator[RecordBatch]:
         """Rows as UTF-8; UserError if the column is missing or no text, or the file is damaged."""
@@ -64,10 +66,12 @@ class ParquetFile:
 
     def _check_column(self, reader: "pyarrow.parquet.ParquetFile") -> None:
         names = reader.schema_arrow.names
-        if self.field not in names:
+        if names.count(self.field) != 1:
+            listed = shortened(", ".join(names), MOST_CHARACTERS)
+            many = "no column" if self.field not in names else "several columns"
             raise UserError(
-                f"{self.name}: no column {self.field!r}; set text_field to one of "
-                f"{', '.join(names)}"
+                f"{self.name}: {many} {shown(self.field)}; set text_field to one of "
+                f"{listed or 'none'}"
             )
         kind = reader.schema_arrow.field(self.field).type
         if kind.num_fields:

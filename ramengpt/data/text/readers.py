@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal, Protocol
 
 from ramengpt.data.text.cuts import last_cut_in_bytes
 from ramengpt.data.text.input_file import InputFile
-from ramengpt.errors import UserError
+from ramengpt.errors import UserError, shown_path
 
 BATCH_BYTES = 2**20
 BATCH_RECORDS = 4096
@@ -95,7 +95,7 @@ class JsonLinesFile:
     @property
     def name(self) -> str:
         """The file's path."""
-        return str(self.file.path)
+        return shown_path(self.file.path)
 
     def batches(self, first_record: int) -> Iterator[RecordBatch]:
         """Lines as they are; UserError for a broken file or an endless line."""
@@ -132,7 +132,7 @@ class TextFile:
     @property
     def name(self) -> str:
         """The file's path."""
-        return str(self.file.path)
+        return shown_path(self.file.path)
 
     def batches(self, first_record: int) -> Iterator[RecordBatch]:
         """Documents, long ones in parts that end where no token is changed."""
