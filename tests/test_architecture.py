@@ -1,6 +1,7 @@
 """The shape of the project: imports run one way, heavy ones wait, dvc.yaml names what is used."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,18 @@ def test_imports_run_one_way(file: Path) -> None:
     allowed = LAYERS[package(module)] | BELOW_ALL.get(package(module), set())
     for imported in map(module_name, imported_files(file)):
         assert imported in LEAVES or package(imported) in allowed, f"{module} imports {imported}"
+
+
+def test_imports_have_no_circles() -> None:
+    modules = {module_name(file): file for file in project_files("ramengpt", "pipeline")}
+    graph = {}
+    for module, file in modules.items():
+        names = imported_names(file)
+        only_parents = {name.rpartition(".")[0] for name in names & modules.keys()}
+        only_parents -= {name.rpartition(".")[0] for name in names - modules.keys()}
+        graph[module] = (names & modules.keys()) - only_parents
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert len(order) == len(modules) > 100
 
 
 def test_schedules_need_no_torch() -> None:
