@@ -37,7 +37,7 @@ def write_pictures(folder: Path, about: Mapping[str, Any], entries: Entries) -> 
 
 
 def _draw(arms: Mapping[str, list[Entry]], divisors: Mapping[str, float], label: str) -> bytes:
-    """One curve an arm; `divisors` turn tokens into the unit of the x axis."""
+    """One curve per arm; `divisors` turn tokens into the unit of the x axis."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter

@@ -1,4 +1,4 @@
-"""The sweep runs each point once, goes on where it stopped, and marks each optimizer's best."""
+"""The sweep runs each point once, resumes where it stopped, and marks each optimizer's best."""
 
 from pathlib import Path
 

@@ -18,7 +18,7 @@ def going(name: str, gpu: str, *, alone: bool = False) -> Child:
 
 @st.composite
 def machines(draw: st.DrawFn) -> tuple[list[str], int, list[Child]]:
-    """GPUs, processes on each, and what goes on there."""
+    """GPUs, processes on each, and what runs there."""
     gpus = list("abcd")[: draw(st.integers(1, 4))]
     processes_each = draw(st.integers(1, 4))
     running = []

@@ -1,4 +1,4 @@
-"""Only steps count, and a resumed clock goes on."""
+"""Only steps count, and a resumed clock continues."""
 
 import time
 
