@@ -84,6 +84,7 @@ FURTHER_PARTS = {
     "paired heads": ("paired_heads=true",),
     "value residual": ("value_residual=true",),
     "gains by sublayer": ("sublayer_gains=true",),
+    "gains by token": ("token_gains=true",),
     "hyper-connections": ("hyper_connections=true",),
     "multi-token loss": ("multi_token_loss=true",),
     "prefix loss": ("prefix_loss=true",),

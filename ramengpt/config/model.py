@@ -143,6 +143,9 @@ class PartsConfig(Section):
     attention_lambdas: bool
     sublayer_gains: bool
     """Every sublayer weighs x and its output; embedding_mix then weighs the embedding only."""
+    token_gains: bool
+    """Each token adds to the weights of its embedding (embedding_mix) and bigram in every layer."""
+    token_gain_units: GateInputs
     hyper_connections: bool
     hyper_connection_streams: Annotated[int, Field(ge=2, le=8)]
     skip_connection: bool

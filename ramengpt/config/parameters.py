@@ -70,6 +70,9 @@ class ParametersConfig(Section):
     value_residual: LabelNumbers
     hyper_connection_weight: LabelNumbers
     hyper_connection_bias: LabelNumbers
+    token_gain_in: LabelNumbers
+    token_gain_out: LabelNumbers
+    token_gain_scale: LabelNumbers
 
     def with_own(self, own: Mapping[str, OwnNumbers]) -> Self:
         """The same with own numbers in place of some; :func:`check_labels` has accepted them."""

@@ -13,12 +13,11 @@ has several streams, [N, T, D], and what is added to it is added to all.
 Source: modded-nanogpt, whose parts these are; with its leaks across documents fixed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -28,6 +27,7 @@ from ramengpt.model.attention_kind import attention_kinds
 from ramengpt.model.bigram import BigramEmbedding
 from ramengpt.model.block import Block
 from ramengpt.model.dense_connections import DenseConnection
+from ramengpt.model.embedding import Embedding
 from ramengpt.model.extra_targets import ExtraTargets
 from ramengpt.model.gates import SkipConnection, Smear
 from ramengpt.model.head import Head
@@ -35,18 +35,7 @@ from ramengpt.model.initialisation import initialise
 from ramengpt.model.norm import rms_norm
 from ramengpt.model.parameters import make_parameter
 from ramengpt.model.rope import Rotary
-
-
-class Embedding(nn.Module):
-    """A vector [D] for each token of the padded vocabulary."""
-
-    def __init__(self, config: NetworkConfig, label: str) -> None:
-        super().__init__()
-        self.weight = make_parameter(label, config.padded_vocabulary, config.width)
-
-    def forward(self, tokens_T: Tensor) -> Tensor:
-        """Look up [T, D]."""
-        return F.embedding(tokens_T, self.weight)
+from ramengpt.model.token_gains import TokenGains
 
 
 class GPT(nn.Module):
@@ -103,6 +92,9 @@ class GPT(nn.Module):
             if not config.sublayer_gains:  # which weigh x themselves
                 self.residual_lambda = make_parameter("residual_lambda", config.num_layers)
             self.embedding_lambda = make_parameter("embedding_lambda", config.num_layers)
+        self.token_gains = None
+        if config.token_gains and (config.embedding_mix or config.bigram_embedding):
+            self.token_gains = TokenGains(config)
         num_attentions = config.num_layers - config.attention_pattern.count("-")
         self.attention_lambda = None
         if config.attention_lambdas and num_attentions:
@@ -200,6 +192,7 @@ class GPT(nn.Module):
         bigram_TD = None
         if self.bigram is not None:
             bigram_TD = self.bigram(tokens_T, context, self.compute_dtype)
+        gains = {} if self.token_gains is None else self.token_gains(x0_TD)
         rotation = self.rotary(context.positions_T)
         doubled = rotation.doubled() if "P" in config.paired_heads_pattern else rotation
         if config.hyper_connections:
@@ -212,7 +205,7 @@ class GPT(nn.Module):
                 x = x + self.skip(x0_TD) * skipped
             if self.into_last is not None and block is self.blocks[-1]:
                 x = before_last = self.into_last(x, [x0_TD, backed_out])
-            x, between_TD = self._mixed(layer, x, x0_TD, bigram_TD)
+            x, between_TD = self._mixed(layer, x, x0_TD, bigram_TD, gains)
             is_late = config.late_attention and layer > config.backout_layer
             run = _recomputed(block) if self.recompute_activations else block
             x, value_THK = run(
@@ -243,19 +236,29 @@ class GPT(nn.Module):
         return rms_norm(x_TD)
 
     def _mixed(
-        self, layer: int, x: Tensor, x0_TD: Tensor, bigram_TD: Tensor | None
+        self,
+        layer: int,
+        x: Tensor,
+        x0_TD: Tensor,
+        bigram_TD: Tensor | None,
+        gains: Mapping[str, Sequence[Tensor]],
     ) -> tuple[Tensor, Tensor | None]:
         """A layer's input, and what is to be added between its attention and its MLP."""
         if self.residual_lambda is not None:
             x = self.residual_lambda[layer] * x
         if self.embedding_lambda is not None:
-            x = x + self.embedding_lambda[layer] * x0_TD
+            weight = self.embedding_lambda[layer]
+            if "embedding_mix" in gains:
+                weight = weight.to(x.dtype) + gains["embedding_mix"][layer]
+            x = x + weight * x0_TD
         if self.bigram_lambda is None or bigram_TD is None:
             return x, None
-        weighted_TD = self.bigram_lambda[layer].to(x.dtype) * bigram_TD
+        weight = self.bigram_lambda[layer].to(x.dtype)
+        if "bigram_embedding" in gains:
+            weight = weight + gains["bigram_embedding"][layer]
         if self.config.bigram_after_attention and layer > 0:
-            return x, weighted_TD
-        return x + weighted_TD, None
+            return x, weight * bigram_TD
+        return x + weight * bigram_TD, None
 
 
 def _recomputed(block: nn.Module) -> Callable[..., tuple[Tensor, Tensor | None]]:

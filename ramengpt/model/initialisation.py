@@ -78,4 +78,7 @@ def _fillers(config: NetworkConfig) -> dict[str, Callable[[Tensor], object]]:
         "value_residual": constant(1 - config.value_residual_lambda, config.value_residual_lambda),
         "hyper_connection_weight": nn.init.zeros_,
         "hyper_connection_bias": nn.init.zeros_,
+        "token_gain_in": uniform(1 / math.sqrt(3)),
+        "token_gain_out": nn.init.zeros_,
+        "token_gain_scale": constant(0.1),
     }

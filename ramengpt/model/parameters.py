@@ -50,6 +50,9 @@ LABELS = {
     "value_residual": Label("scalar"),
     "hyper_connection_weight": Label("scalar"),
     "hyper_connection_bias": Label("scalar"),
+    "token_gain_in": Label("scalar"),
+    "token_gain_out": Label("scalar"),
+    "token_gain_scale": Label("scalar"),
 }
 
 

@@ -30,7 +30,7 @@ def test_one_token_at_a_time_equals_the_packed_forward(prompt_tokens):
                 "smear", "skip_connection", "backout", "key_offset", "attention_gate",
                 "embedding_mix", "attention_lambdas", "attention_free_layers",
                 "split_value_gate", "paired_heads", "value_residual", "bigram_after_attention",
-                "sublayer_gains", "hyper_connections",
+                "sublayer_gains", "hyper_connections", "token_gains",
             )
         }
         | {"value_embeddings": st.sampled_from(["none", "shared", "untied"])}

@@ -164,6 +164,17 @@ def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tenso
             ]
         )
 
+    gains = torch.zeros(len(tokens), 2 * config.num_layers).double()
+    if config.token_gains and model.token_gains is not None:
+        module = model.token_gains
+        hidden = x0 @ module.weight_in.T
+        hidden = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2
+        found = module.scale * (hidden @ module.weight_out.T)
+        if config.embedding_mix:
+            gains[:, : config.num_layers] = found[:, : config.num_layers]
+        if config.bigram_embedding:
+            gains[:, config.num_layers :] = found[:, -config.num_layers :]
+
     def through(around: torch.nn.Module, sublayer: int, read: list[Tensor], function) -> None:
         nonlocal streams
         entering, writes = read[0], [1.0] * len(streams)
@@ -189,10 +200,14 @@ def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tenso
             before_last = streams
         if config.embedding_mix:
             r = 1.0 if config.sublayer_gains else model.residual_lambda[layer]
-            streams = [r * x + model.embedding_lambda[layer] * x0 for x in streams]
+            weight_T1 = model.embedding_lambda[layer] + gains[:, layer, None]
+            streams = [r * x + weight_T1 * x0 for x in streams]
+        if config.bigram_embedding:
+            column = config.num_layers + layer
+            added = (model.bigram_lambda[layer] + gains[:, column, None]) * bigrams
         after = config.bigram_after_attention and layer > 0
         if config.bigram_embedding and not after:
-            streams = [x + model.bigram_lambda[layer] * bigrams for x in streams]
+            streams = [x + added for x in streams]
         if config.attention_pattern[layer] != "-":
             late = config.late_attention and layer > config.backout_layer
 
@@ -205,7 +220,7 @@ def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tenso
             read = outputs[config.backout_layer] if late else streams
             through(block.around_attention, 2 * layer, read, attend)
         if config.bigram_embedding and after:
-            streams = [x + model.bigram_lambda[layer] * bigrams for x in streams]
+            streams = [x + added for x in streams]
 
         def mlp(normed: Tensor, mlp: torch.nn.Module = block.mlp) -> Tensor:
             return F.relu(normed @ mlp.weight_in.T) ** 2 @ mlp.weight_out

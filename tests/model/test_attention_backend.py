@@ -75,7 +75,8 @@ def test_backend_auto_follows_the_device(monkeypatch):
 
 @pytest.mark.parametrize("backend", ["flex", "sdpa"])
 def test_the_whole_network_is_one_graph(backend):
-    model = tiny_model(tiny_config(), dtype=torch.float32, backend=backend)
+    more = dict.fromkeys(("hyper_connections", "sublayer_gains"), backend == "sdpa")
+    model = tiny_model(tiny_config(**more), dtype=torch.float32, backend=backend)
     graphs = []
 
     def count(graph: torch.fx.GraphModule, _inputs: list) -> object:

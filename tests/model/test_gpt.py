@@ -21,6 +21,7 @@ OFF = {
     "paired_heads": False,
     "value_residual": False,
     "bigram_after_attention": False,
+    "token_gains": False,
     "embedding_mix": False,
     "attention_lambdas": False,
     "attention_free_layers": False,

@@ -18,6 +18,7 @@ ZERO = {
     "skip_gate",
     "hyper_connection_weight",
     "hyper_connection_bias",
+    "token_gain_out",
 }
 
 

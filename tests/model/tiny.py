@@ -33,6 +33,8 @@ TINY = {
     "embedding_mix": True,
     "attention_lambdas": True,
     "sublayer_gains": False,
+    "token_gains": True,
+    "token_gain_units": 8,
     "hyper_connections": False,
     "hyper_connection_streams": 2,
     "attention_gate": True,
