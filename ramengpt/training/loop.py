@@ -112,6 +112,7 @@ def fit(run: TrainingRun, stop: StopRequest) -> bool:
     """
     reached = False
     for plan in run.steps:
+        # Both write to buffers in place, so a new value does not recompile the model.
         run.model.set_window(plan.window_tokens)
         run.model.set_extra_loss_weights(plan.further_token_weights, plan.prefix_weight)
         end_of_step = run.measurements.clock.start()
@@ -119,6 +120,8 @@ def fit(run: TrainingRun, stop: StopRequest) -> bool:
         row = measured | run.measurements.of_step(plan, end_of_step())
         run.budget.run()
         steps_done = plan.step + 1
+        # On CUDA these are rows of earlier steps, so a divergence shows late; _save waits for all
+        # rows, so that no checkpoint is later than it.
         _report_and_check_finite(run, run.tracker.log(steps_done, row))
         is_last = run.steps.is_last(plan)
         if is_last or steps_done % run.validation.every_steps == 0:

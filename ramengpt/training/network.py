@@ -36,7 +36,7 @@ def build_model(config: Config, device: torch.device) -> GPT:
             options = flex_kernel_options(device_profile, config.network.head_dim, dtype)
         if config.train.float8_head:
             check_float8_head(device_profile, dtype, config.network)
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.seed)  # initialised on the CPU: the same weights on every device
     return GPT(
         config.network,
         max_sequence_tokens=max(config.schedule.sequence.tokens),

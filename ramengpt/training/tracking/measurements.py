@@ -59,7 +59,7 @@ class Measurements:
         }
 
     def _timed(self, plan: StepPlan, step_seconds: Callable[[], float]) -> dict[str, Value]:
-        read_clock = functools.cache(step_seconds)
+        read_clock = functools.cache(step_seconds)  # several columns need it; it can be read once
         timed: dict[str, Value] = {
             "step_seconds": read_clock,
             "seconds": lambda: self.clock.seconds,

@@ -92,7 +92,7 @@ def start_wandb(
     mode = wandb_mode(config.wandb)
     if mode == "disabled":
         return None
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # no crash reports to wandb's makers
     try:
         import wandb
 
