@@ -116,8 +116,9 @@ def _state_bytes(config: Config) -> int:
         model = GPT(
             config.network, max_sequence_tokens=1, backend="sdpa", compute_dtype=torch.float32
         )
-        plans = plan_run(config.schedule, config.optimizer.momentum)
-        state = build_run_optimizers(config, model, plans[:1]).state_dict()
+        one_step = config.schedule.model_copy(update={"scheduled_steps": 1, "extension_steps": 0})
+        plans = plan_run(one_step, config.optimizer.momentum)
+        state = build_run_optimizers(config, model, plans).state_dict()
     weights = sum(parameter.nbytes for parameter in model.parameters())
     return 2 * weights + sum(tensor.nbytes for tensor in _tensors(state))
 

@@ -49,7 +49,7 @@ def choose_slice_tokens(
         return next(size for size in sizes if size <= limit)
     if device_profile.memory_bytes == 0:
         return sizes[0]
-    compiled = device_profile.architecture != "amd" and device_profile.capability[0] >= 8
+    compiled = config.train.compile != "no" and runs_compiled(device_profile)
     estimate = MemoryEstimate.of(config, compute_dtype, compiled=compiled)
     usable = usable_memory_bytes(device_profile)
     for size in sizes:
@@ -63,6 +63,11 @@ def choose_slice_tokens(
         + (", set train.recompute_activations to true" if can_recompute else "")
         + f", or try it all the same with train.micro_batch_tokens={sizes[-1]}"
     )
+
+
+def runs_compiled(device_profile: Profile) -> bool:
+    """Whether `train.compile: auto` compiles, as `kernels.support` decides for a real device."""
+    return device_profile.architecture != "amd" and device_profile.capability[0] >= 8
 
 
 def slices_line(config: Config, slice_tokens: int, device_profile: Profile) -> str:
