@@ -15,8 +15,12 @@ from pathlib import PurePosixPath
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.loopback_uploads import Uploads
+
 COMMIT = "c" * 40
-LARGE_SUFFIXES = (".bin", ".parquet")
+LARGE_SUFFIXES = (".bin", ".parquet", ".safetensors")
+TOKEN = "a token"
+"""Whose account may write."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Fault:
 
 
 class LoopbackHub:
-    """Serve files of dataset repositories; use as a context manager.
+    """Serve files of dataset and model repositories; use as a context manager.
 
     Args:
         repositories: repository name to files (path to content).
@@ -51,6 +55,7 @@ class LoopbackHub:
     ) -> None:
         self.repositories = repositories
         self.revisions = (*revisions, COMMIT)
+        self.uploads = Uploads(repositories, TOKEN)
         self.faults: dict[str, list[Fault]] = defaultdict(list)
         self.requests: list[tuple[str, str, str]] = []
         self.lock = threading.Lock()
@@ -115,15 +120,29 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._route()
 
+    def do_PUT(self) -> None:
+        self._route()
+
     def _route(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         self.body = self.rfile.read(length) if length else b""
         path = unquote(urlsplit(self.path).path)
-        if path.startswith("/api/datasets/"):
+        written = self.hub.uploads.answer(self, path, self.body, self.hub.url)
+        if isinstance(written, int):
+            self._error(written, "")
+        elif written is not None:
+            self._json(written)
+        elif path.startswith("/api/datasets/"):
             self._note(path)
             self._api(path.removeprefix("/api/datasets/").split("/"))
         elif path.startswith("/datasets/"):
             owner, name, _, revision, *rest = path.removeprefix("/datasets/").split("/")
+            self._resolve(f"{owner}/{name}", revision, "/".join(rest))
+        elif path.startswith("/api/models/"):
+            self._note(path)
+            self._api(path.removeprefix("/api/models/").split("/"))
+        elif "/resolve/" in path:
+            owner, name, _, revision, *rest = path.removeprefix("/").split("/")
             self._resolve(f"{owner}/{name}", revision, "/".join(rest))
         elif path.startswith("/cdn/"):
             self._note(path)
@@ -266,6 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
         ranges = self.headers.get("Range")
         status, start, end = 200, 0, len(content)
         headers = {"ETag": f'"{hashlib.sha256(whole).hexdigest()}"', "Accept-Ranges": "bytes"}
+        headers["X-Repo-Commit"] = COMMIT  # the client follows the redirect when it asks for HEAD
         if ranges:
             first, _, last = ranges.removeprefix("bytes=").partition("-")
             status, start, end = 206, int(first), min(end, int(last) + 1 if last else end)

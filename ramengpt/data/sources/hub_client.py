@@ -234,7 +234,7 @@ class HubRepository:
         from huggingface_hub import errors
 
         where = f"{self.repository} at revision {self.revision}"
-        transport = _transport()
+        transport = hub_transport()
         _check_token()
         try:
             return action()
@@ -266,7 +266,7 @@ class HubRepository:
             raise PassingError("the answer is not the Hub's (HF_ENDPOINT, a proxy?)") from None
 
 
-def _transport() -> ModuleType:
+def hub_transport() -> ModuleType:
     """The library that carries the requests, with a session that honours the user's proxies.
 
     Raises:

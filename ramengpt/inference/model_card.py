@@ -1,0 +1,84 @@
+"""The card of a shared model: what it is, what it was measured at, and how to make and use it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ramengpt.inference.weights import WeightsConfig
+
+FRONT_MATTER = """---
+library_name: ramengpt
+pipeline_tag: text-generation
+tags:
+- ramengpt
+---
+"""
+SELECTORS = ("dataset", "model", "architecture", "optimizer", "schedule")
+
+
+def model_card(
+    repository: str, config: WeightsConfig, metrics: Mapping[str, Any], parameters: int
+) -> str:
+    """Markdown with the Hub's front matter.
+
+    Args:
+        repository: OWNER/NAME.
+        config: of the weights; holds every setting of the run.
+        metrics: of the run.
+        parameters: their number.
+    """
+    run = config.run
+    name = repository.rpartition("/")[2]
+    chosen = [f"-S {name}={run[f'{name}_name']}" for name in SELECTORS] + [f"-S seed={run['seed']}"]
+    machines = "; ".join(
+        ", ".join(f"{name} {value}" for name, value in environment.items())
+        for environment in run.get("environments", [])
+    )
+    rows = {
+        "parameters": f"{parameters:,}",
+        "longest document": f"{config.max_sequence_tokens:,} tokens",
+        **{f"{key}": _number(value) for key, value in _flat(metrics)},
+        "trained on": machines or "not recorded",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return f"""{FRONT_MATTER}
+# {name}
+
+A GPT of {parameters / 1e6:.1f} million parameters, trained by ramengpt. Losses are in nats/token.
+
+| | |
+|---|---|
+{table}
+
+## Use it
+
+```sh
+python -m ramengpt.inference.share pull {repository} --to {name}
+python -m ramengpt.inference.generate --weights {name} --prompt "Once upon a time"
+```
+
+It takes PyTorch, safetensors and ramengpt; `config.json` describes the network.
+
+## Make it again
+
+```sh
+dvc exp run {" ".join(chosen)}
+```
+
+with the values of `config.json` under `run`, which holds every setting of the run.
+"""
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Numbers of nested metrics, by names with spaces."""
+    found: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{name} ")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found.append((name, value))
+    return found
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
