@@ -30,39 +30,23 @@ def radii(weight_NRC: Tensor, config: HyperballConfig) -> dict[str, Tensor]:
     return {"radius": torch.where(grows_N11, largest, norm_N11), "grows": grows_N11}
 
 
+def step_length(state: dict[str, Tensor], scalars: DeviceScalars) -> Tensor:
+    """Rate x radius; not compiled: within the step PyTorch 2.13 cannot compile it for CPUs."""
+    return scalars.learning_rate * scalars.lr_mul * state["radius"]
+
+
 def apply_spherical_step(
-    weight_NRC: Tensor,
-    direction_NRC: Tensor,
-    state: dict[str, Tensor],
-    config: HyperballConfig,
-    scalars: DeviceScalars,
+    weight_NRC: Tensor, direction_NRC: Tensor, state: dict[str, Tensor], length_N11: Tensor
 ) -> None:
-    """W <- r (W - rate r U / |U|) / |W - rate r U / |U||, in place, with the radius r of the state.
-
-    The config has no part in it.
-    """
-    direction_NRC = direction_NRC.to(weight_NRC.dtype)
+    """W <- r (W - l U / |U|) / |W - l U / |U||, with radius r and length l, in place."""
     radius_N11, grows_N11 = state["radius"], state["grows"]
+    direction_NRC = direction_NRC.to(weight_NRC.dtype)
     norm_N11 = torch.linalg.vector_norm(direction_NRC, dim=(-2, -1), keepdim=True)
-    length_N11 = scalars.learning_rate * scalars.lr_mul * radius_N11
-    weight_NRC.sub_(length_N11 / norm_N11.clamp_min(SMALLEST_NORM) * direction_NRC)
-    moved_N11 = torch.linalg.vector_norm(weight_NRC, dim=(-2, -1), keepdim=True)
+    moved_NRC = weight_NRC - length_N11 / norm_N11.clamp_min(SMALLEST_NORM) * direction_NRC
+    moved_N11 = torch.linalg.vector_norm(moved_NRC, dim=(-2, -1), keepdim=True)
     scale_N11 = radius_N11 / moved_N11.clamp_min(SMALLEST_NORM)
-    weight_NRC.mul_(torch.where(grows_N11, scale_N11.clamp_max(1.0), scale_N11))
-
-
-def apply_adam_direction(  # noqa: PLR0917
-    weight_NRC: Tensor,
-    gradient_NRC: Tensor,
-    state: dict[str, Tensor],
-    config: AdamHyperballConfig,
-    first_correction: Tensor,
-    second_correction: Tensor,
-    scalars: DeviceScalars,
-) -> None:
-    """One step along Adam's direction, in place."""
-    direction_NRC = adam_direction(gradient_NRC, state, config, first_correction, second_correction)
-    apply_spherical_step(weight_NRC, direction_NRC, state, config, scalars)
+    scale_N11 = torch.where(grows_N11, scale_N11.clamp_max(1.0), scale_N11)
+    weight_NRC.copy_(moved_NRC * scale_N11)
 
 
 class MuonHyperball(OrthogonalMomentum[MuonHyperballConfig]):
@@ -74,13 +58,26 @@ class MuonHyperball(OrthogonalMomentum[MuonHyperballConfig]):
         """The running mean of the gradient, and the radii."""
         return super().new_state(weight_NRC) | radii(weight_NRC, self._config)
 
+    def step(
+        self,
+        weight_NRC: Tensor,
+        gradient_NRC: Tensor,
+        state: dict[str, Tensor],
+        scalars: StepScalars,
+    ) -> None:
+        """Update weight and momentum in place."""
+        numbers = scalars.on_device()
+        direction_NRC = self.orthogonal_direction(gradient_NRC, state, numbers.momentum)
+        self._apply(weight_NRC, direction_NRC, state, step_length(state, numbers))
+
 
 class AdamHyperball(TwoMoments):
     """Adam's direction."""
 
     def __init__(self, config: AdamHyperballConfig, *, compile: bool) -> None:
         self._config = config
-        self._apply = compiled(apply_adam_direction, compile)
+        self._direction = compiled(adam_direction, compile)
+        self._apply = compiled(apply_spherical_step, compile)
 
     def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
         """Running means of the gradient and of its square, and the radii."""
@@ -95,5 +92,6 @@ class AdamHyperball(TwoMoments):
     ) -> None:
         """Update weight and moments in place."""
         corrections = bias_corrections(self._config, scalars.update, weight_NRC)
-        numbers = scalars.on_device()
-        self._apply(weight_NRC, gradient_NRC, state, self._config, *corrections, numbers)
+        direction_NRC = self._direction(gradient_NRC, state, self._config, *corrections)
+        length_N11 = step_length(state, scalars.on_device())
+        self._apply(weight_NRC, direction_NRC, state, length_N11)

@@ -112,12 +112,16 @@ class OrthogonalMomentum(Generic[ConfigT]):
     ) -> None:
         """Update weight and state in place."""
         numbers = scalars.on_device()
-        dtype = product_dtype(gradient_NRC)
-        wide_NSB = self._prepare(
-            gradient_NRC, state["momentum"], numbers.momentum, self._headroom, dtype
-        )
-        direction_NRC = restored(apply_polynomials(wide_NSB, self._coefficients), gradient_NRC)
+        direction_NRC = self.orthogonal_direction(gradient_NRC, state, numbers.momentum)
         self._apply(weight_NRC, direction_NRC, state, self._config, numbers)
+
+    def orthogonal_direction(
+        self, gradient_NRC: Tensor, state: dict[str, Tensor], momentum: Tensor
+    ) -> Tensor:
+        """Update the momentum; return its orthogonal factor, in bfloat16 on a GPU."""
+        dtype = product_dtype(gradient_NRC)
+        wide_NSB = self._prepare(gradient_NRC, state["momentum"], momentum, self._headroom, dtype)
+        return restored(apply_polynomials(wide_NSB, self._coefficients), gradient_NRC)
 
     def orthogonalised(self, direction_NRC: Tensor) -> Tensor:
         """The orthogonal factor of a direction, in bfloat16 on a GPU."""
