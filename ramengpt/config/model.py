@@ -220,8 +220,11 @@ class NetworkConfig(ModelConfig, PartsConfig):
     @model_validator(mode="before")
     @classmethod
     def _apply_switches(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
+        patterns = ("value_embedding_pattern", "attention_pattern")
+        if not isinstance(values, dict) or not all(
+            isinstance(values.get(key, ""), str) for key in patterns
+        ):
+            return values  # the check of the types says what is wrong
         values = dict(values)
         pattern = values.get("value_embedding_pattern", "")
         if values.get("value_embeddings") == "none":

@@ -165,6 +165,7 @@ def _read_content(path: Path, advance: Callable[[int], None]) -> _Content:
     digest = hashlib.sha256()
     with open_regular(path) as file:
         digest.update(file.read(HEADER_BYTES))
+        advance(HEADER_BYTES)
         offset = HEADER_BYTES
         while count := file.readinto(buffer):
             digest.update(memoryview(buffer)[:count])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ramengpt.data.shards.format import BOS_TOKEN, ShardWriter, open_shard, shard_filename
+from ramengpt.data.shards.format import BOS_TOKEN, ShardWriter, Tokens, open_shard, shard_filename
 from ramengpt.data.shards.provenance import TEXT_START, Position, Provenance
 from ramengpt.data.text.token_stream import COUNTS, TokenStream
 from ramengpt.errors import UserError
@@ -133,8 +133,7 @@ def _too_short(plan: ShardPlan, number: int, provenance: Provenance) -> UserErro
     if not number:
         return UserError(f"{plan.name}: the text holds no document; add text or change its place")
     if number == 1:
-        tokens = len(open_shard(provenance.folder / plan.file(0)))
-        return _split_error(plan, tokens, 0)
+        return _split_error(plan, open_shard(provenance.folder / plan.file(0)), 0, False)
     return UserError(
         f"{plan.name}: the text makes {number - 1} train shards, train_shards is "
         f"{plan.train_shards}; set it to {number - 1} or less"
@@ -153,20 +152,25 @@ def check_split(plan: ShardPlan, provenance: Provenance, numbers: list[int]) -> 
         UserError: says what to change.
     """
     val, *train = (open_shard(provenance.folder / plan.file(number)) for number in numbers)
-    tokens = sum(map(len, train))
-    if tokens < len(val):
-        raise _split_error(plan, len(val) + tokens, tokens)
-    if not any(np.any(shard == BOS_TOKEN) for shard in train):
-        raise UserError(
-            f"{plan.name}: no document begins after the first {len(val)} tokens, which are for "
-            f"validation, so training would have none; set document_separator or split the text "
-            f"into more documents (it has {int(np.count_nonzero(val == BOS_TOKEN))})"
+    train_tokens = sum(map(len, train))
+    begins_later = any(np.any(shard == BOS_TOKEN) for shard in train)
+    if train_tokens < len(val) or not begins_later:
+        raise _split_error(plan, val, train_tokens, begins_later)
+
+
+def _split_error(plan: ShardPlan, val: Tokens, train_tokens: int, begins_later: bool) -> UserError:
+    """Say what is wrong with a split, and a value of val_tokens with which it is right."""
+    starts, key = np.flatnonzero(val == BOS_TOKEN), f"datasets.{plan.name}"
+    if starts.size == 1 and not begins_later:
+        return UserError(
+            f"{plan.name}: the text is one document, and training needs another than validation; "
+            f"set {key}.document_separator to what stands between documents, or put each into a "
+            "file or a line of its own"
         )
-
-
-def _split_error(plan: ShardPlan, tokens: int, train_tokens: int) -> UserError:
+    tokens = len(val) + train_tokens
+    most = tokens // 10 if begins_later else min(tokens // 10, int(starts[-1]))
+    left = f"{train_tokens} of them" if train_tokens < len(val) else "the start of no document"
     return UserError(
         f"{plan.name}: the text has {tokens} tokens, and val_tokens {plan.val_tokens} leaves "
-        f"{train_tokens} of them for training, less than half; set datasets.{plan.name}.val_tokens "
-        f"to about {max(1, tokens // 10)} or add text"
+        f"{left} for training; set {key}.val_tokens to {max(1, most)} or add text"
     )

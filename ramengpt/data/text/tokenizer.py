@@ -98,13 +98,22 @@ def _cache_key(name: str) -> str:
 
 
 def _cache_with_files() -> Path:
-    """The user's tiktoken cache if it holds GPT-2's files, else our own, filled."""
+    """The user's tiktoken cache if it holds GPT-2's files, else our own, filled.
+
+    Ours lies in the user's home or, where that cannot be written to, among temporary files.
+    """
     for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
         folder = os.environ.get(variable)
         if folder and all(Path(folder, _cache_key(name)).is_file() for name in GPT2_FILES):
             return Path(folder)
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    cache = Path(home, "ramengpt", "tiktoken")
+    try:
+        return _filled(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "ramengpt"))
+    except (OSError, RuntimeError):  # the latter where nobody knows of a home
+        return _filled(Path(tempfile.gettempdir(), f"ramengpt-{os.getuid()}"))
+
+
+def _filled(folder: Path) -> Path:
+    cache = folder / "tiktoken"
     for name in GPT2_FILES:
         _fill(cache / _cache_key(name), name)
     return cache

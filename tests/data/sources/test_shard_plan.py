@@ -1,5 +1,6 @@
 """A stream cut to shards: how many there are, and splits that leave enough for training."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_training_gets_half_of_the_tokens_and_the_start_of_a_document(tmp_path, 
     plan = ShardPlan("mine", val, 3, None)
     texts = ["a b c d", "e f g h", "i j k"]
     if val >= 14:
-        with pytest.raises(UserError, match=rf"has 14 tokens, and val_tokens {val} leaves 0 .* 1 "):
+        with pytest.raises(UserError, match=rf"14 tokens, and val_tokens {val} leaves 0 .* to 1 "):
             write(plan, tmp_path, *texts)
         return
     provenance, numbers = write(plan, tmp_path, *texts)
@@ -49,5 +50,24 @@ def test_training_gets_half_of_the_tokens_and_the_start_of_a_document(tmp_path, 
 
 def test_a_single_document(tmp_path):
     plan = ShardPlan("mine", 2, 3, None)
-    with pytest.raises(UserError, match=r"no document begins after the first 2 tokens.*has 1\)"):
+    with pytest.raises(UserError, match=r"one document.*mine.document_separator"):
         check_split(plan, *write(plan, tmp_path, "a b c d e f g"))
+
+
+@pytest.mark.parametrize("sizes", [(1, 40), (40, 1), (20, 20), (1, 1, 40), (2, 38, 2), (30, 1, 1)])
+@pytest.mark.parametrize("val", [1, 2, 5, 20, 30, 40, 100])
+def test_the_advice_works_when_it_is_typed(tmp_path, sizes, val):
+    texts = [" ".join("a" * size) for size in sizes]
+
+    def refused(val_tokens):
+        folder = tmp_path / str(val_tokens)
+        folder.mkdir()
+        plan = ShardPlan("mine", val_tokens, 1000, None)
+        try:
+            check_split(plan, *write(plan, folder, *texts))
+        except UserError as error:
+            return str(error)
+        return ""
+
+    if message := refused(val):
+        assert not refused(int(re.search(r"val_tokens to (\d+)", message)[1]) or 0), message

@@ -91,6 +91,14 @@ ENCODE = (
 )
 
 
+@pytest.mark.parametrize("home", ["/proc/nobody", "/dev/null"])
+def test_a_home_that_is_missing_or_cannot_be_written_to(tmp_path, home):
+    environment = {"HOME": home, "XDG_CACHE_HOME": "", "TMPDIR": str(tmp_path)}
+    done = run_python(ENCODE, **environment, TIKTOKEN_CACHE_DIR="", DATA_GYM_CACHE_DIR="")
+    assert done.stdout == "[15496]\n", done.stderr
+    assert (tmp_path / f"ramengpt-{os.getuid()}" / "tiktoken").is_dir()
+
+
 def test_no_network_and_the_users_cache_is_left_alone(tmp_path):
     theirs = tmp_path / "theirs"
     theirs.mkdir()

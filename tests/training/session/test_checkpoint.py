@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ramengpt.training.session import checkpoint
 from ramengpt.training.session.checkpoint import CheckpointError, CheckpointFolder
@@ -29,6 +31,34 @@ def test_round_trip_is_bit_exact(tmp_path: Path) -> None:
     assert torch.equal(loaded["weights"], weights)
     assert loaded["half"].dtype is torch.bfloat16
     assert loaded["step"] == 7
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    name=st.sampled_from(["state.pt", "checkpoint.json"]),
+    place=st.floats(0, 1),
+    removed=st.integers(0, 40),
+    inserted=st.binary(max_size=20),
+)
+def test_any_bytes_in_place_of_others_are_loaded_as_they_were_or_skipped(
+    tmp_path: Path, *, name: str, place: float, removed: int, inserted: bytes
+) -> None:
+    folder = CheckpointFolder(tmp_path, kept=2)
+    folder.save(1, state(1))
+    file = folder.save(2, state(2)) / name
+    content = file.read_bytes()
+    start = int(len(content) * place)
+    file.write_bytes(content[:start] + inserted + content[start + removed :])
+    try:
+        loaded, skipped = folder.load_newest()
+    except CheckpointError as error:  # the name of the run was changed
+        assert name == "checkpoint.json" and "\n" not in str(error)
+        return
+    assert loaded is not None
+    assert loaded["step"] == (1 if skipped else 2)
+    assert torch.equal(loaded["weights"], state(loaded["step"])["weights"])
 
 
 def test_only_the_newest_stay(tmp_path: Path) -> None:
