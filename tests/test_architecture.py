@@ -50,6 +50,7 @@ LEAVES = {
     "ramengpt.files",
     "ramengpt.progress",
     "ramengpt.cli",
+    "ramengpt.commands",
     "ramengpt.source_code",
 }
 BELOW_ALL = {

@@ -20,7 +20,12 @@ from ramengpt.training.session.folders import stage_folders
 from tests.conftest import ROOT
 from tests.imports import project_files
 
-PAGES = sorted([ROOT / "README.md", ROOT / "data/README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")),
+        *(ROOT / "docs").glob("*.md"),
+    ]
+)
 PROGRAMS = ("dvc", "git", "make", "python", "uv", "cd")
 INVENTED = {"docs/adding_an_optimizer.md": "lion"}
 """Entries of params.yaml that a page tells the reader to make."""
@@ -205,6 +210,19 @@ def test_the_page_of_the_architecture_names_every_folder() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     missing = {folder for folder in folders_of("ramengpt") if not re.search(rf"{folder}\b", text)}
     assert not missing, missing
+
+
+def test_the_index_of_docs_links_to_every_page() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\]\((\w+\.md)\)", index)) == pages
+
+
+def test_continuous_integration_runs_what_everyone_can() -> None:
+    workflow = YAML(typ="safe").load((ROOT / ".github/workflows/ci.yml").read_text())
+    steps = workflow["jobs"]["test"]["steps"]
+    assert steps[-1] == {"run": "bash .ci/run"}
+    assert (ROOT / ".ci/run").read_text().splitlines()[-2:] == ["make check", "make test"]
 
 
 def test_the_reading_order_takes_an_hour() -> None:

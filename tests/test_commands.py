@@ -1,0 +1,55 @@
+"""`ramengpt NAME` is `python -m` of a module: the same help, the same errors."""
+
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from ramengpt import commands
+from ramengpt.commands import COMMANDS, help_text
+from ramengpt.errors import UserError
+from tests.conftest import ROOT
+
+
+def ramengpt(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in the project's folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "ramengpt.commands", *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_installed_script_is_this_one() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["ramengpt"].partition(":")
+    assert module == commands.__name__ and callable(getattr(commands, function))
+
+
+def test_help_shows_every_command_with_what_it_does() -> None:
+    text = help_text()
+    for name in COMMANDS:
+        (line,) = [line for line in text.splitlines() if line.startswith(f"  {name} ")]
+        assert len(line.split()) > 3, line
+
+
+def test_a_command_runs_its_module_with_its_arguments() -> None:
+    plan = ramengpt("train", "--plan", "--early_stop_steps", "2")
+    assert plan.returncode == 0 and "2 steps, 4,096 tokens" in plan.stdout
+    wrong = ramengpt("train", "--early_stop_steps", "0")
+    assert wrong.returncode == 1
+    assert wrong.stderr == "error: --early_stop_steps: expected at least 1, found 0\n"
+
+
+def test_completion_names_all_of_them_and_an_unknown_one_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ramengpt", "completion"])
+    commands.main()
+    words = 'eval "set -- $(complete -p ramengpt)"; compgen -W "$5" tr'
+    script = f"{capsys.readouterr().out}\n{words}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["train"]
+    monkeypatch.setattr(sys, "argv", ["ramengpt", "trian"])
+    with pytest.raises(UserError, match="no command 'trian'"):
+        commands.main()
