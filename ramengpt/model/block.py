@@ -39,7 +39,7 @@ class ResidualConnection(nn.Module):
 
     def add(self, x: Tensor, output_TD: Tensor, weight: Tensor | None) -> Tensor:
         """The residual stream with the output added."""
-        output = output_TD if weight is None else weight * output_TD
+        output = output_TD if weight is None else (weight * output_TD).to(x.dtype)
         return x + output if self.gains is None else self.gains(x, output)
 
 

@@ -53,15 +53,15 @@ class HyperConnection(nn.Module):
             read_NTD: what the sublayer reads: the streams, or those after an earlier layer.
 
         Returns:
-            The sublayer's input [T, D], the mixed streams [N, T, D], and the weights [N, T, 1] with
-            which its output is to be added to them.
+            The sublayer's input [T, D], the mixed streams [N, T, D], and the weights [N, T, 1],
+            float32 or wider, with which its output is to be added to them.
         """
         dtype = x_NTD.dtype
         dynamic = torch.tanh(F.linear(rms_norm(x_NTD), self.weight.to(dtype)))
+        # A coefficient [T, 1] for each stream and use of it. Rounded to bfloat16, those near 1
+        # would only move in steps of 0.008.
         static = (self.base + self.bias)[:, None]
-        # a coefficient [T, 1] for each stream and use of it
-        uses = (static.to(dtype) + DYNAMIC_SCALE * dynamic)[..., None].unbind(2)
-        read, *mix, write_NT1 = uses
-        input_TD = (read * read_NTD).sum(0)
-        mixed_NTD = torch.stack([(weights * x_NTD).sum(0) for weights in mix])
+        read, *mix, write_NT1 = (static + DYNAMIC_SCALE * dynamic)[..., None].unbind(2)
+        input_TD = (read * read_NTD).sum(0).to(dtype)
+        mixed_NTD = torch.stack([(weights * x_NTD).sum(0).to(dtype) for weights in mix])
         return input_TD, mixed_NTD, write_NT1

@@ -24,8 +24,8 @@ class ValueResidual(nn.Module):
 
     def forward(self, v_THK: Tensor, first_THK: Tensor) -> Tensor:
         """Mix [T, H, K] with the first attention's values of the same tokens."""
-        own, first = self.weights_2.to(v_THK.dtype)
-        return own * v_THK + first * first_THK
+        own, first = self.weights_2.split(1)
+        return (own * v_THK + first * first_THK).to(v_THK.dtype)
 
 
 def mixes_values(config: NetworkConfig, layer: int) -> bool:

@@ -76,8 +76,10 @@ def test_flex_and_sdpa_agree_forward_and_backward_without_recompiling(dtype, tol
 
 
 @pytest.mark.parametrize("pattern", ["LLLL", "SSSS", "S--L"])
-def test_flex_and_sdpa_agree_for_every_kind_of_layer(pattern):
+@pytest.mark.parametrize("streams", [False, True])
+def test_flex_and_sdpa_agree_for_every_kind_of_layer(pattern, streams):
     changes = {"attention_pattern": pattern, "value_embedding_pattern": "a--a"}
+    changes |= {"hyper_connections": streams, "sublayer_gains": streams}
     batch = packed(LENGTHS, 997, device="cuda")
     losses = []
     for backend in ("flex", "sdpa"):

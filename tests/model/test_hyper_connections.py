@@ -68,3 +68,15 @@ def test_coefficients_are_those_of_the_equations():
     torch.testing.assert_close(entering, expected[0])
     torch.testing.assert_close(mixed, torch.stack(expected[1]))
     torch.testing.assert_close(writes, torch.stack(expected[2]))
+
+
+@torch.no_grad()
+def test_small_changes_of_coefficients_survive_bfloat16():
+    module = HyperConnection(tiny_config(hyper_connection_streams=2), sublayer=0)
+    module.weight.zero_()
+    module.bias.fill_(0.001)  # 1 + 0.001 is 1 in bfloat16
+    x = torch.full((2, 1, 32), 512.0).bfloat16()
+    x[1] *= -0.5
+    entering, mixed, writes = module(x, x)
+    assert entering.dtype == mixed.dtype == torch.bfloat16
+    torch.testing.assert_close(writes, torch.full((2, 1, 1), 1.001))

@@ -16,6 +16,17 @@ def test_both_are_weighed():
     torch.testing.assert_close(gains(x, y), 1.5 * x - 2 * y)
 
 
+def test_small_changes_survive_bfloat16():
+    gains = SublayerGains()
+    with torch.no_grad():
+        gains.residual.fill_(1.003)  # 1 in bfloat16
+        gains.output.fill_(0.0)
+    x = torch.full((4, 1), 255.0).bfloat16()
+    found = gains(x, x)
+    assert found.dtype == torch.bfloat16
+    assert found.flatten().tolist() == [256.0] * 4  # 255.8, rounded once
+
+
 def test_a_layer_keeps_as_much_of_its_input_as_with_one_weight():
     gains = [parameter for parameter in fresh(sublayer_gains=True).parameters()]
     found = {p.label: p.item() for p in gains if p.label in {"residual_gain", "output_gain"}}
