@@ -32,6 +32,7 @@ FREE = (
     "ramengpt/files.py",
     "ramengpt/progress.py",
     "ramengpt/source_code.py",
+    "ramengpt/training/memory.py",
     "ramengpt/training/micro_batch.py",
     "ramengpt/training/session/checkpoint.py",
     "ramengpt/training/session/environment.py",
