@@ -140,16 +140,26 @@ def _unselected(tree: ast.Module, rule: str) -> set[str]:
 
 
 def decisive_text(source: str) -> str:
-    """Source without comments, docstrings, blank lines and spaces at line ends."""
+    """Source without comments, docstrings, blank lines and spaces at line ends.
+
+    Lines that end inside any other string stay as they are.
+    """
     lines = [list(line) for line in source.split("\n")]
-    for first, start, last, end in (*_docstrings(source), *_comments(source)):
+    docstrings = list(_docstrings(source))
+    kept = _lines_that_end_in_a_string(source)
+    for first, _, last, _ in docstrings:
+        kept -= set(range(first, last))
+    for first, start, last, end in (*docstrings, *_comments(source)):
         for number in range(first, last + 1):
             line = lines[number - 1]
             from_column = start if number == first else 0
             to_column = end if number == last else len(line)
             line[from_column:to_column] = " " * (to_column - from_column)
-    texts = ("".join(line).rstrip() for line in lines)
-    return "\n".join(text for text in texts if text)
+    texts = [
+        "".join(line) if number in kept else "".join(line).rstrip()
+        for number, line in enumerate(lines, 1)
+    ]
+    return "\n".join(text for number, text in enumerate(texts, 1) if text or number in kept)
 
 
 Span = tuple[int, int, int, int]
@@ -185,6 +195,16 @@ def _docstrings(source: str) -> Iterator[Span]:
                     item.end_lineno,
                     column(item.end_lineno, item.end_col_offset),
                 )
+
+
+def _lines_that_end_in_a_string(source: str) -> set[int]:
+    strings = (tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", None))  # the latter from 3.12
+    return {
+        line
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type in strings
+        for line in range(token.start[0], token.end[0])
+    }
 
 
 def _comments(source: str) -> Iterator[Span]:

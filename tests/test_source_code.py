@@ -78,6 +78,17 @@ def test_whatever_else_is_edited_counts(old: str, new: str) -> None:
     assert decisive_text(SOURCE.replace(old, new)) != decisive_text(SOURCE)
 
 
+@pytest.mark.parametrize("text", ["a\n\nb", "a \nb", "a\n  \nb"])
+@pytest.mark.parametrize("mark", ["", "f"])
+def test_blanks_count_in_strings_and_not_in_docstrings(text: str, mark: str) -> None:
+    def assigned(text: str) -> str:
+        return decisive_text(f"x = {mark}'''{{y}}{text}'''\n\n\nz = 1\n")
+
+    assert assigned(text) != assigned("a\nb")
+    assert ast.dump(ast.parse(assigned(text))) != ast.dump(ast.parse(assigned("a\nb")))
+    assert decisive_text(f"'''{text}'''\nx = 1\n") == decisive_text("'''c'''\nx = 1\n")
+
+
 @pytest.mark.parametrize("stage", ["download", "verify", "index", "train", "sample"])
 def test_a_stage_has_every_module_that_python_imports_for_it(stage: str) -> None:
     loaded = subprocess.run(
