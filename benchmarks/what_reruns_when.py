@@ -13,6 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.check import STAGES
+from ramengpt.config.optimizer_blocks import SHARED_BLOCKS
 from ramengpt.source_code import PACKAGES, ROOT, stage_code
 
 PAGE = ROOT / "docs" / "what_reruns_when.md"
@@ -73,7 +74,15 @@ def dvc_stages() -> dict[str, Any]:
 
 
 def stages_of_value(key: str, params: Mapping[str, Any]) -> tuple[str, ...]:
-    """Stages whose params hold a value."""
+    """Stages whose params hold a value; `train` also reads the blocks that the optimizer names."""
+    optimizer = params["optimizers"][params["optimizer"]]
+    named = (
+        f"{table}.{optimizer[block]}."
+        for block, table in SHARED_BLOCKS.items()
+        if isinstance(optimizer.get(block), str)
+    )
+    if key.startswith(tuple(named)):
+        return ("train",)
     return tuple(
         stage
         for stage in STAGES

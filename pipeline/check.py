@@ -11,11 +11,13 @@ before it starts it.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from ramengpt.cli import run_main
 from ramengpt.config import load_config
 from ramengpt.files import write_bytes
 from ramengpt.source_code import stage_code
+from ramengpt.training.session.inputs import CHECKED_BLOCKS, optimizer_blocks
 
 STAGES = ("download", "verify", "index", "train", "sample")
 CODE_FOLDER = Path("data/code")
@@ -24,10 +26,14 @@ CODE_FOLDER = Path("data/code")
 def main() -> None:
     """Run the stage."""
     argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
-    rule = load_config().optimizer.rule
+    optimizer = load_config().optimizer
     for stage in STAGES:
-        content = json.dumps(stage_code(stage, rule, Path.cwd()), indent=1) + "\n"
-        write_bytes(CODE_FOLDER / f"{stage}.json", content.encode())
+        _write(CODE_FOLDER / f"{stage}.json", stage_code(stage, optimizer.rule, Path.cwd()))
+    _write(CHECKED_BLOCKS, optimizer_blocks(optimizer.model_dump(mode="json")))
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    write_bytes(file, (json.dumps(content, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

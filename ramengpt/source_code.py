@@ -20,6 +20,8 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+from ramengpt.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ramengpt", "pipeline")
 RULES_TABLE = "ramengpt/optimizers/rules.py"
@@ -66,6 +68,9 @@ def code_of(entry: str, rule: str | None = None, root: Path = ROOT) -> dict[str,
 
     Returns:
         Relative path -> 16 hexadecimal digits, sorted.
+
+    Raises:
+        UserError: a module of the project is imported that is not there.
     """
     return {
         file: hashlib.sha256(decisive_text((root / file).read_text("utf-8")).encode()).hexdigest()[
@@ -86,6 +91,7 @@ def _closure(entry: str, rule: str | None, root: Path) -> set[str]:
     while waiting:
         file = waiting.pop()
         tree = ast.parse((root / file).read_text("utf-8"))
+        _check_imports_exist(tree, file, root)
         names = set(imported_names(tree))
         if file == RULES_TABLE and rule is not None:
             names -= _unselected(tree, rule)
@@ -95,6 +101,24 @@ def _closure(entry: str, rule: str | None, root: Path) -> set[str]:
     if rule is not None:
         found.discard(RULES_TABLE)
     return found
+
+
+def _check_imports_exist(tree: ast.AST, file: str, root: Path) -> None:
+    """Refuse code that imports a module of the project that is not there.
+
+    Raises:
+        UserError: names it. DVC copies into the folder of a queued run only what git knows.
+    """
+    for statement in ast.walk(tree):
+        module = statement.module if isinstance(statement, ast.ImportFrom) else None
+        path = (module or PACKAGES[0]).replace(".", "/")
+        if path.split("/")[0] not in PACKAGES:
+            continue
+        if not (root / f"{path}.py").is_file() and not (root / path).is_dir():
+            raise UserError(
+                f"{path}.py, which {file} imports, is not in {root}; a queued or temporary run has "
+                f"only files that git knows: `git add {path}.py`, then queue it again"
+            )
 
 
 def imported_names(tree: ast.AST) -> Iterator[str]:

@@ -10,7 +10,9 @@ from ruamel.yaml import YAML
 
 from pipeline.check import CODE_FOLDER, STAGES
 from ramengpt.config.load import ParamsFile, load_config
+from ramengpt.config.optimizer_blocks import SHARED_BLOCKS
 from ramengpt.source_code import PACKAGES
+from ramengpt.training.session.inputs import CHECKED_BLOCKS
 from ramengpt.training.session.settings import FREE_SECTIONS, RunOptions, run_settings
 from tests.conftest import ROOT
 from tests.imports import (
@@ -130,7 +132,10 @@ def test_the_first_stage_sees_every_edit_and_writes_the_code_of_the_others() -> 
     check, *others = dvc_stages()
     assert (check, others) == ("check", list(STAGES))
     assert dvc_stages()["check"]["deps"] == ["params.yaml", *PACKAGES[::-1]]
-    assert dvc_stages()["check"]["outs"] == [f"{CODE_FOLDER}/{stage}.json" for stage in others]
+    assert dvc_stages()["check"]["outs"] == [
+        *(f"{CODE_FOLDER}/{stage}.json" for stage in others),
+        str(CHECKED_BLOCKS),
+    ]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -151,6 +156,8 @@ def test_training_depends_on_the_values_that_decide_a_run() -> None:
     listed = {name.split(".${")[0] for name in dvc_stages()["train"]["params"]}
     deciding = run_settings(load_config(), RunOptions(None, None))
     sections = set(ParamsFile.model_fields) - FREE_SECTIONS - {"datasets", "train"}
+    assert str(CHECKED_BLOCKS) in dvc_stages()["train"]["deps"]
+    sections -= set(SHARED_BLOCKS.values())
     assert listed == sections | {f"train.{key}" for key in deciding["train"]}
 
 

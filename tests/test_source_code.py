@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ramengpt.errors import UserError
 from ramengpt.source_code import (
     DERIVING_CONFIG,
     FREE,
@@ -40,6 +41,19 @@ class D:
     x: int = 1
     """Of an attribute."""
 '''
+
+
+def test_an_import_of_a_module_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ramengpt").mkdir()
+    (tmp_path / "ramengpt/there.py").write_text("import ramengpt\nfrom os import path\n")
+    (tmp_path / "ramengpt/one.py").write_text("from ramengpt.there import a\n")
+    assert list(code_of("ramengpt/one.py", None, tmp_path)) == [
+        "ramengpt/one.py",
+        "ramengpt/there.py",
+    ]
+    (tmp_path / "ramengpt/there.py").unlink()
+    with pytest.raises(UserError, match=r"^ramengpt/there.py, which ramengpt/one.py imports"):
+        code_of("ramengpt/one.py", None, tmp_path)
 
 
 def test_what_is_left_is_the_same_program() -> None:

@@ -20,7 +20,7 @@ from ramengpt.training.session.checkpoint import CheckpointFolder
 from ramengpt.training.session.folders import RunFolders
 from ramengpt.training.session.inputs import (
     RunInputs,
-    check_code_matches_stage_check,
+    check_inputs_match_stage_check,
     check_nothing_changed,
     run_inputs,
 )
@@ -62,7 +62,7 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
         stop_on_signals() as stop,
     ):
         if folders.recorded:
-            check_code_matches_stage_check(inputs)
+            check_inputs_match_stage_check(inputs)
         checkpoints.describe(asdict(inputs))
         report_unresumable_runs(folders.checkpoints)
         rules = options.stop_rules

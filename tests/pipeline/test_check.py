@@ -29,6 +29,18 @@ def code_of_all() -> dict[str, str]:
     return {stage: Path(f"data/code/{stage}.json").read_text() for stage in STAGES}
 
 
+def test_the_blocks_are_those_that_the_selected_optimizer_names(project: Path) -> None:
+    code_of_all()
+    blocks = json.loads(Path("data/optimizer_blocks.json").read_text())
+    assert blocks.keys() == {"momentum", "polar"}
+    edit(project / "params.yaml", "cushion: 0.02", "cushion: 0.03")
+    edit(project / "params.yaml", "largest_side: 4096", "largest_side: 4097")
+    code_of_all()
+    changed = json.loads(Path("data/optimizer_blocks.json").read_text())
+    blocks["polar"]["cushion"] = 0.03
+    assert changed == blocks, "the basis is not of this optimizer"
+
+
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text

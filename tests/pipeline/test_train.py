@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import chdir
@@ -140,6 +141,24 @@ def test_the_original_scripts_config_flag_is_answered(
 ) -> None:
     said = refusal(monkeypatch, capsys, "--config", "config/base.py")
     assert "--config: values live in params.yaml; choose with --set model=base" in said
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "said"),
+    [
+        ("run.py", ["--config", "config/base.py"], "dvc exp run -S dataset=fineweb10B "),
+        ("data/cached_fineweb10B.py", ["9"], "datasets.fineweb10B.train_shards: 9 in params.yaml"),
+    ],
+)
+def test_the_original_scripts_say_what_replaced_them(
+    script: str, arguments: list[str], said: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, ROOT / script, *arguments], capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"{script}: ") and ended.stderr.count("\n") == 1
+    assert said in ended.stderr
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²", " "])

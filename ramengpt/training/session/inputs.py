@@ -7,18 +7,21 @@ and fails if they differ.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ramengpt.config import Config
+from ramengpt.config.optimizer_blocks import SHARED_BLOCKS
 from ramengpt.errors import UserError
 from ramengpt.source_code import stage_code
 from ramengpt.training.session.settings import RunOptions, run_settings
 
 CHECKED_CODE = Path("data/code/train.json")
 """Digests of this stage's code, written by stage `check`; DVC records these as the run's code."""
+CHECKED_BLOCKS = Path("data/optimizer_blocks.json")
+"""Shared blocks of the selected optimizer, written by stage `check`; DVC records these too."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +65,29 @@ def run_inputs(config: Config, options: RunOptions, data_files: Iterable[Path]) 
     )
 
 
-def check_code_matches_stage_check(inputs: RunInputs) -> None:
-    """Refuse to start if code was edited since stage `check` recorded it (where it ran at all).
+def optimizer_blocks(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that the selected optimizer may share with others by naming a block of params.yaml.
+
+    The tables of blocks also hold those that it does not name. If DVC depended on the tables,
+    editing one of those would rerun `train`.
+    """
+    return {block: optimizer[block] for block in SHARED_BLOCKS if block in optimizer}
+
+
+def check_inputs_match_stage_check(inputs: RunInputs) -> None:
+    """Refuse to start if an input was edited since stage `check` recorded it (where it ran at all).
 
     Raises:
-        UserError: code was edited since.
+        UserError: code or a shared block of the optimizer was edited since.
     """
-    if not CHECKED_CODE.exists():
-        return
-    changed = _different_keys(json.loads(CHECKED_CODE.read_text()), inputs.code)
-    if changed:
-        raise UserError(
-            f"{changed[0]}: changed since {CHECKED_CODE} was written; start with `dvc repro`, "
-            "which runs stage check first"
-        )
+    blocks = optimizer_blocks(inputs.settings["optimizer"])
+    for file, now in ((CHECKED_CODE, inputs.code), (CHECKED_BLOCKS, blocks)):
+        changed = _different_keys(json.loads(file.read_text()), now) if file.exists() else []
+        if changed:
+            raise UserError(
+                f"{changed[0]}: changed since {file} was written; start with `dvc repro`, "
+                "which runs stage check first"
+            )
 
 
 def check_nothing_changed(before: RunInputs, after: RunInputs, checkpoints: Path) -> None:

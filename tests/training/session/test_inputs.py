@@ -10,24 +10,29 @@ from ramengpt.errors import UserError
 from ramengpt.training.session import inputs as module
 from ramengpt.training.session.inputs import (
     RunInputs,
-    check_code_matches_stage_check,
+    check_inputs_match_stage_check,
     check_nothing_changed,
     run_inputs,
 )
 from ramengpt.training.session.settings import RunOptions
 
-BEFORE = RunInputs({"seed": 1, "train": {"lr": 0.1}}, {"a.py": "1"}, {"manifest.json": "2"})
+BEFORE = RunInputs(
+    {"seed": 1, "train": {"lr": 0.1}, "optimizer": {"momentum": {"peak": 0.9}}},
+    {"a.py": "1"},
+    {"manifest.json": "2"},
+)
 
 
 def test_the_order_of_keys_does_not_matter() -> None:
-    other = RunInputs({"train": {"lr": 0.1}, "seed": 1}, {"a.py": "1"}, {"manifest.json": "2"})
+    settings = dict(reversed(BEFORE.settings.items()))
+    other = RunInputs(settings, {"a.py": "1"}, {"manifest.json": "2"})
     assert other.fingerprint() == BEFORE.fingerprint()
 
 
 @pytest.mark.parametrize(
     ("after", "named"),
     [
-        (RunInputs({"seed": 1, "train": {"lr": 0.2}}, BEFORE.code, BEFORE.data), "train.lr"),
+        (RunInputs(BEFORE.settings | {"train": {"lr": 0.2}}, BEFORE.code, BEFORE.data), "train.lr"),
         (RunInputs(BEFORE.settings, {"a.py": "1", "b.py": "1"}, BEFORE.data), "b.py"),
         (RunInputs(BEFORE.settings, BEFORE.code, {"manifest.json": "3"}), "manifest.json"),
     ],
@@ -51,13 +56,18 @@ def test_values_code_and_data_are_all_read(tmp_path: Path) -> None:
     assert read.differences(run_inputs(config, options, [data])) == [str(data)]
 
 
-def test_code_edited_after_the_check_is_refused(
+def test_an_input_edited_after_the_check_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHECKED_CODE", tmp_path / "train.json")
-    check_code_matches_stage_check(BEFORE)
+    monkeypatch.setattr(module, "CHECKED_BLOCKS", tmp_path / "blocks.json")
+    check_inputs_match_stage_check(BEFORE)
     (tmp_path / "train.json").write_text(json.dumps(BEFORE.code))
-    check_code_matches_stage_check(BEFORE)
+    check_inputs_match_stage_check(BEFORE)
     (tmp_path / "train.json").write_text(json.dumps({"a.py": "0"}))
     with pytest.raises(UserError, match=r"^a.py: changed since .*start with `dvc repro`"):
-        check_code_matches_stage_check(BEFORE)
+        check_inputs_match_stage_check(BEFORE)
+    (tmp_path / "train.json").write_text(json.dumps(BEFORE.code))
+    (tmp_path / "blocks.json").write_text(json.dumps({"momentum": {"peak": 0.8}}))
+    with pytest.raises(UserError, match=r"^momentum.peak: changed since .*start with `dvc repro`"):
+        check_inputs_match_stage_check(BEFORE)
