@@ -14,6 +14,7 @@ class TrainConfig(Section):
             float32. `auto` is bfloat16 on a GPU or CPU that multiplies it, float16 with a scaled
             loss on Volta and Turing (V100, T4), else float32.
         float8_head: train the head with float8 products; needs an H100, H200 or B200.
+        float8_mlp: train the MLPs with float8 products forward; likewise.
         compile: torch.compile the model and the optimizers; `auto` does so on CUDA only.
         micro_batch_tokens: most tokens that pass through the network at once; a larger micro-batch
             of the schedule does so in slices. `auto` is what fits the GPU.
@@ -26,6 +27,7 @@ class TrainConfig(Section):
     attention_backend: Literal["auto", "flex", "sdpa"]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     float8_head: bool
+    float8_mlp: bool
     compile: Literal["auto", "yes", "no"]
     micro_batch_tokens: Literal["auto"] | Tokens
     recompute_activations: bool

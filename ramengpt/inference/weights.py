@@ -27,6 +27,7 @@ from ramengpt.errors import UserError, shortened
 from ramengpt.files import flush_folder, open_regular, write_bytes
 from ramengpt.model.attention_backend import resolve_backend
 from ramengpt.model.gpt import GPT
+from ramengpt.model.mlp import LARGEST_H
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -107,7 +108,11 @@ def export_weights(
         run=dict(run),
     )
     with model.temporary_window(window_tokens):
-        tensors = {name: value.cpu().clone() for name, value in model.state_dict().items()}
+        tensors = {
+            name: value.cpu().clone()
+            for name, value in model.state_dict().items()
+            if name.rpartition(".")[2] != LARGEST_H
+        }
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)

@@ -144,7 +144,7 @@ def _forward_shapes(x_TD: Tensor, w_in_FD: Tensor, w_out_FD: Tensor) -> tuple[Te
 
 
 @torch.library.custom_op("ramengpt::relu_squared_mlp_gradient", mutates_args=())
-def _backward_operator(
+def gradient_operator(
     grad_TD: Tensor, x_TD: Tensor, w_in_FD: Tensor, w_out_FD: Tensor, h_TF: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, W_in and W_out."""
@@ -161,7 +161,7 @@ def _backward_operator(
     )
 
 
-@_backward_operator.register_fake
+@gradient_operator.register_fake
 def _backward_shapes(
     grad_TD: Tensor, x_TD: Tensor, w_in_FD: Tensor, w_out_FD: Tensor, h_TF: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -180,7 +180,7 @@ def _gradients(
 ) -> tuple[Tensor | None, ...]:
     if grad_TD is None:
         return None, None, None
-    return _backward_operator(grad_TD, *ctx.saved_tensors)  # type: ignore[attr-defined]
+    return gradient_operator(grad_TD, *ctx.saved_tensors)  # type: ignore[attr-defined]
 
 
 _forward_operator.register_autograd(_gradients, setup_context=_keep_for_backward)

@@ -46,13 +46,13 @@ class ResidualConnection(nn.Module):
 class Block(nn.Module):
     """Layer number `layer`; `attention` is None where the pattern has none."""
 
-    def __init__(self, config: NetworkConfig, layer: int) -> None:
+    def __init__(self, config: NetworkConfig, layer: int, *, float8_mlp: bool = False) -> None:
         super().__init__()
         self.attention = self.around_attention = None
         if config.attention_pattern[layer] != "-":
             self.attention = Attention(config, layer)
             self.around_attention = ResidualConnection(config, 2 * layer)
-        self.mlp = MLP(config)
+        self.mlp = MLP(config, float8=float8_mlp)
         self.around_mlp = ResidualConnection(config, 2 * layer + 1)
 
     def forward(

@@ -54,6 +54,7 @@ class GPT(nn.Module):
         compute_dtype: torch.dtype,
         kernel_options: KernelOptions | None = None,
         float8_head: bool = False,
+        float8_mlp: bool = False,
         prefixes_V: Tensor | None = None,
         recompute_activations: bool = False,
     ) -> None:
@@ -66,6 +67,7 @@ class GPT(nn.Module):
             compute_dtype: of activations and matrix products.
             kernel_options: FlexAttention's, for this GPU.
             float8_head: multiply in float8 where the head is trained.
+            float8_mlp: multiply in float8 in the forward pass of the MLPs in training.
             prefixes_V: see :class:`ExtraTargets`; needed to train with `prefix_loss`.
             recompute_activations: keep only each block's inputs for the backward pass.
         """
@@ -86,7 +88,9 @@ class GPT(nn.Module):
             self.bigram = BigramEmbedding(config)
             self.bigram_lambda = make_parameter("bigram_lambda", config.num_layers)
         self.smear = Smear(config) if config.smear else None
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.blocks = nn.ModuleList(
+            Block(config, layer, float8_mlp=float8_mlp) for layer in range(config.num_layers)
+        )
         self.residual_lambda = self.embedding_lambda = None
         if config.embedding_mix:
             if not config.sublayer_gains:  # which weigh x themselves

@@ -36,6 +36,8 @@ def build_model(config: Config, device: torch.device) -> GPT:
             options = flex_kernel_options(device_profile, config.network.head_dim, dtype)
         if config.train.float8_head:
             check_float8_head(device_profile, dtype, config.network)
+        if config.train.float8_mlp:
+            check_float8_mlp(device_profile, dtype, config)
     torch.manual_seed(config.seed)  # initialised on the CPU: the same weights on every device
     return GPT(
         config.network,
@@ -44,6 +46,7 @@ def build_model(config: Config, device: torch.device) -> GPT:
         compute_dtype=dtype,
         kernel_options=options,
         float8_head=config.train.float8_head,
+        float8_mlp=config.train.float8_mlp,
         prefixes_V=_prefix_table(config),
         recompute_activations=config.train.recompute_activations,
     ).to(device)
@@ -70,14 +73,39 @@ def check_float8_head(device_profile: Profile, dtype: torch.dtype, model: Networ
         ValueError: the device is no H100, H200 or data centre Blackwell, the rest of the network is
             not in bfloat16, or a size is not one of whole blocks.
     """
+    _check_float8_device("float8_head", device_profile, dtype)
+    sizes = {"width": model.width, "the padded vocabulary": model.padded_vocabulary}
+    check_float8_sizes("float8_head", sizes)
+
+
+def check_float8_mlp(device_profile: Profile, dtype: torch.dtype, config: Config) -> None:
+    """Refuse `train.float8_mlp` where its kernels cannot run, or would run a layer twice.
+
+    Raises:
+        ValueError: as for the head; or another activation, or recomputed activations, whose second
+            forward pass would see other scales than the first.
+    """
+    _check_float8_device("float8_mlp", device_profile, dtype)
+    model = config.network
+    if model.activation != "relu_squared":
+        raise ValueError(
+            f"float8_mlp: needs the activation relu_squared, found {model.activation}; set "
+            "train.float8_mlp to false"
+        )
+    if config.train.recompute_activations:
+        raise ValueError(
+            "float8_mlp: does not go with train.recompute_activations; set one of the two to false"
+        )
+    check_float8_sizes("float8_mlp", {"width": model.width, "ffn_dim": model.ffn_units})
+
+
+def _check_float8_device(key: str, device_profile: Profile, dtype: torch.dtype) -> None:
     is_amd, major = device_profile.architecture == "amd", device_profile.capability[0]
     if is_amd or major not in TMA_MAJORS or dtype != torch.bfloat16:
         raise ValueError(
-            f"float8_head: needs an H100, H200, B200 or B300 and bfloat16, found "
-            f"{device_profile.name} and {dtype}; set train.float8_head to false"
+            f"{key}: needs an H100, H200, B200 or B300 and bfloat16, found "
+            f"{device_profile.name} and {dtype}; set train.{key} to false"
         )
-    sizes = {"width": model.width, "the padded vocabulary": model.padded_vocabulary}
-    check_float8_sizes(sizes)
 
 
 @contextmanager

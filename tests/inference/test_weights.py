@@ -40,6 +40,12 @@ def test_export_leaves_the_model_and_no_temporary_file(folder, model):
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG_FILE, WEIGHTS_FILE]
 
 
+def test_float8_training_leaves_no_trace_in_the_weights(tmp_path):
+    folder = export_tiny(tmp_path / "models", tiny_model(float8_mlp=True))
+    assert not [name for name in load_file(folder / WEIGHTS_FILE) if "largest_h" in name]
+    assert load_weights(folder, CPU).model.blocks[0].mlp.weight_in.isfinite().all()
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(WeightsError, match=r"nowhere: no such folder; train first"):
         load_weights(tmp_path / "nowhere", CPU)

@@ -25,7 +25,7 @@ def tiny_config(**changes: object) -> NetworkConfig:
     return NetworkConfig(**{**instant, **small, **changes})
 
 
-def tiny_model(**changes: object) -> GPT:
+def tiny_model(*, float8_mlp: bool = False, **changes: object) -> GPT:
     """Random weights that predict something: no projection is left at zero."""
     torch.manual_seed(0)
     model = GPT(
@@ -33,6 +33,7 @@ def tiny_model(**changes: object) -> GPT:
         max_sequence_tokens=MAX_SEQUENCE_TOKENS,
         backend="sdpa",
         compute_dtype=torch.float32,
+        float8_mlp=float8_mlp,
     )
     with torch.no_grad():
         for parameter in model.parameters():

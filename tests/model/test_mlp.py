@@ -72,3 +72,49 @@ def test_gated_activations(name):
 def test_ffn_dim_is_the_inner_size(activation, rows):
     mlp = filled(activation=activation, ffn_dim=24)
     assert mlp.weight_in.shape == (rows, 32) and mlp.weight_out.shape == (24, 32)
+
+
+def test_float8_trains_with_the_scale_of_the_pass_before_and_resumes_with_it() -> None:
+    torch.manual_seed(0)
+    made = MLP(tiny_config(), float8=True)
+    resumed = MLP(tiny_config(), float8=True)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    x_TD = torch.randn(24, made.weight_in.shape[1])
+    assert made.largest_h == 0
+    made(x_TD)
+    seen = made.largest_h.clone()
+    assert seen > 0
+    assert not seen.requires_grad
+    resumed.load_state_dict(made.state_dict())
+    larger_TD = 3 * x_TD
+    expected, found = made(larger_TD), resumed(larger_TD)
+    assert torch.equal(found, expected)
+    assert torch.equal(resumed.largest_h, made.largest_h)
+    assert made.largest_h > 4 * seen
+
+
+def test_without_gradients_float8_is_off() -> None:
+    torch.manual_seed(0)
+    made, plain = MLP(tiny_config(), float8=True), MLP(tiny_config())
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    plain.load_state_dict({name: value for name, value in made.named_parameters()})
+    x_TD = torch.randn(24, made.weight_in.shape[1])
+    with torch.no_grad():
+        assert torch.equal(made(x_TD), plain(x_TD))
+    assert made.largest_h == 0
+    assert not torch.equal(made(x_TD), plain(x_TD))
+
+
+def test_float8_compiles_into_one_graph_with_its_state() -> None:
+    torch.manual_seed(0)
+    made = MLP(tiny_config(), float8=True)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    x_TD = torch.randn(24, made.weight_in.shape[1])
+    expected, seen = made(x_TD), made.largest_h.clone()
+    made.largest_h.zero_()
+    compiled = torch.compile(made, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(x_TD), expected)
+    assert torch.equal(made.largest_h, seen)

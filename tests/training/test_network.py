@@ -11,6 +11,7 @@ from ramengpt.training.network import (
     build_model,
     build_run_optimizers,
     check_float8_head,
+    check_float8_mlp,
     should_compile,
 )
 from ramengpt.training.session.settings import RunOptions, plans_of
@@ -79,6 +80,23 @@ def test_a_float8_head_needs_a_data_centre_card_and_bfloat16() -> None:
     message = "the padded vocabulary must be a multiple of 16, found 50265"
     with pytest.raises(ValueError, match=message):
         check_float8_head(of(9, 0), torch.bfloat16, odd)
+
+
+def test_a_float8_mlp_is_refused_in_one_line() -> None:
+    hopper = Profile("hopper", "A Card", (9, 0), 2**17, 2**36, bfloat16=True)
+    check_float8_mlp(hopper, torch.bfloat16, load_config())
+    with pytest.raises(UserError, match=r"params.yaml: float8_mlp: needs an H100, .*found CPU"):
+        build_model(load_config(["train.float8_mlp=true"]), CPU)
+    for change, message in (
+        (
+            "architectures.ramen.activation=swiglu",
+            "needs the activation relu_squared, found swiglu",
+        ),
+        ("train.recompute_activations=true", "set one of the two to false"),
+        ("models.instant.ffn_dim=88", "ffn_dim must be a multiple of 16, found 88"),
+    ):
+        with pytest.raises(ValueError, match=f"float8_mlp: .*{message}"):
+            check_float8_mlp(hopper, torch.bfloat16, load_config([change]))
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,8 @@ def softcapped_cross_entropy(
     _check(x_TD, weight_VD, targets, weights, vocabulary, scale, divisor)
     if float8:
         rows, width = weight_VD.shape
-        check_float8_sizes({"tokens": len(x_TD), "width": width, "rows of W": rows})
+        sizes = {"tokens": len(x_TD), "width": width, "rows of W": rows}
+        check_float8_sizes("float8_head", sizes)
     with_gradients = torch.is_grad_enabled() and (x_TD.requires_grad or weight_VD.requires_grad)
     arguments = (x_TD, weight_VD, targets, weights, vocabulary, scale, shift, divisor)
     loss, token_losses_T, _, _ = _operator(*arguments, with_gradients, float8)
@@ -140,8 +141,8 @@ def _check(
         raise ValueError("head: float16 cannot hold its gradients; use bfloat16 or float32")
 
 
-def check_float8_sizes(sizes: Mapping[str, int]) -> None:
-    """Refuse sizes, by name, that float8 GEMMs do not support.
+def check_float8_sizes(key: str, sizes: Mapping[str, int]) -> None:
+    """Refuse sizes, by name, that float8 GEMMs do not support; `key` is what asked for them.
 
     Raises:
         ValueError: one is not a multiple of the block.
@@ -149,7 +150,7 @@ def check_float8_sizes(sizes: Mapping[str, int]) -> None:
     for name, size in sizes.items():
         if size % _FLOAT8_MULTIPLE:
             raise ValueError(
-                f"float8_head: {name} must be a multiple of {_FLOAT8_MULTIPLE}, found {size}"
+                f"{key}: {name} must be a multiple of {_FLOAT8_MULTIPLE}, found {size}"
             )
 
 

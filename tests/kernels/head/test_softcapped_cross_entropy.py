@@ -204,9 +204,9 @@ def test_what_does_not_fit_is_refused(change, message):
 
 
 def test_sizes_that_float8_cannot_take_are_named():
-    module.check_float8_sizes({"width": 256, "the padded vocabulary": 50_304})
+    module.check_float8_sizes("float8_head", {"width": 256, "the padded vocabulary": 50_304})
     with pytest.raises(ValueError, match="the padded vocabulary must be a multiple of 16, found 9"):
-        module.check_float8_sizes({"width": 256, "the padded vocabulary": 9})
+        module.check_float8_sizes("float8_head", {"width": 256, "the padded vocabulary": 9})
 
 
 @pytest.mark.gpu
