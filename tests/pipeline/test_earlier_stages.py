@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +18,8 @@ SMOKE = ("python", "-m", "pipeline.train", "--early_stop_steps", "2", "--seed", 
 
 
 @pytest.fixture
-def project(tmp_path) -> Project:
-    return small_project(tmp_path / "clone")
+def project(reproduced: Callable[[Path], Project], tmp_path: Path) -> Project:
+    return reproduced(tmp_path / "clone")
 
 
 def assert_shards_are_the_manifests(project: Project) -> None:
@@ -28,10 +30,17 @@ def assert_shards_are_the_manifests(project: Project) -> None:
         assert hashlib.sha256(content).hexdigest() == shard["sha256"]
 
 
-def test_another_optimizer_trains_after_the_shards_were_lost(project) -> None:
-    assert project.repro() == ALL
-    project.commit("its results")
-    shutil.rmtree(project.folder / "data/shards")
+def test_another_optimizer_trains_where_there_are_no_shards(project) -> None:
+    """The same after `git clone` and `dvc pull`, which bring no shards."""
+    project.run("dvc", "remote", "add", "--default", "shelf", "../shelf")
+    project.commit("Keep results on the shelf")
+    project.run("dvc", "push")
+    elsewhere = project.folder.parent / "elsewhere"
+    project.run("git", "clone", "-q", ".", str(elsewhere))
+    shutil.copytree(project.folder / "data/text", elsewhere / "data/text", dirs_exist_ok=True)
+    project = Project(elsewhere)
+    project.run("dvc", "pull")
+    assert not (elsewhere / "data/shards").exists()
     printed = project.run("dvc", "exp", "run", "-S", "optimizer=adam")
     assert printed.count("they are obtained again") == 1
     assert "Running stage 'train'" in printed and "Running stage 'download'" not in printed
@@ -48,7 +57,6 @@ def test_another_optimizer_trains_after_the_shards_were_lost(project) -> None:
 
 
 def test_the_command_that_the_message_names_takes_the_changed_source(project) -> None:
-    project.repro()
     shutil.rmtree(project.folder / "data/shards")
     (project.folder / "data/text/00.txt").write_text("Another document. " * 40)
     printed = project.run(*SMOKE, fails=True)
@@ -58,7 +66,23 @@ def test_the_command_that_the_message_names_takes_the_changed_source(project) ->
     assert_shards_are_the_manifests(project)
 
 
-def test_a_scratch_run_in_a_fresh_clone_makes_its_data(project) -> None:
+def test_removed_data_comes_back(project) -> None:
+    """All that the pipeline made there; the user's own text is the user's."""
+    for path in (project.folder / "data").iterdir():
+        if path.is_dir() and path.name != "text":
+            shutil.rmtree(path)
+        elif path.suffix == ".json":
+            path.unlink()
+    assert "Running stage 'train'" not in project.run("dvc", "repro")
+    assert project.repro() == []
+    assert "up to date" in project.run("dvc", "status")
+    printed = project.run("dvc", "exp", "run", "-S", "optimizer=adam")
+    assert "they are obtained again" in printed
+    assert_shards_are_the_manifests(project)
+
+
+def test_a_scratch_run_in_a_fresh_clone_makes_its_data(tmp_path) -> None:
+    project = small_project(tmp_path / "clone")
     printed = project.run(*SMOKE)
     for stage in ("download", "verify", "index"):
         assert printed.count(f"(stage {stage})") == 1

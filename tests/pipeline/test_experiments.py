@@ -1,11 +1,12 @@
 """What reruns when, with real DVC in a fresh clone: the promises of dvc.yaml."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.small_project import ALL, Project, small_project
+from tests.small_project import ALL, Project
 
 pytestmark = [
     pytest.mark.slow,
@@ -14,11 +15,10 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    project = small_project(tmp_path_factory.mktemp("project") / "clone")
-    assert project.repro() == ALL
-    project.commit("its results")
-    yield project
+def project(
+    reproduced: Callable[[Path], Project], tmp_path_factory: pytest.TempPathFactory
+) -> Project:
+    return reproduced(tmp_path_factory.mktemp("project") / "clone")
 
 
 # The tests below share one clone; each leaves it reproduced.
@@ -43,6 +43,7 @@ def test_a_second_repro_runs_nothing(project: Project) -> None:
     ("key", "value"),
     [
         ("optimizers.bam.learning_rate", 0.0123),
+        ("bases.covariances.every_steps", 11),
         ("architectures.plain.attention_scale_gain", 0.2),
         ("schedules.small.scheduled_steps", 4001),
         ("datasets.fineweb10B.train_shards", 3),
@@ -59,6 +60,7 @@ def test_an_inactive_value_reruns_the_check_alone(
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("polynomials.polar_express.cushion", 0.03),
         ("optimizer", "bam"),
         ("architecture", "plain"),
         ("optimizers.bam.learning_rate", 0.0124),
@@ -86,6 +88,9 @@ def test_an_unknown_optimizer_does_not_cost_the_last_outputs(project: Project) -
     params = (project.folder / "params.yaml").read_text()
     printed = project.run("dvc", "exp", "run", "-S", "optimizer=adamz", fails=True)
     assert "adamz" in printed
+    (project.folder / "params.yaml").write_text(params)
+    printed = project.run("dvc", "exp", "run", "-S", "+optimizr=adam", fails=True)
+    assert "params.yaml: optimizr: unknown key; did you mean 'optimizer'?" in printed
     (project.folder / "params.yaml").write_text(params)
     project.set("optimizers.bam.learning_rate", "fast")
     printed = project.run("dvc", "repro", fails=True)

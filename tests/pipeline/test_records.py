@@ -5,14 +5,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import project_environment
-from tests.small_project import ALL, Project, small_project
+from tests.small_project import Project
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,11 +23,10 @@ LIMIT_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = small_project(tmp_path_factory.mktemp("records") / "clone")
-    assert project.repro() == ALL
-    project.commit("its results")
-    return project
+def project(
+    reproduced: Callable[[Path], Project], tmp_path_factory: pytest.TempPathFactory
+) -> Project:
+    return reproduced(tmp_path_factory.mktemp("records") / "clone")
 
 
 @pytest.fixture(autouse=True)
