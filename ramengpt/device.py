@@ -63,6 +63,8 @@ def profile(device: torch.device) -> Profile:
         bfloat16 = bool(has.get("avx512_bf16") or has.get("amx_bf16"))
         return Profile("none", "CPU", (0, 0), 0, 0, bfloat16)
     properties = torch.cuda.get_device_properties(device)
+    # Unlike the properties, the fraction takes no device without an index.
+    index = torch.cuda.current_device() if device.index is None else device.index
     capability = (properties.major, properties.minor)
     return Profile(
         architecture=architecture_of(capability),
@@ -71,7 +73,7 @@ def profile(device: torch.device) -> Profile:
         # PyTorch for AMD does not report it.
         shared_memory_bytes=getattr(properties, "shared_memory_per_block_optin", 0),
         memory_bytes=int(
-            properties.total_memory * torch.cuda.get_per_process_memory_fraction(device)
+            properties.total_memory * torch.cuda.get_per_process_memory_fraction(index)
         ),
         bfloat16=torch.version.hip is not None or properties.major >= 8,
     )

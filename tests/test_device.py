@@ -60,6 +60,7 @@ def test_profile_reads_what_cuda_reports(monkeypatch):
     )
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     found = device.profile(torch.device("cuda"))
     assert (found.architecture, found.shared_memory_bytes) == ("blackwell", 99 * KIB)
     assert found.bfloat16

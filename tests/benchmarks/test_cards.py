@@ -25,6 +25,7 @@ def test_a_device_that_reports_these_numbers_is_described_so(
     )
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: reported)
     monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.version, "hip", "6.4" if card.architecture == "amd" else None)
     device = torch.device("cuda", 0)
     found = profile(device)

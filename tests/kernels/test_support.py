@@ -18,6 +18,7 @@ def fake_card(
     properties = SimpleNamespace(major=major, minor=minor, name="a card", total_memory=16 * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.version, "hip", hip)
 
 
