@@ -3,7 +3,8 @@
     python -m benchmarks.contest --name "my optimizer" --set optimizer=mine --set optimizers.mine...
 
 trains the baseline with ten seeds, which give the target and the noise, then the entry with as many
-as --seeds says, the same ones; what contest.json in the folder holds already is not repeated. Then
+as --seeds says, the same ones; what the study's record or contest.json in the folder holds already
+is not repeated. Then
 leaderboard.md beside it has every entry, first those of the study. Without --name only the baseline
 is trained. The data set is FineWeb or, with `--data text`, the text under data/text; its checksums
 are part of the record, so that entries on other data are refused.
@@ -116,9 +117,14 @@ def runs_of(entries: Entries, name: str) -> dict[int, Entry]:
     }
 
 
+def baseline_of(contest: Entries, study: Entries) -> dict[int, Entry]:
+    """The baseline's runs by seed: those of the study, which trains the same, and the contest's."""
+    return evaluated(study, BASELINE, 1) | runs_of(contest, BASELINE)
+
+
 def standings(contest: Entries, study: Entries) -> list[Standing]:
     """All entries with enough seeds, the lowest loss first; the study's arms are among them."""
-    baseline = losses_of(runs_of(contest, BASELINE))
+    baseline = losses_of(baseline_of(contest, study))
     arms = dict.fromkeys(entry["arm"] for entry in study.values())
     entered = {arm: evaluated(study, arm, 1) for arm in arms}
     names = dict.fromkeys(entry["entry"] for entry in contest.values())
@@ -145,16 +151,19 @@ def _one_sided(losses: Mapping[int, float], baseline: Mapping[int, float]) -> fl
 
 
 def leaderboard(about: Mapping[str, Any], contest: Entries, study: Entries) -> str:
-    """The page: target and noise, then a row for each entry."""
-    baseline = runs_of(contest, BASELINE)
-    losses = [loss for loss in losses_of(baseline).values() if loss < math.inf]
-    if len(losses) < BASELINE_SEEDS:
+    """The page: target and noise, then a row for each entry.
+
+    Nothing is said to beat the target before the baseline has all its runs.
+    """
+    losses = list(losses_of(baseline_of(contest, study)).values())
+    if len(losses) < 2 or math.inf in losses:
         return f"# Leaderboard\n\nThe baseline has {len(losses)} of its {BASELINE_SEEDS} runs.\n"
+    settled = len(losses) >= BASELINE_SEEDS
     target, noise = fmean(losses), stdev(losses)
-    rows = [["", f"{BASELINE} (baseline)", *_cells(losses, target), UNKNOWN, UNKNOWN, "no"]]
+    rows = [["", f"{BASELINE} (baseline)", *_cells(losses, target), UNKNOWN, UNKNOWN, UNKNOWN]]
     for rank, standing in enumerate(standings(contest, study), 1):
         reached = tokens_to(standing.runs.values(), target)
-        beats = standing.p_value < SIGNIFICANT
+        verdict = "yes" if standing.p_value < SIGNIFICANT else "no"
         rows.append(
             [
                 str(rank),
@@ -162,24 +171,18 @@ def leaderboard(about: Mapping[str, Any], contest: Entries, study: Entries) -> s
                 *_cells(list(losses_of(standing.runs).values()), target),
                 UNKNOWN if math.isnan(standing.p_value) else p_text(standing.p_value),
                 UNKNOWN if reached is None else scaled(reached, "").strip(),
-                "yes" if beats else "no",
+                verdict if settled else UNKNOWN,
             ]
         )
-    header = [
-        "",
-        "entry",
-        "held-out loss",
-        "seeds",
-        "Δ to the target",
-        "p",
-        "tokens to it",
-        "beats it",
-    ]
+    header = ["", "entry", "held-out loss", "seeds", "Δ to the target", "p"]
+    header += ["tokens to it", "beats it"]
     head = (
         f"# Leaderboard\n\nTarget {target:.4f} nats/token: the mean of {len(losses)} runs of "
         f"{BASELINE}, whose losses have a standard deviation of {noise:.4f}. Shards "
         f"{about['data']}."
     )
+    if not settled:
+        head += f" The target is provisional until the baseline has {BASELINE_SEEDS} runs."
     return f"{head}\n\n{markdown_table(TextTable(header, rows))}\n"
 
 
@@ -237,8 +240,12 @@ def main() -> None:
         "machine": versions,
         "data": data_checksum(),
     }
+    tuned = baseline_settings(study)
+    if not about.items() <= about_study.items():
+        study = {}  # trained another data set, or with other versions
     record = RunRecord(arguments.out / "contest.json", about)
-    runs = contest_runs(BASELINE, baseline_settings(study), BASELINE_SEEDS)
+    runs = contest_runs(BASELINE, tuned, BASELINE_SEEDS)
+    runs = [run for run in runs if run.seed not in evaluated(study, BASELINE, 1)]
     if arguments.name:
         runs += contest_runs(arguments.name, arguments.set, arguments.seeds)
     options = PoolOptions(
@@ -251,9 +258,7 @@ def main() -> None:
     try:
         whole = run_all(lambda _: runs, record, options)
     finally:
-        page = leaderboard(
-            record.about, record.entries, study if about.items() <= about_study.items() else {}
-        )
+        page = leaderboard(record.about, record.entries, study)
         write_bytes(arguments.out / "leaderboard.md", page.encode())
         print(f"\n{page}", flush=True)
     if not whole:

@@ -67,29 +67,37 @@ def comparisons(
 
 
 def seeds_table(about: Mapping[str, Any], entries: Entries, times: int) -> str:
-    """A row for each arm with all its seeds, the lowest mean loss first."""
+    """A row for each arm with all its seeds, the lowest mean loss first.
+
+    Seconds and speed, where arms were timed, are those of a run that had a GPU to itself.
+    """
     arms = arms_of(about, entries, times)
     compared = comparisons(arms)
     target = _mean_loss(arms.get(BASELINES[0], {}))
     header = ["optimizer", "held-out loss", "sd"]
     for baseline in BASELINES:
         header += [f"Δ to {baseline}", "p"]
-    header += [f"tokens to {BASELINES[0]}'s loss", "seconds", "tokens/s"]
+    header.append(f"tokens to {BASELINES[0]}'s loss")
+    speeds = {name: _speed(entries.get(f"{name}-timed")) for name in arms}
+    timed = any(speeds.values())
+    header += ["seconds", "tokens/s"] if timed else []
     rows = []
     for name, by_seed in arms.items():
         losses = list(losses_of(by_seed).values())
         cells = [name, *_mean_cells(losses)]
         for baseline in BASELINES:
             cells += _difference_cells(compared.get((name, baseline)))
-        speed = _speed(entries.get(f"{name}-timed"))
         reached = tokens_to(by_seed.values(), target) if name != BASELINES[0] else None
-        cells += [
-            UNKNOWN if reached is None else _short(reached),
-            UNKNOWN if reached is None or speed is None else f"{reached / speed:.1f}",
-            UNKNOWN if speed is None else _short(speed),
-        ]
+        cells.append(UNKNOWN if reached is None else _short(reached))
+        cells += _time_cells(reached, speeds[name]) if timed else []
         rows.append(cells)
     return markdown_table(TextTable(header, rows)) if rows else ""
+
+
+def _time_cells(tokens: float | None, speed: float | None) -> list[str]:
+    if speed is None:
+        return [UNKNOWN, UNKNOWN]
+    return [UNKNOWN if tokens is None else f"{tokens / speed:.1f}", _short(speed)]
 
 
 def _mean_loss(by_seed: Mapping[int, Entry]) -> float:

@@ -74,7 +74,7 @@ def test_an_entry_beats_the_target_only_beyond_the_noise() -> None:
     assert [row.split(" | ")[1] for row in rows] == [
         f"{BASELINE} (baseline)", "better", "lucky", "diverged",
     ]  # fmt: skip
-    assert [row.rstrip(" |").rsplit(" ", 1)[1] for row in rows] == ["no", "yes", "no", "no"]
+    assert [row.split(" | ")[-1].strip(" |") for row in rows] == ["-", "yes", "no", "no"]
     assert "-0.0998 | < 0.001 | 950 |" in rows[1]  # from about 3.9 after 500 tokens to 2.9
     assert "| 1 diverged | 5 | - | - | - | no |" in rows[3]
 
@@ -84,10 +84,15 @@ def test_the_arms_of_the_study_are_entries() -> None:
     assert [standing.name for standing in standings(RUNS, study)] == ["normuon"]
 
 
-def test_without_ten_baseline_runs_there_is_no_target() -> None:
-    nine = {name: entry for name, entry in RUNS.items() if entry["seed"] != SEEDS[0]}
-    board = leaderboard(ABOUT, nine | entered("x", [1.0] * 5), {})
-    assert board == "# Leaderboard\n\nThe baseline has 9 of its 10 runs.\n"
+def test_before_ten_baseline_runs_nothing_beats_the_target() -> None:
+    nine = {name: entry for name, entry in RUNS.items() if entry["seed"] != SEEDS[-1]}
+    entry = entered("x", [1.0, 1.01, 1.02, 1.0, 1.01])
+    board = leaderboard(ABOUT, nine | entry, {})
+    assert "provisional until the baseline has 10 runs" in board and "| yes |" not in board
+    study = entered(BASELINE, [3.0] * 10)  # trains the same: its seeds count
+    board = leaderboard(ABOUT, nine | entry, study)
+    assert "provisional" not in board and "| yes |" in board
+    assert leaderboard(ABOUT, {}, {}).endswith("The baseline has 0 of its 10 runs.\n")
 
 
 def test_the_checksum_is_that_of_the_shards(
@@ -125,6 +130,10 @@ def test_one_command_trains_the_baseline_and_the_entry(
     assert len(started(tmp_path / "out")) == 15
     _, entries = read_record(tmp_path / "out/contest.json")
     assert {entry["seed"] for entry in entries.values()} == set(SEEDS)
+    study["about"] = json.loads((tmp_path / "out/contest.json").read_text())["about"]
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    command("--out", str(tmp_path / "other"))
+    assert len(started(tmp_path / "other")) == 5  # the study has five of its seeds
     board = (tmp_path / "out/leaderboard.md").read_text()
     assert "| 1 | mine |" in board and board in capsys.readouterr().out
     with pytest.raises(UserError, match="--seeds: expected at least 5, found 4"):

@@ -63,6 +63,11 @@ def test_arms_are_compared_seed_by_seed_with_both_baselines() -> None:
     ]
 
 
+def test_without_a_timed_run_there_are_no_seconds() -> None:
+    shared = {name: each for name, each in SEEDS.items() if each["stage"] == "seeds"}
+    assert seeds_table(ABOUT, shared, 1).splitlines()[2].endswith("| - | - | 1.95 k |")
+
+
 def test_a_pair_is_tested_once() -> None:
     arms = {
         name: {each["seed"]: each for each in SEEDS.values() if each["arm"] == name}
