@@ -53,8 +53,11 @@ def gradients(model: GPT) -> dict[str, torch.Tensor]:
     ids=["float32", "bfloat16"],
 )
 def test_flex_and_sdpa_agree_forward_and_backward_without_recompiling(dtype, tolerance):
-    flex, sdpa = network("flex", dtype), network("sdpa", dtype)
-    exact = network("sdpa", torch.float64)
+    # These two see x before it is normed and give some tokens gradients thousands of times those of
+    # the others: in bfloat16 plain attention's are then nothing but rounding, on any device.
+    changes = {} if dtype == torch.float32 else {"token_gains": False, "dense_connections": False}
+    flex, sdpa = network("flex", dtype, **changes), network("sdpa", dtype, **changes)
+    exact = network("sdpa", torch.float64, **changes)
     torch._dynamo.reset()
     compiled = torch.compile(flex, fullgraph=True)
     with torch._dynamo.config.patch(error_on_recompile=True):
@@ -106,7 +109,12 @@ def test_flex_alone_is_compiled_where_the_network_is_not():
     torch._dynamo.reset()
     with torch._dynamo.config.patch(error_on_recompile=True):
         for backend in ("flex", "sdpa"):
-            config = {"attention_pattern": "LLLL", "value_embedding_pattern": "abba"}
+            # Paired heads are half as many: a second shape, compiled by itself.
+            config = {
+                "attention_pattern": "LLLL",
+                "value_embedding_pattern": "abba",
+                "paired_heads": False,
+            }
             model = network(backend, torch.float32, **config)
             for window in (256, 384):
                 model.set_window(window)

@@ -226,7 +226,8 @@ def test_compiled_steps_agree_never_wait_and_compile_once(optimizer: str) -> Non
         torch.cuda.synchronize()
         for step, plan in enumerate(plans[1:], start=1):
             set_gradients(parameters, step)
-            torch.cuda.set_sync_debug_mode("error")
+            # The compiler itself may wait; all is compiled after the fifth step.
+            torch.cuda.set_sync_debug_mode("error" if step > 5 or not compile else "default")
             try:
                 with torch.compiler.set_stance("fail_on_recompile" if step > 5 else "default"):
                     optimizers.clip_gradients(plan)

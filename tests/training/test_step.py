@@ -148,6 +148,9 @@ class CountingOptimizers:
     def __init__(self) -> None:
         self.zeros = {f"hidden/{i}/events": torch.zeros((), device="cuda") for i in range(3)}
 
+    def before_forward(self, plan: StepPlan) -> None:
+        pass
+
     def clip_gradients(self, plan: StepPlan) -> dict[str, Tensor]:
         return {}
 
