@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ramengpt.kernels import tiles
 from ramengpt.kernels.tiles import add_product, dot_precision, product, product_tile, supports_tma
 
 
@@ -37,6 +38,7 @@ def test_tma_needs_the_gpu_and_aligned_rows(
     monkeypatch: pytest.MonkeyPatch, width: int, columns: int, major: int, expected: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
+    monkeypatch.setattr(tiles, "runs_kernels", lambda x: x.is_cuda)
     a, b = (torch.empty(rows, width, dtype=torch.bfloat16) for rows in (16, columns))
     assert not supports_tma(a, b)  # not on a GPU
 
