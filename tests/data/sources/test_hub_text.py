@@ -5,10 +5,12 @@ import pytest
 
 from ramengpt.config.dataset import HubTextConfig
 from ramengpt.data.shards.format import open_shard
+from ramengpt.data.sources.hub_text import open_hub_text
 from ramengpt.errors import UserError
 from tests.data.sources.text_builds import (
     built,
     fineweb_like,
+    lines_of,
     local_settings,
     make_texts,
     reference_tokens,
@@ -46,3 +48,21 @@ def test_raw_fineweb_from_a_local_copy(tmp_path, store, serial, monkeypatch):
     assert (store / "fineweb_val_000000.bin").stat().st_mtime_ns == val_stamp
     with pytest.raises(UserError, match=r"makes \d train shards, train_shards is 99"):
         built(config(99), local_settings(), store, 1, None)
+
+
+def test_a_repository_of_json_lines_is_one_line_that_says_so(tmp_path):
+    (tmp_path / "train.jsonl").write_bytes(lines_of(["one", "two"]))
+    config = HubTextConfig(
+        kind="hub_text",
+        name="lines",
+        repository=str(tmp_path),
+        subset="default",
+        revision="main",
+        text_field="text",
+        val_tokens=2000,
+        shard_tokens=3000,
+        train_shards=1,
+    )
+    with pytest.raises(UserError, match="not Parquet.* use dataset=text") as refusal:
+        open_hub_text(config, "main")
+    assert "\n" not in str(refusal.value) and str(refusal.value).startswith(str(tmp_path))
