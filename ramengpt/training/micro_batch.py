@@ -95,8 +95,10 @@ def out_of_memory_as_user_error() -> Iterator[None]:
         lines = [line for line in str(error).splitlines() if _is_out_of_memory(line)]
         if not lines:
             raise
+        # PyTorch adds every process on the card, and advice of its own.
+        reason = lines[0].partition(" GPU ")[0].strip(" .")
         raise UserError(
-            f"out of memory ({lines[0].strip()}); lower train.micro_batch_tokens, or set "
+            f"out of memory ({reason}); lower train.micro_batch_tokens, or set "
             "train.recompute_activations to true. The same run resumes from its newest checkpoint"
         ) from error
 

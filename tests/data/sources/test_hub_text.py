@@ -63,6 +63,6 @@ def test_a_repository_of_json_lines_is_one_line_that_says_so(tmp_path):
         shard_tokens=3000,
         train_shards=1,
     )
-    with pytest.raises(UserError, match="not Parquet.* use dataset=text") as refusal:
+    with pytest.raises(UserError, match=r"not Parquet.* use dataset=text") as refusal:
         open_hub_text(config, "main")
     assert "\n" not in str(refusal.value) and str(refusal.value).startswith(str(tmp_path))
