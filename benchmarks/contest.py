@@ -13,24 +13,23 @@ are part of the record, so that entries on other data are refused.
 import argparse
 import math
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.run_pool import TIMEOUT_SECONDS, PoolOptions, run_all, study_machine
+from benchmarks.run_pool import study_machine
 from benchmarks.run_record import DIVERGED, DONE, Entries, Entry, Run, RunRecord, read_record
 from benchmarks.study.protocol import evaluated
 from benchmarks.study.tables import losses_of, p_text, tokens_to
 from benchmarks.study.task import TASKS, Task, data_checksum, evaluation_seeds
+from benchmarks.study_command import add_limits, pool_options, run_and_report
 from ramengpt.cli import run_main
 from ramengpt.comparison.page import markdown_table
 from ramengpt.comparison.statistics import holm, mean_of, paired_t
 from ramengpt.comparison.tables import TextTable
 from ramengpt.errors import UserError
-from ramengpt.files import write_bytes
 from ramengpt.progress import scaled
 
 TASK = TASKS["base"]
@@ -226,8 +225,7 @@ def main() -> None:
     parser.add_argument("--data", choices=DATA, default=DATA[0])
     parser.add_argument("--study", type=Path, default=STUDY, metavar="JSON")
     parser.add_argument("--out", type=Path, default=Path("runs/contest"))
-    parser.add_argument("--processes", type=int, default=1, help="runs at a time on one GPU")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="begin nothing after")
+    add_limits(parser, processes=1)
     arguments = parser.parse_args()
     check_free(arguments.set)
     if arguments.seeds < LEAST_SEEDS:
@@ -248,22 +246,13 @@ def main() -> None:
     runs = [run for run in runs if run.seed not in evaluated(study, BASELINE, 1)]
     if arguments.name:
         runs += contest_runs(arguments.name, arguments.set, arguments.seeds)
-    options = PoolOptions(
-        arguments.out,
-        settings,
-        arguments.processes,
-        TIMEOUT_SECONDS,
-        time.monotonic() + arguments.seconds,
+    run_and_report(
+        lambda _: runs,
+        record,
+        pool_options(arguments, settings),
+        "leaderboard.md",
+        lambda: leaderboard(record.about, record.entries, study),
     )
-    try:
-        whole = run_all(lambda _: runs, record, options)
-    finally:
-        page = leaderboard(record.about, record.entries, study)
-        write_bytes(arguments.out / "leaderboard.md", page.encode())
-        print(f"\n{page}", flush=True)
-    if not whole:
-        print("the time is over; the same command resumes", flush=True)
-        raise SystemExit(1)
 
 
 if __name__ == "__main__":

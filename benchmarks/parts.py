@@ -13,18 +13,17 @@ the same command. With `--alone` each run has a GPU to itself, so that the table
 
 import argparse
 import math
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
-from benchmarks.run_pool import TIMEOUT_SECONDS, PoolOptions, run_all, study_machine
+from benchmarks.run_pool import study_machine
 from benchmarks.run_record import DONE, Entries, Entry, Run, RunRecord, read_record
+from benchmarks.study_command import add_limits, pool_options, run_and_report
 from ramengpt.cli import run_main
 from ramengpt.comparison.page import markdown_table
 from ramengpt.comparison.tables import TextTable
-from ramengpt.files import write_bytes
 
 SEEDS = (4001, 4002, 4003)
 SCHEDULES = {
@@ -193,19 +192,6 @@ def _standard_error(values: Sequence[float]) -> str:
     return f"{stdev(values) / math.sqrt(len(values)):.4f}" if len(values) > 1 else "?"
 
 
-def run_study(model: str, runs: list[Run], options: PoolOptions) -> bool:
-    """Run as far as the time allows; write and print the table at the end."""
-    settings = [*options.settings, *options.arguments]
-    about = {"settings": settings, "machine": study_machine(), "model": model}
-    record = RunRecord(options.folder / "parts.json", about)
-    try:
-        return run_all(lambda _: runs, record, options)
-    finally:
-        page = parts_table(record.entries)
-        write_bytes(options.folder / "parts.md", page.encode())
-        print(f"\n{page}", flush=True)
-
-
 def main() -> None:
     """Run the study, or print the table of one.
 
@@ -221,11 +207,10 @@ def main() -> None:
     parser.add_argument("--model", choices=sorted(SCHEDULES), default="base")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--processes", type=int, default=3, help="runs at a time on one GPU")
+    add_limits(parser, processes=3)
     parser.add_argument("--alone", action="store_true", help="each run has a GPU to itself")
     parser.add_argument("--early_stop_steps", type=int, metavar="N", help="of every run")
     parser.add_argument("--every_steps", type=int, default=1_000_000, help="between validations")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="begin nothing after")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--tables", type=Path, metavar="JSON", help="print its table and stop")
     arguments = parser.parse_args()
@@ -233,18 +218,17 @@ def main() -> None:
         print(parts_table(read_record(arguments.tables)[1]), end="")
         return
     steps = arguments.early_stop_steps
-    options = PoolOptions(
-        arguments.out,
-        (*settings_of(arguments.model), *arguments.set),
-        arguments.processes,
-        TIMEOUT_SECONDS,
-        time.monotonic() + arguments.seconds,
-        arguments=("--early_stop_steps", str(steps)) if steps else (),
-    )
+    settings = (*settings_of(arguments.model), *arguments.set)
+    run_arguments = ("--early_stop_steps", str(steps)) if steps else ()
+    options = pool_options(arguments, settings, run_arguments)
     runs = study_runs(arguments.arms, arguments.seeds, arguments.every_steps, alone=arguments.alone)
-    if not run_study(arguments.model, runs, options):
-        print("the time is over; the same command resumes", flush=True)
-        raise SystemExit(1)
+    about = {
+        "settings": [*settings, *run_arguments],
+        "machine": study_machine(),
+        "model": arguments.model,
+    }
+    record = RunRecord(arguments.out / "parts.json", about)
+    run_and_report(lambda _: runs, record, options, "parts.md", lambda: parts_table(record.entries))
 
 
 if __name__ == "__main__":

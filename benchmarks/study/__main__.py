@@ -13,11 +13,9 @@ study.md has the tables.
 """
 
 import argparse
-import math
-import time
 from pathlib import Path
 
-from benchmarks.run_pool import TIMEOUT_SECONDS, PoolOptions, run_all, study_machine
+from benchmarks.run_pool import study_machine
 from benchmarks.run_record import RunRecord, read_record
 from benchmarks.study.arms import arm_called
 from benchmarks.study.pictures import write_pictures
@@ -25,35 +23,8 @@ from benchmarks.study.protocol import Study
 from benchmarks.study.space import RATES
 from benchmarks.study.tables import study_page
 from benchmarks.study.task import TASKS, data_checksum
+from benchmarks.study_command import add_limits, pool_options, run_and_report
 from ramengpt.cli import run_main
-from ramengpt.files import write_bytes
-
-
-def run_study(study: Study, options: PoolOptions) -> bool:
-    """Run the study as far as the time allows, then write and print the tables.
-
-    Returns:
-        Whether all is done.
-
-    Raises:
-        UserError: the folder's runs come from other versions or had other settings.
-    """
-    machine = {name: value for name, value in study_machine().items() if name != "gpu"}
-    about = {
-        "settings": list(options.settings),
-        "machine": machine,
-        "data": data_checksum(),
-        "trials": list(study.trials),
-        "seeds": study.seeds,
-    }
-    record = RunRecord(options.folder / "study.json", about)
-    try:
-        return run_all(study.runs, record, options)
-    finally:
-        page = study_page(record.about, record.entries)
-        write_bytes(options.folder / "study.md", page.encode())
-        write_pictures(options.folder, record.about, record.entries)
-        print(f"\n{page}", flush=True)
 
 
 def main() -> None:
@@ -61,6 +32,7 @@ def main() -> None:
 
     Raises:
         SystemExit: with status 1 if there was too little time.
+        UserError: the folder's runs come from other versions or had other settings.
     """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.study",
@@ -78,8 +50,7 @@ def main() -> None:
     parser.add_argument(
         "--lengths", nargs="+", type=int, default=(), help="evaluate also at N times the tokens"
     )
-    parser.add_argument("--processes", type=int, default=3, help="runs at a time on one GPU")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="begin nothing after")
+    add_limits(parser, processes=3)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--tables", type=Path, metavar="JSON", help="print its tables and stop")
     arguments = parser.parse_args()
@@ -95,16 +66,25 @@ def main() -> None:
         tuple(arguments.lengths),
         tuple(arguments.set),
     )
-    options = PoolOptions(
-        arguments.out,
-        study.shared_settings,
-        arguments.processes,
-        TIMEOUT_SECONDS,
-        time.monotonic() + arguments.seconds,
-    )
-    if not run_study(study, options):
-        print("the time is over; the same command resumes", flush=True)
-        raise SystemExit(1)
+    options = pool_options(arguments, study.shared_settings)
+    about = {
+        "settings": list(options.settings),
+        "machine": {name: value for name, value in study_machine().items() if name != "gpu"},
+        "data": data_checksum(),
+        "trials": list(study.trials),
+        "seeds": study.seeds,
+    }
+    record = RunRecord(options.folder / "study.json", about)
+    try:
+        run_and_report(
+            study.runs,
+            record,
+            options,
+            "study.md",
+            lambda: study_page(record.about, record.entries),
+        )
+    finally:
+        write_pictures(options.folder, record.about, record.entries)
 
 
 if __name__ == "__main__":
