@@ -9,7 +9,8 @@ benchmarks/study/space.py where it is searched. study.json in the folder gains a
 that ends; the same command resumes a stopped study, on as many GPUs as there are then. At the end
 study.md has the tables.
 
-`--tables docs/results/study_base.json` only prints the tables of such a record.
+`--tables docs/results/study_base.json` only prints the tables of such a record, and with
+`--pictures docs/pictures` draws its curves there.
 """
 
 import argparse
@@ -53,9 +54,13 @@ def main() -> None:
     add_limits(parser, processes=3)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--tables", type=Path, metavar="JSON", help="print its tables and stop")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="and draw its curves there")
     arguments = parser.parse_args()
     if arguments.tables:
-        print(study_page(*read_record(arguments.tables)), end="")
+        about, entries = read_record(arguments.tables)
+        print(study_page(about, entries), end="")
+        if arguments.pictures:
+            write_pictures(arguments.pictures, about, entries)
         return
     study = Study(
         TASKS[arguments.model],
