@@ -7,37 +7,14 @@ import torch
 from torch import Tensor
 
 from ramengpt.config.optimizer_blocks import AdamConfig
-from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled
+from ramengpt.optimizers.rule import DeviceScalars, State, StepScalars
 from ramengpt.optimizers.two_moments import TwoMoments, joint_correction, update_moments
-
-
-class Adam(TwoMoments):
-    """Adam (Kingma and Ba, arXiv 1412.6980), its epsilon beside the uncorrected second moment.
-
-    So with epsilon / sqrt(1 - beta2^t) in update t torch.optim.Adam does the same.
-    """
-
-    def __init__(self, config: AdamConfig, *, compile: bool) -> None:
-        self._config = config
-        self._apply = compiled(apply_adam_step, compile)
-
-    def step(
-        self,
-        weight: Tensor,
-        gradient: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
-    ) -> None:
-        """Update weight and moments in place."""
-        config = self._config
-        correction = joint_correction(config, scalars.update, weight)
-        self._apply(weight, gradient, state, config, correction, scalars.on_device())
 
 
 def apply_adam_step(  # noqa: PLR0917
     weight: Tensor,
     gradient: Tensor,
-    state: dict[str, Tensor],
+    state: State,
     config: AdamConfig,
     correction: Tensor,
     scalars: DeviceScalars,
@@ -60,3 +37,18 @@ def apply_adam_step(  # noqa: PLR0917
     else:
         weight.mul_(1 - share)
     weight.sub_(update)
+
+
+class Adam(TwoMoments[AdamConfig]):
+    """Adam (Kingma and Ba, arXiv 1412.6980), its epsilon beside the uncorrected second moment.
+
+    So with epsilon / sqrt(1 - beta2^t) in update t torch.optim.Adam does the same.
+    """
+
+    apply = staticmethod(apply_adam_step)
+
+    def step(self, weight: Tensor, gradient: Tensor, state: State, scalars: StepScalars) -> None:
+        """Update weight and moments in place."""
+        config = self._config
+        correction = joint_correction(config, scalars.update, weight)
+        self._apply(weight, gradient, state, config, correction, scalars.on_device())

@@ -7,35 +7,15 @@ torch.optim.AdamW.
 from torch import Tensor
 
 from ramengpt.config.optimizer import AdamWConfig
-from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled
+from ramengpt.optimizers.rule import DeviceScalars, State, StepScalars
 from ramengpt.optimizers.two_moments import TwoMoments, adam_direction, bias_corrections
 from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
-
-
-class AdamW(TwoMoments):
-    """Adam whose epsilon stands beside the corrected second moment."""
-
-    def __init__(self, config: AdamWConfig, *, compile: bool) -> None:
-        self._config = config
-        self._apply = compiled(apply_adamw_step, compile)
-
-    def step(
-        self,
-        weight: Tensor,
-        gradient: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
-    ) -> None:
-        """Update weight and moments in place."""
-        first, second = bias_corrections(self._config, scalars.update, weight)
-        numbers = scalars.on_device()
-        self._apply(weight, gradient, state, self._config, first, second, numbers)
 
 
 def apply_adamw_step(  # noqa: PLR0917
     weight: Tensor,
     gradient: Tensor,
-    state: dict[str, Tensor],
+    state: State,
     config: AdamWConfig,
     first_correction: Tensor,
     second_correction: Tensor,
@@ -45,3 +25,15 @@ def apply_adamw_step(  # noqa: PLR0917
     update = adam_direction(gradient, state, config, first_correction, second_correction)
     rate = scalars.learning_rate * scalars.lr_mul
     step_and_decay(weight, update, rate, decay_share(scalars, rate, config), config)
+
+
+class AdamW(TwoMoments[AdamWConfig]):
+    """Adam whose epsilon stands beside the corrected second moment."""
+
+    apply = staticmethod(apply_adamw_step)
+
+    def step(self, weight: Tensor, gradient: Tensor, state: State, scalars: StepScalars) -> None:
+        """Update weight and moments in place."""
+        first, second = bias_corrections(self._config, scalars.update, weight)
+        numbers = scalars.on_device()
+        self._apply(weight, gradient, state, self._config, first, second, numbers)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ramengpt.config.optimizer import AdEMAMixConfig
-from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled, scalar_like
+from ramengpt.optimizers.rule import DeviceScalars, State, StepScalars, scalar_like
 from ramengpt.optimizers.two_moments import (
     TwoMoments,
     bias_corrections,
@@ -17,41 +17,6 @@ from ramengpt.optimizers.two_moments import (
     update_moments,
 )
 from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
-
-
-class AdEMAMix(TwoMoments):
-    """Step along (m1 + alpha m2) / (sqrt(v) + epsilon): m2 is slow, and m1 and v are corrected."""
-
-    def __init__(self, config: AdEMAMixConfig, *, compile: bool) -> None:
-        self._config = config
-        self._apply = compiled(apply_ademamix_step, compile)
-
-    def new_state(self, weight: Tensor) -> dict[str, Tensor]:
-        """Fast and slow running means of the gradient, and that of its square."""
-        return super().new_state(weight) | {"slow_moment": torch.zeros_like(weight)}
-
-    def step(
-        self,
-        weight: Tensor,
-        gradient: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
-    ) -> None:
-        """Update weight and moments in place."""
-        config = self._config
-        ramp = min(scalars.progress / config.ramp_fraction, 1.0) if config.ramp_fraction else 1.0
-        first, second = bias_corrections(config, scalars.update, weight)
-        self._apply(
-            weight,
-            gradient,
-            state,
-            config,
-            first_correction=first,
-            second_correction=second,
-            alpha=scalar_like(ramp * config.alpha, weight),
-            slow_share=scalar_like(1 - ramped_decay(config.beta1, config.beta3, ramp), weight),
-            scalars=scalars.on_device(),
-        )
 
 
 def ramped_decay(start: float, end: float, ramp: float) -> float:
@@ -71,7 +36,7 @@ def ramped_decay(start: float, end: float, ramp: float) -> float:
 def apply_ademamix_step(
     weight: Tensor,
     gradient: Tensor,
-    state: dict[str, Tensor],
+    state: State,
     config: AdEMAMixConfig,
     *,
     first_correction: Tensor,
@@ -87,3 +52,30 @@ def apply_ademamix_step(
     update = (state["first_moment"] / first_correction + alpha * state["slow_moment"]) / root
     rate = scalars.learning_rate * scalars.lr_mul
     step_and_decay(weight, update, rate, decay_share(scalars, rate, config), config)
+
+
+class AdEMAMix(TwoMoments[AdEMAMixConfig]):
+    """Step along (m1 + alpha m2) / (sqrt(v) + epsilon): m2 is slow, and m1 and v are corrected."""
+
+    apply = staticmethod(apply_ademamix_step)
+
+    def new_state(self, weight: Tensor) -> State:
+        """Fast and slow running means of the gradient, and that of its square."""
+        return super().new_state(weight) | {"slow_moment": torch.zeros_like(weight)}
+
+    def step(self, weight: Tensor, gradient: Tensor, state: State, scalars: StepScalars) -> None:
+        """Update weight and moments in place."""
+        config = self._config
+        ramp = min(scalars.progress / config.ramp_fraction, 1.0) if config.ramp_fraction else 1.0
+        first, second = bias_corrections(config, scalars.update, weight)
+        self._apply(
+            weight,
+            gradient,
+            state,
+            config,
+            first_correction=first,
+            second_correction=second,
+            alpha=scalar_like(ramp * config.alpha, weight),
+            slow_share=scalar_like(1 - ramped_decay(config.beta1, config.beta3, ramp), weight),
+            scalars=scalars.on_device(),
+        )

@@ -12,12 +12,38 @@ from torch import Tensor
 from ramengpt.config.optimizer import AroConfig
 from ramengpt.config.optimizer_blocks import DecayConfig
 from ramengpt.optimizers.cholesky_qr import orthogonal_factor
-from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled, reciprocal_root
+from ramengpt.optimizers.rule import (
+    DeviceScalars,
+    State,
+    StepScalars,
+    UpdateRule,
+    compiled,
+    reciprocal_root,
+)
 from ramengpt.optimizers.sinkhorn import COLUMNS, balanced
 from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
 
 
-class Aro:
+def _balanced_columns_last(matrix_NRC: Tensor, passes: int) -> Tensor:
+    """The order of SinkGD."""
+    return balanced(matrix_NRC, passes, COLUMNS)
+
+
+def apply_fixed_rms_step(
+    weight_NRC: Tensor,
+    update_NRC: Tensor,
+    update_rms: float,
+    form: DecayConfig,
+    scalars: DeviceScalars,
+) -> None:
+    """Step along the update at a fixed RMS, with decoupled weight decay, in place."""
+    mean_square_N11 = update_NRC.square().mean(dim=(-2, -1), keepdim=True)
+    rate_N11 = scalars.learning_rate * scalars.lr_mul
+    scaled_N11 = rate_N11 * update_rms * reciprocal_root(mean_square_N11)
+    step_and_decay(weight_NRC, update_NRC, scaled_N11, decay_share(scalars, rate_N11, form), form)
+
+
+class Aro(UpdateRule[AroConfig]):
     """Q <- orthogonal(M f(Q^T M)^T), step along Q f(Q^T M): M is the momentum, f balances.
 
     The update has a fixed RMS, a share of Adam's, so Adam's learning rate and decay are a fair
@@ -27,13 +53,13 @@ class Aro:
 
     oriented: ClassVar[bool] = True
     counters: ClassVar[tuple[str, ...]] = ("kept_rotations",)
+    apply = staticmethod(apply_fixed_rms_step)
 
     def __init__(self, config: AroConfig, *, compile: bool) -> None:
-        self._config = config
+        super().__init__(config, compile=compile)
         self._balance = compiled(_balanced_columns_last, compile)
-        self._apply = compiled(apply_fixed_rms_step, compile)
 
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
+    def new_state(self, weight_NRC: Tensor) -> State:
         """The running mean of the gradient, and rotations that start as the identity."""
         identity_RR = torch.eye(
             weight_NRC.size(-2), dtype=weight_NRC.dtype, device=weight_NRC.device
@@ -45,11 +71,7 @@ class Aro:
         }
 
     def step(
-        self,
-        weight_NRC: Tensor,
-        gradient_NRC: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
+        self, weight_NRC: Tensor, gradient_NRC: Tensor, state: State, scalars: StepScalars
     ) -> None:
         """Update weight, momentum and rotation in place."""
         numbers = scalars.on_device()
@@ -78,22 +100,3 @@ class Aro:
         rotation_NRR.copy_(torch.where(good_N[:, None, None], new_NRR, rotation_NRR))
         kept_rotations.add_((~good_N).sum())
         return rotation_NRR @ self._balance(rotation_NRR.mT @ momentum_NRC, passes)
-
-
-def _balanced_columns_last(matrix_NRC: Tensor, passes: int) -> Tensor:
-    """The order of SinkGD."""
-    return balanced(matrix_NRC, passes, COLUMNS)
-
-
-def apply_fixed_rms_step(
-    weight_NRC: Tensor,
-    update_NRC: Tensor,
-    update_rms: float,
-    form: DecayConfig,
-    scalars: DeviceScalars,
-) -> None:
-    """Step along the update at a fixed RMS, with decoupled weight decay, in place."""
-    mean_square_N11 = update_NRC.square().mean(dim=(-2, -1), keepdim=True)
-    rate_N11 = scalars.learning_rate * scalars.lr_mul
-    scaled_N11 = rate_N11 * update_rms * reciprocal_root(mean_square_N11)
-    step_and_decay(weight_NRC, update_NRC, scaled_N11, decay_share(scalars, rate_N11, form), form)

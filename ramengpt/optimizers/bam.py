@@ -3,8 +3,6 @@
 Shapes: N matrices of R rows and C columns, stored (out, in). Source: knightron0/bam.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -12,38 +10,14 @@ from ramengpt.config.optimizer import BamConfig
 from ramengpt.optimizers.polar_express import is_tall
 from ramengpt.optimizers.rule import (
     DeviceScalars,
+    State,
     StepScalars,
-    compiled,
+    UpdateRule,
     nesterov_direction,
     shape_gain,
 )
 from ramengpt.optimizers.sinkhorn import COLUMNS, ROWS, balanced
 from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
-
-
-class Bam:
-    """Momentum whose vectors along the shorter side have length 1."""
-
-    oriented: ClassVar[bool] = False
-    counters: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, config: BamConfig, *, compile: bool) -> None:
-        self._config = config
-        self._apply = compiled(apply_balanced_step, compile)
-
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
-        """The running mean of the gradient."""
-        return {"momentum": torch.zeros_like(weight_NRC)}
-
-    def step(
-        self,
-        weight_NRC: Tensor,
-        gradient_NRC: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
-    ) -> None:
-        """Update weight and momentum in place."""
-        self._apply(weight_NRC, gradient_NRC, state["momentum"], self._config, scalars.on_device())
 
 
 def sink_norm(matrix_NRC: Tensor, passes: int) -> Tensor:
@@ -69,3 +43,19 @@ def apply_balanced_step(
     gain = shape_gain(weight_NRC.size(-2), weight_NRC.size(-1))
     rate_N11 = scalars.learning_rate * scalars.lr_mul * gain
     step_and_decay(weight_NRC, update_NRC, rate_N11, decay_share(scalars, rate_N11, config), config)
+
+
+class Bam(UpdateRule[BamConfig]):
+    """Momentum whose vectors along the shorter side have length 1."""
+
+    apply = staticmethod(apply_balanced_step)
+
+    def new_state(self, weight_NRC: Tensor) -> State:
+        """The running mean of the gradient."""
+        return {"momentum": torch.zeros_like(weight_NRC)}
+
+    def step(
+        self, weight_NRC: Tensor, gradient_NRC: Tensor, state: State, scalars: StepScalars
+    ) -> None:
+        """Update weight and momentum in place."""
+        self._apply(weight_NRC, gradient_NRC, state["momentum"], self._config, scalars.on_device())

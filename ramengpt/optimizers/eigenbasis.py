@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ramengpt.config.optimizer_blocks import BasisConfig
 from ramengpt.optimizers.cholesky_qr import full_precision_products, orthogonal_factor
-from ramengpt.optimizers.rule import reciprocal_root
+from ramengpt.optimizers.rule import State, reciprocal_root
 
 SIDES = {"left": -2, "right": -1}
 SHIFT_OF_TRACE = 1e-7
 """Added to a covariance's diagonal: a direction without gradients keeps its basis vector."""
 
 
-def new_bases(weight_NRC: Tensor, config: BasisConfig) -> dict[str, Tensor]:
+def new_bases(weight_NRC: Tensor, config: BasisConfig) -> State:
     """Zero covariances, identity bases, and a count of bases that could not be updated."""
     state = {"kept_bases": torch.zeros((), dtype=torch.int64, device=weight_NRC.device)}
     for side, dim in SIDES.items():
@@ -30,21 +30,21 @@ def new_bases(weight_NRC: Tensor, config: BasisConfig) -> dict[str, Tensor]:
     return state
 
 
-def rotated(matrix_NRC: Tensor, state: dict[str, Tensor]) -> Tensor:
+def rotated(matrix_NRC: Tensor, state: State) -> Tensor:
     """Left basis^T M right basis."""
     if "left_basis" in state:
         matrix_NRC = state["left_basis"].mT @ matrix_NRC
     return matrix_NRC @ state["right_basis"] if "right_basis" in state else matrix_NRC
 
 
-def rotated_back(matrix_NRC: Tensor, state: dict[str, Tensor]) -> Tensor:
+def rotated_back(matrix_NRC: Tensor, state: State) -> Tensor:
     """Left basis M right basis^T."""
     if "left_basis" in state:
         matrix_NRC = state["left_basis"] @ matrix_NRC
     return matrix_NRC @ state["right_basis"].mT if "right_basis" in state else matrix_NRC
 
 
-def update_covariances(state: dict[str, Tensor], gradient_NRC: Tensor, decay: float) -> None:
+def update_covariances(state: State, gradient_NRC: Tensor, decay: float) -> None:
     """Update the running means of G G^T and G^T G, in place and full precision."""
     with full_precision_products():
         for side, dim in SIDES.items():
@@ -55,7 +55,7 @@ def update_covariances(state: dict[str, Tensor], gradient_NRC: Tensor, decay: fl
                 )
 
 
-def set_eigenbases(state: dict[str, Tensor]) -> None:
+def set_eigenbases(state: State) -> None:
     """Take the eigenvectors of the covariances, in place; waits for the device."""
     for side in SIDES:
         if f"{side}_covariance" in state:
@@ -63,7 +63,7 @@ def set_eigenbases(state: dict[str, Tensor]) -> None:
             state[f"{side}_basis"].copy_(vectors_NSS.flip(-1))
 
 
-def refresh_bases(state: dict[str, Tensor], second_moment_NRC: Tensor, config: BasisConfig) -> None:
+def refresh_bases(state: State, second_moment_NRC: Tensor, config: BasisConfig) -> None:
     """One step of orthogonal iteration from the old bases, in place.
 
     The vectors are sorted by their Rayleigh quotients first, and so is the second moment along that

@@ -12,13 +12,11 @@ from ramengpt.config.optimizer import (
     MuonHyperballConfig,
 )
 from ramengpt.optimizers.muon import OrthogonalMomentum
-from ramengpt.optimizers.rule import DeviceScalars, StepScalars, compiled
+from ramengpt.optimizers.rule import SMALLEST_NORM, DeviceScalars, State, StepScalars, compiled
 from ramengpt.optimizers.two_moments import TwoMoments, adam_direction, bias_corrections
 
-SMALLEST_NORM = 1e-18
 
-
-def radii(weight_NRC: Tensor, config: HyperballConfig) -> dict[str, Tensor]:
+def radii(weight_NRC: Tensor, config: HyperballConfig) -> State:
     """Each matrix's norm at the start, and whether it is free below it.
 
     A matrix that starts at zero has none; it grows to `zero_init_gain` times the norm of an
@@ -30,13 +28,13 @@ def radii(weight_NRC: Tensor, config: HyperballConfig) -> dict[str, Tensor]:
     return {"radius": torch.where(grows_N11, largest, norm_N11), "grows": grows_N11}
 
 
-def step_length(state: dict[str, Tensor], scalars: DeviceScalars) -> Tensor:
+def step_length(state: State, scalars: DeviceScalars) -> Tensor:
     """Rate x radius; not compiled: within the step PyTorch 2.13 cannot compile it for CPUs."""
     return scalars.learning_rate * scalars.lr_mul * state["radius"]
 
 
 def apply_spherical_step(
-    weight_NRC: Tensor, direction_NRC: Tensor, state: dict[str, Tensor], length_N11: Tensor
+    weight_NRC: Tensor, direction_NRC: Tensor, state: State, length_N11: Tensor
 ) -> None:
     """W <- r (W - l U / |U|) / |W - l U / |U||, with radius r and length l, in place."""
     radius_N11, grows_N11 = state["radius"], state["grows"]
@@ -54,41 +52,32 @@ class MuonHyperball(OrthogonalMomentum[MuonHyperballConfig]):
 
     apply = staticmethod(apply_spherical_step)
 
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
+    def new_state(self, weight_NRC: Tensor) -> State:
         """The running mean of the gradient, and the radii."""
         return super().new_state(weight_NRC) | radii(weight_NRC, self._config)
 
-    def step(
-        self,
-        weight_NRC: Tensor,
-        gradient_NRC: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
+    def move(
+        self, weight_NRC: Tensor, orthogonal_NRC: Tensor, state: State, scalars: DeviceScalars
     ) -> None:
-        """Update weight and momentum in place."""
-        numbers = scalars.on_device()
-        direction_NRC = self.orthogonal_direction(gradient_NRC, state, numbers.momentum)
-        self._apply(weight_NRC, direction_NRC, state, step_length(state, numbers))
+        """Turn the weight by an orthogonal factor, in place."""
+        self._apply(weight_NRC, orthogonal_NRC, state, step_length(state, scalars))
 
 
-class AdamHyperball(TwoMoments):
+class AdamHyperball(TwoMoments[AdamHyperballConfig]):
     """Adam's direction."""
 
-    def __init__(self, config: AdamHyperballConfig, *, compile: bool) -> None:
-        self._config = config
-        self._direction = compiled(adam_direction, compile)
-        self._apply = compiled(apply_spherical_step, compile)
+    apply = staticmethod(apply_spherical_step)
 
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
+    def __init__(self, config: AdamHyperballConfig, *, compile: bool) -> None:
+        super().__init__(config, compile=compile)
+        self._direction = compiled(adam_direction, compile)
+
+    def new_state(self, weight_NRC: Tensor) -> State:
         """Running means of the gradient and of its square, and the radii."""
         return super().new_state(weight_NRC) | radii(weight_NRC, self._config)
 
     def step(
-        self,
-        weight_NRC: Tensor,
-        gradient_NRC: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
+        self, weight_NRC: Tensor, gradient_NRC: Tensor, state: State, scalars: StepScalars
     ) -> None:
         """Update weight and moments in place."""
         corrections = bias_corrections(self._config, scalars.update, weight_NRC)

@@ -11,17 +11,17 @@ from torch import Tensor
 from ramengpt.config.optimizer import LiteConfig
 from ramengpt.optimizers.muon import OrthogonalMomentum
 from ramengpt.optimizers.rule import (
+    SMALLEST_NORM,
     DeviceScalars,
+    State,
     StepScalars,
     compiled,
-    nesterov_direction,
     scalar_like,
 )
 from ramengpt.optimizers.weight_decay import decay_share, remove
 
 THRESHOLD_STEP = 0.05
 """Relative change of the threshold in one step."""
-SMALLEST_NORM = 1e-18
 
 
 class Ramped(NamedTuple):
@@ -69,7 +69,7 @@ def apply_lite_step(
     orthogonal_NRC: Tensor,
     turned_NRC: Tensor,
     damping_NRC: Tensor,
-    state: dict[str, Tensor],
+    state: State,
     *,
     config: LiteConfig,
     ramped: Ramped,
@@ -119,25 +119,20 @@ class Lite(OrthogonalMomentum[LiteConfig]):
 
     def __init__(self, config: LiteConfig, *, compile: bool) -> None:
         super().__init__(config, compile=compile)
-        self._direction = compiled(nesterov_direction, compile)
         self._turn = compiled(with_sharp_part, compile)
 
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
+    def new_state(self, weight_NRC: Tensor) -> State:
         """The running mean of the gradient, and each matrix's threshold over the norm of M."""
         start = min(weight_NRC.shape[-2:]) ** -0.5
         threshold_N11 = torch.full_like(weight_NRC[:, :1, :1], start)
         return super().new_state(weight_NRC) | {"threshold": threshold_N11}
 
     def step(
-        self,
-        weight_NRC: Tensor,
-        gradient_NRC: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
+        self, weight_NRC: Tensor, gradient_NRC: Tensor, state: State, scalars: StepScalars
     ) -> None:
         """Update weight, momentum and thresholds in place."""
         numbers, config = scalars.on_device(), self._config
-        direction_NRC = self._direction(gradient_NRC, state["momentum"], numbers.momentum)
+        direction_NRC = self._nesterov(gradient_NRC, state["momentum"], numbers.momentum)
         orthogonal_NRC = self.orthogonalised(direction_NRC)
         turned_NRC = self._turn(direction_NRC, orthogonal_NRC, state["threshold"])
         self._apply(

@@ -4,7 +4,7 @@ Shapes: N matrices of R rows and C columns, stored (out, in).
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,7 +20,9 @@ from ramengpt.optimizers.polar_express import (
 )
 from ramengpt.optimizers.rule import (
     DeviceScalars,
+    State,
     StepScalars,
+    UpdateRule,
     compiled,
     nesterov_direction,
     reciprocal_root,
@@ -28,7 +30,7 @@ from ramengpt.optimizers.rule import (
 )
 from ramengpt.optimizers.weight_decay import decay_share, step_and_decay
 
-ConfigT = TypeVar("ConfigT", bound=PolarRuleConfig)
+PolarConfigT = TypeVar("PolarConfigT", bound=PolarRuleConfig)
 
 
 def product_dtype(matrix: Tensor) -> torch.dtype:
@@ -51,7 +53,7 @@ def prepared_direction(
 def apply_update(
     weight_NRC: Tensor,
     update_NRC: Tensor,
-    state: dict[str, Tensor],
+    state: State,
     form: OrthogonalisedConfig,
     scalars: DeviceScalars,
 ) -> None:
@@ -76,52 +78,41 @@ def with_row_floor(update_NRC: Tensor, weight_NRC: Tensor, floor: float) -> Tens
     return update_NRC * stretch_NR1.clamp_min(1.0)
 
 
-class OrthogonalMomentum(Generic[ConfigT]):
+class OrthogonalMomentum(UpdateRule[PolarConfigT]):
     """Base of the rules that step along the orthogonal factor of a momentum.
 
     Attributes:
         prepare: (gradient, momentum, its decay, headroom, dtype) -> what the polynomials take.
-        apply: (weight, orthogonal factor, state, config, scalars) -> None, in place.
-
-    Args:
-        config: of the rule.
-        compile: whether to go through torch.compile.
     """
 
-    oriented: ClassVar[bool] = False
-    counters: ClassVar[tuple[str, ...]] = ()
     prepare: ClassVar[Callable[..., Tensor]] = staticmethod(prepared_direction)
-    apply: ClassVar[Callable[..., Any]]
 
-    def __init__(self, config: ConfigT, *, compile: bool) -> None:
-        self._config = config
+    def __init__(self, config: PolarConfigT, *, compile: bool) -> None:
+        super().__init__(config, compile=compile)
         self._coefficients, self._headroom = polynomials(config.polar)
         self._prepare = compiled(self.prepare, compile)
-        self._apply = compiled(self.apply, compile)
+        self._nesterov = compiled(nesterov_direction, compile)
 
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
+    def new_state(self, weight_NRC: Tensor) -> State:
         """The running mean of the gradient."""
         return {"momentum": torch.zeros_like(weight_NRC)}
 
     def step(
-        self,
-        weight_NRC: Tensor,
-        gradient_NRC: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
+        self, weight_NRC: Tensor, gradient_NRC: Tensor, state: State, scalars: StepScalars
     ) -> None:
         """Update weight and state in place."""
-        numbers = scalars.on_device()
-        direction_NRC = self.orthogonal_direction(gradient_NRC, state, numbers.momentum)
-        self._apply(weight_NRC, direction_NRC, state, self._config, numbers)
+        numbers, dtype = scalars.on_device(), product_dtype(gradient_NRC)
+        wide_NSB = self._prepare(
+            gradient_NRC, state["momentum"], numbers.momentum, self._headroom, dtype
+        )
+        orthogonal_NRC = restored(apply_polynomials(wide_NSB, self._coefficients), gradient_NRC)
+        self.move(weight_NRC, orthogonal_NRC, state, numbers)
 
-    def orthogonal_direction(
-        self, gradient_NRC: Tensor, state: dict[str, Tensor], momentum: Tensor
-    ) -> Tensor:
-        """Update the momentum; return its orthogonal factor, in bfloat16 on a GPU."""
-        dtype = product_dtype(gradient_NRC)
-        wide_NSB = self._prepare(gradient_NRC, state["momentum"], momentum, self._headroom, dtype)
-        return restored(apply_polynomials(wide_NSB, self._coefficients), gradient_NRC)
+    def move(
+        self, weight_NRC: Tensor, orthogonal_NRC: Tensor, state: State, scalars: DeviceScalars
+    ) -> None:
+        """Change the weight by an orthogonal factor, in place."""
+        self._apply(weight_NRC, orthogonal_NRC, state, self._config, scalars)
 
     def orthogonalised(self, direction_NRC: Tensor) -> Tensor:
         """The orthogonal factor of a direction, in bfloat16 on a GPU."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ramengpt.config.optimizer import NorMuonConfig
 from ramengpt.optimizers.muon import OrthogonalMomentum, apply_update
-from ramengpt.optimizers.rule import DeviceScalars
+from ramengpt.optimizers.rule import DeviceScalars, State
 
 SMALLEST_SECOND_MOMENT = 1e-10
 
@@ -42,7 +42,7 @@ def normalised_update(orthogonal_NRC: Tensor, second_moment: Tensor, beta2: floa
 def apply_normalised_update(
     weight_NRC: Tensor,
     orthogonal_NRC: Tensor,
-    state: dict[str, Tensor],
+    state: State,
     config: NorMuonConfig,
     scalars: DeviceScalars,
 ) -> None:
@@ -61,7 +61,7 @@ class NorMuon(OrthogonalMomentum[NorMuonConfig]):
 
     apply = staticmethod(apply_normalised_update)
 
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
+    def new_state(self, weight_NRC: Tensor) -> State:
         """The running means of the gradient and of the squared orthogonal factor."""
         second_moment = weight_NRC.new_zeros(_second_moment_shape(weight_NRC))
         return super().new_state(weight_NRC) | {"second_moment": second_moment}

@@ -1,13 +1,11 @@
 """A group of parameters that one rule updates together, and the pair that may be tied."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
-
-from torch import Tensor
+from typing import Any, Protocol
 
 from ramengpt.optimizers.groups import Group, LabelledParameter
 from ramengpt.optimizers.hooks import HookSettings
-from ramengpt.optimizers.rule import StepScalars, UpdateRule
+from ramengpt.optimizers.rule import State, StepScalars, UpdateRule
 from ramengpt.optimizers.stacks import Stack, gradient_of
 
 
@@ -45,11 +43,11 @@ class ParamGroup:
     name: str
     group: Group
     stack: Stack
-    rule: UpdateRule
+    rule: UpdateRule[Any]
     learning_rate: float
     weight_decay: float
     updates: int = 0
-    state: dict[str, Tensor] = field(default_factory=dict)
+    state: State = field(init=False)
 
     def __post_init__(self) -> None:
         self.state = self.rule.new_state(self.stack.weight())

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ramengpt.kernels.support import runs_kernels
 from ramengpt.optimizers.polar_coefficients import Quintic
-
-SMALLEST_NORM = 1e-18
+from ramengpt.optimizers.rule import SMALLEST_NORM
 
 
 def polar_express(

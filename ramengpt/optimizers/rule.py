@@ -5,9 +5,10 @@ Shapes: N matrices of R rows and C columns. Numbers that change from step to ste
 scalars on the device, so a new value neither recompiles anything nor waits for the device.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,8 +16,15 @@ from torch import Tensor
 SMALLEST_MEAN_SQUARE = 1e-36
 """Below this a mean square counts as 0: its root would be lost in float32."""
 
+SMALLEST_NORM = 1e-18
+"""Norms are divided by as if they were at least this, so that zero stays zero."""
+
 MOST_VERSIONS = 64
 """Of one compiled function, over all rules that use it; PyTorch's own limit is 8."""
+
+State = dict[str, Tensor]
+"""What a rule keeps for a stack from step to step, all of it on the weight's device."""
+ConfigT = TypeVar("ConfigT")
 
 
 class DeviceScalars(NamedTuple):
@@ -62,31 +70,37 @@ class StepScalars:
         )
 
 
-class UpdateRule(Protocol):
-    """An optimizer: how a stack follows from its gradient.
+class UpdateRule(ABC, Generic[ConfigT]):
+    """Base of the optimizers: how a stack follows from its gradient.
 
     Attributes:
         oriented: matrices come with the residual stream as their rows (the shorter side, where
             the residual stream is longer), not as they are stored.
         counters: names of state tensors that count events worth reporting.
+        apply: changes the weight in place; `_apply` is the same, compiled where that was asked for.
+
+    Args:
+        config: of the rule.
+        compile: whether to go through torch.compile.
     """
 
-    oriented: ClassVar[bool]
-    counters: ClassVar[tuple[str, ...]]
+    oriented: ClassVar[bool] = False
+    counters: ClassVar[tuple[str, ...]] = ()
+    apply: ClassVar[Callable[..., None]]
 
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
-        """The state before the first update; all of it on the weight's device."""
-        ...
+    def __init__(self, config: ConfigT, *, compile: bool) -> None:
+        self._config = config
+        self._apply = compiled(self.apply, compile)
 
+    @abstractmethod
+    def new_state(self, weight_NRC: Tensor) -> State:
+        """The state before the first update."""
+
+    @abstractmethod
     def step(
-        self,
-        weight_NRC: Tensor,
-        gradient_NRC: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
+        self, weight_NRC: Tensor, gradient_NRC: Tensor, state: State, scalars: StepScalars
     ) -> None:
         """Update weight and state in place, without waiting for the device."""
-        ...
 
 
 def scalar_like(value: float, tensor: Tensor) -> Tensor:

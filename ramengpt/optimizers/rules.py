@@ -1,6 +1,7 @@
 """The table of update rules: what the `rule` of an entry of params.yaml names."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ramengpt.config.optimizer import OptimizerConfig
 from ramengpt.optimizers.adam import Adam
@@ -17,7 +18,7 @@ from ramengpt.optimizers.rule import UpdateRule
 from ramengpt.optimizers.soap import Soap
 from ramengpt.optimizers.soap_muon import SoapMuon
 
-RULES: Mapping[str, Callable[..., UpdateRule]] = {
+RULES: Mapping[str, Callable[..., UpdateRule[Any]]] = {
     "normuon": NorMuon,
     "muon": Muon,
     "bam": Bam,
@@ -34,6 +35,6 @@ RULES: Mapping[str, Callable[..., UpdateRule]] = {
 }
 
 
-def make_rule(optimizer: OptimizerConfig, *, compile: bool) -> UpdateRule:
+def make_rule(optimizer: OptimizerConfig, *, compile: bool) -> UpdateRule[Any]:
     """The rule of the hidden matrices."""
     return RULES[optimizer.rule](optimizer, compile=compile)

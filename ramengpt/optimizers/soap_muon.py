@@ -19,12 +19,7 @@ from ramengpt.optimizers.eigenbasis import (
     update_covariances,
 )
 from ramengpt.optimizers.muon import OrthogonalMomentum, apply_update
-from ramengpt.optimizers.rule import (
-    StepScalars,
-    compiled,
-    nesterov_direction,
-    reciprocal_root,
-)
+from ramengpt.optimizers.rule import State, StepScalars, compiled, reciprocal_root
 
 
 class SoapMuon(OrthogonalMomentum[SoapMuonConfig]):
@@ -38,30 +33,25 @@ class SoapMuon(OrthogonalMomentum[SoapMuonConfig]):
 
     def __init__(self, config: SoapMuonConfig, *, compile: bool) -> None:
         super().__init__(config, compile=compile)
-        self._direction = compiled(nesterov_direction, compile)
         self._whiten = compiled(whitened, compile)
 
-    def new_state(self, weight_NRC: Tensor) -> dict[str, Tensor]:
+    def new_state(self, weight_NRC: Tensor) -> State:
         """The mean of the gradient, V, covariances and bases."""
         state = super().new_state(weight_NRC) | {"second_moment": torch.zeros_like(weight_NRC)}
         return state | new_bases(weight_NRC, self._config.basis)
 
     def step(
-        self,
-        weight_NRC: Tensor,
-        gradient_NRC: Tensor,
-        state: dict[str, Tensor],
-        scalars: StepScalars,
+        self, weight_NRC: Tensor, gradient_NRC: Tensor, state: State, scalars: StepScalars
     ) -> None:
         """Update weight and state in place."""
         numbers, config = scalars.on_device(), self._config
-        direction_NRC = self._direction(gradient_NRC, state["momentum"], numbers.momentum)
+        direction_NRC = self._nesterov(gradient_NRC, state["momentum"], numbers.momentum)
         if scalars.update > 1:
             white_NRC = self._whiten(
                 rotated(direction_NRC, state), state["second_moment"], config.beta2
             )
             direction_NRC = rotated_back(white_NRC, state)
-        self._apply(weight_NRC, self.orthogonalised(direction_NRC), state, config, numbers)
+        self.move(weight_NRC, self.orthogonalised(direction_NRC), state, numbers)
         update_covariances(state, gradient_NRC, config.basis.decay)
         if scalars.update == 1:
             set_eigenbases(state)

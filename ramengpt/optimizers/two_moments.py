@@ -3,21 +3,18 @@
 Works on a tensor of any shape.
 """
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ramengpt.optimizers.rule import scalar_like
+from ramengpt.optimizers.rule import ConfigT, State, UpdateRule, scalar_like
 
 
-class TwoMoments:
+class TwoMoments(UpdateRule[ConfigT]):
     """Base of the rules that keep running means of the gradient and of its square."""
 
-    oriented: ClassVar[bool] = False
-    counters: ClassVar[tuple[str, ...]] = ()
-
-    def new_state(self, weight: Tensor) -> dict[str, Tensor]:
+    def new_state(self, weight: Tensor) -> State:
         """Both means, at zero."""
         return {
             "first_moment": torch.zeros_like(weight),
@@ -43,23 +40,21 @@ def joint_correction(config: MomentNumbers, update: int, like: Tensor) -> Tensor
     return scalar_like((1 - config.beta2**update) ** 0.5 / (1 - config.beta1**update), like)
 
 
-def update_moments(gradient: Tensor, state: dict[str, Tensor], config: MomentNumbers) -> None:
+def update_moments(gradient: Tensor, state: State, config: MomentNumbers) -> None:
     """Update both means in place."""
     state["first_moment"].lerp_(gradient, 1 - config.beta1)
     square_share = 1 - config.beta2
     state["second_moment"].mul_(config.beta2).addcmul_(gradient, gradient, value=square_share)
 
 
-def corrected_root(
-    state: dict[str, Tensor], config: MomentNumbers, second_correction: Tensor
-) -> Tensor:
+def corrected_root(state: State, config: MomentNumbers, second_correction: Tensor) -> Tensor:
     """The root of the corrected second moment, plus epsilon."""
     return (state["second_moment"] / second_correction).sqrt_().add_(config.epsilon)
 
 
 def adam_direction(
     gradient: Tensor,
-    state: dict[str, Tensor],
+    state: State,
     config: MomentNumbers,
     first_correction: Tensor,
     second_correction: Tensor,

@@ -5,22 +5,22 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from ramengpt.optimizers.adam import Adam
 from ramengpt.optimizers.two_moments import (
-    TwoMoments,
     adam_direction,
     bias_corrections,
     corrected_root,
     joint_correction,
     update_moments,
 )
-from tests.optimizers.models import gaussian
+from tests.optimizers.models import adam_config, gaussian
 
 NUMBERS = SimpleNamespace(beta1=0.8, beta2=0.6, epsilon=1e-3)
 
 
 def test_moments_are_weighted_sums_over_all_gradients() -> None:
     gradients = [gaussian(3, 4, seed=seed) for seed in range(5)]
-    state = TwoMoments().new_state(gradients[0])
+    state = Adam(adam_config(), compile=False).new_state(gradients[0])
     for gradient in gradients:
         update_moments(gradient, state, NUMBERS)
     for name, beta, power in (("first_moment", 0.8, 1), ("second_moment", 0.6, 2)):
@@ -34,7 +34,7 @@ def test_moments_are_weighted_sums_over_all_gradients() -> None:
 @pytest.mark.parametrize("update", [1, 7])
 def test_corrections_make_a_constant_gradients_direction_its_sign(update: int) -> None:
     gradient = gaussian(3, 4)
-    state = TwoMoments().new_state(gradient)
+    state = Adam(adam_config(), compile=False).new_state(gradient)
     for number in range(1, update + 1):
         corrections = bias_corrections(NUMBERS, number, gradient)
         direction = adam_direction(gradient, state, NUMBERS, *corrections)
