@@ -25,10 +25,12 @@ from ramengpt.model.gpt import GPT
 from ramengpt.training.network import build_model, build_run_optimizers
 from ramengpt.training.schedule.plan import plan_run
 
-OPTIMIZERS = ("normuon", "muon", "bam", "aro", "adam")
-"""Those that have been studied."""
 MEASURED = (
-    *OPTIMIZERS,
+    "normuon",
+    "muon",
+    "bam",
+    "aro",
+    "adam",
     "adamw",
     "muon_jordan",
     "muon_eq_r",
