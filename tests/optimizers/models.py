@@ -13,6 +13,8 @@ from ramengpt.config.optimizer import OptimizerConfig
 from ramengpt.config.optimizer_blocks import AdamConfig, GradientClippingConfig
 from ramengpt.config.shared_blocks import with_shared_blocks
 from ramengpt.optimizers import OptimizerSet, build_optimizers
+from ramengpt.optimizers.polar_coefficients import polynomials
+from ramengpt.optimizers.polar_express import polar_express
 from ramengpt.optimizers.rule import StepScalars
 
 PARAMS = YAML(typ="safe").load(Path(__file__).parents[2] / "params.yaml")
@@ -32,6 +34,20 @@ class Settings:
     scalars_frozen: bool = False
 
 
+ALL_HOOKS = {
+    "ema_nesterov": {
+        "strength": 0.6,
+        "decay": 0.9,
+        "start_fraction": 0.2,
+        "end_fraction": 0.8,
+    },
+    "outer_step": {"every_steps": 3, "learning_rate": 0.7, "momentum": 0.5},
+    "evaluation_average": {"share": 0.6, "horizon_fraction": 0.3, "start_fraction": 0.4},
+}
+TIED = Settings(embedding_tied=True)
+SPLIT = Settings(embedding_tied=False)
+
+
 def optimizer_config(name: str, **changes) -> OptimizerConfig:
     """An entry of params.yaml, with changes."""
     values = with_shared_blocks(PARAMS, Path("params.yaml"))["optimizers"][name] | changes
@@ -41,6 +57,11 @@ def optimizer_config(name: str, **changes) -> OptimizerConfig:
 def adam_config(**changes) -> AdamConfig:
     """The Adam of the embedding, with changes."""
     return AdamConfig.model_validate(PARAMS["embedding_adam"] | changes)
+
+
+def hooks_config(**changes) -> HooksConfig:
+    """The section of params.yaml, where all are off, with some on."""
+    return HooksConfig.model_validate(PARAMS["hooks"] | changes)
 
 
 def labelled(tensor: Tensor, label: str, group: str, **changes) -> torch.nn.Parameter:
@@ -105,7 +126,7 @@ def optimizers_of(
         gradient_clipping=GradientClippingConfig(
             embedding_norm=embedding_norm, hidden_norm=hidden_norm, scalar_norm=scalar_norm
         ),
-        hooks=hooks or HooksConfig.model_validate(PARAMS["hooks"]),
+        hooks=hooks or hooks_config(),
         embedding_tied=embedding_tied,
         compile=compile,
     )
@@ -127,6 +148,12 @@ def gaussian(*shape: int, seed: int = 0) -> Tensor:
 def rotation(size: int, seed: int = 9) -> Tensor:
     """An orthogonal matrix, float64."""
     return torch.linalg.qr(gaussian(size, size, seed=seed)).Q
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """By the polynomials that the rules of Muon's family share."""
+    coefficients, headroom = polynomials(optimizer_config("muon").polar)
+    return polar_express(matrix, coefficients, headroom, torch.float64)
 
 
 def scalars(
@@ -153,8 +180,9 @@ def scalars(
 
 
 def train(parameters, optimizers, plans, first: int = 0) -> None:
-    """Steps with clipping, as the training loop takes them."""
+    """Steps with hooks and clipping, as the training loop takes them."""
     for step, settings in enumerate(plans, start=first):
+        optimizers.before_forward(settings)
         set_gradients(parameters, step)
         optimizers.clip_gradients(settings)
         optimizers.step(settings)

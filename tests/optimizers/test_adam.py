@@ -43,25 +43,6 @@ def test_only_weights_that_shrink_decay() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("change", "factor"),
-    [
-        ({"learning_rate": 0.2}, 4),
-        ({"lr_mul": 2.0}, 4),
-        ({"wd_mul": 2.0}, 2),
-        ({"weight_decay": 4.0}, 2),
-    ],
-)
-def test_decay_grows_with_the_square_of_the_learning_rate(change, factor) -> None:
-    weight, gradient = gaussian(6, 8), gaussian(6, 8, seed=1)
-
-    def decay(**numbers) -> torch.Tensor:
-        with_decay = one_step(weight, gradient, **{"weight_decay": 2.0} | numbers)
-        return one_step(weight, gradient, **numbers | {"weight_decay": 0.0}) - with_decay
-
-    torch.testing.assert_close(decay(**change), factor * decay(), rtol=0, atol=1e-13)
-
-
 def test_moments_are_kept_in_float32() -> None:
     state = Adam(adam_config(), compile=False).new_state(torch.zeros(3))
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}

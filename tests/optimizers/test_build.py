@@ -5,7 +5,7 @@ import torch
 
 from tests.optimizers.models import (
     PARAMS,
-    Settings,
+    SPLIT,
     assert_same,
     optimizers_of,
     set_gradients,
@@ -13,8 +13,6 @@ from tests.optimizers.models import (
     train,
     values,
 )
-
-SPLIT = Settings(embedding_tied=False)
 
 
 def test_a_run_that_never_ties_starts_with_two_matrices() -> None:

@@ -2,21 +2,23 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from ramengpt.errors import UserError
 from ramengpt.optimizers.muon import Muon, with_row_floor
-from ramengpt.optimizers.polar_coefficients import polar_express_coefficients, polynomials
+from ramengpt.optimizers.polar_coefficients import polynomials
 from ramengpt.optimizers.polar_express import polar_express
-from tests.optimizers.models import gaussian, optimizer_config, scalars, small_model
+from tests.optimizers.models import (
+    Settings,
+    gaussian,
+    optimizer_config,
+    optimizers_of,
+    orthogonal,
+    scalars,
+    set_gradients,
+    small_model,
+)
 
 SHAPES = [(2, 12, 12), (2, 24, 8), (2, 8, 24)]
-
-
-def orthogonal(matrix: Tensor) -> Tensor:
-    return polar_express(
-        matrix, polar_express_coefficients(5, 0.001, 0.02, 1.02), 1.02, torch.float64
-    )
 
 
 def muon() -> Muon:
@@ -44,43 +46,8 @@ def test_steps_follow_the_equations(shape) -> None:
     torch.testing.assert_close(weight, expected, rtol=0, atol=1e-14)
 
 
-def test_a_tall_and_a_wide_update_have_the_same_rms_for_each_input() -> None:
-    for shape in [(1, 64, 16), (1, 16, 64)]:
-        rule, weight = muon(), torch.zeros(shape, dtype=torch.float64)
-        gradient = gaussian(*shape)
-        rule.step(weight, gradient, rule.new_state(weight), scalars(learning_rate=1.0))
-        assert weight.square().mean().sqrt() == pytest.approx(shape[2] ** -0.5, rel=0.15)
-
-
-@pytest.mark.parametrize("decay_follows", [1.0, 0.5])
-def test_decay_is_the_learning_rate_squared_and_no_more(decay_follows: float) -> None:
-    weight = torch.full((1, 4, 4), 3.0, dtype=torch.float64)
-    rule, rate = muon(), 0.02 * decay_follows
-    state = rule.new_state(weight)
-    rule.step(weight, torch.zeros_like(weight), state, scalars(1, rate, weight_decay=1.2))
-    torch.testing.assert_close(
-        weight, torch.full_like(weight, 3.0 * (1 - 1.2 * rate**2)), rtol=0, atol=1e-15
-    )
-
-
-def test_decay_spares_weights_that_the_step_moves_away_from_zero() -> None:
-    weight, gradient = gaussian(1, 8, 8), gaussian(1, 8, 8, seed=1)
-    plain, decayed = weight.clone(), weight.clone()
-    for tensor, decay in ((plain, 0.0), (decayed, 5.0)):
-        rule = muon()
-        rule.step(tensor, gradient, rule.new_state(tensor), scalars(weight_decay=decay))
-    update = weight - plain
-    grows = update * weight < 0
-    assert torch.equal(plain[grows], decayed[grows])
-    torch.testing.assert_close(
-        decayed[~grows], (plain - 0.1 * 0.1 * 5.0 * weight)[~grows], rtol=0, atol=1e-14
-    )
-
-
 def test_query_key_value_and_output_are_orthogonalised_apart() -> None:
     """Joint orthogonalisation starves a block whose gradient is small."""
-    from tests.optimizers.models import Settings, optimizers_of, set_gradients
-
     parameters = small_model()
     before = parameters["0.qkvo"].detach().clone()
     optimizers = optimizers_of(parameters, "muon")
@@ -152,8 +119,6 @@ def test_the_floor_counts_the_gain_of_tall_matrices() -> None:
 @pytest.mark.parametrize("optimizer", ["muon", "normuon"])
 def test_q_and_k_can_be_orthogonalised_by_pairs_of_heads(optimizer: str) -> None:
     """A pair whose gradient is small moves as far as the others; whole, it would hardly move."""
-    from tests.optimizers.models import Settings, optimizers_of, set_gradients
-
     moved = {}
     for heads in (0, 2):
         parameters = small_model()
@@ -176,7 +141,13 @@ def test_q_and_k_can_be_orthogonalised_by_pairs_of_heads(optimizer: str) -> None
 
 
 def test_heads_that_cannot_be_cut_so_are_refused() -> None:
-    from tests.optimizers.models import optimizers_of
-
     with pytest.raises(UserError, match="expected a divisor of the model's 4 heads, found 3"):
         optimizers_of(small_model(), "muon", query_key_block_heads=3)
+
+
+def test_a_tall_and_a_wide_update_have_the_same_rms_for_each_input() -> None:
+    for shape in [(1, 64, 16), (1, 16, 64)]:
+        rule, weight = muon(), torch.zeros(shape, dtype=torch.float64)
+        gradient = gaussian(*shape)
+        rule.step(weight, gradient, rule.new_state(weight), scalars(learning_rate=1.0))
+        assert weight.square().mean().sqrt() == pytest.approx(shape[2] ** -0.5, rel=0.15)

@@ -5,17 +5,10 @@ import torch
 from torch import Tensor
 
 from ramengpt.optimizers.muon_eq_r import MuonEqR, equal_rows
-from ramengpt.optimizers.polar_coefficients import polynomials
-from ramengpt.optimizers.polar_express import polar_express
-from tests.optimizers.models import gaussian, optimizer_config, rotation, scalars
+from tests.optimizers.models import gaussian, optimizer_config, orthogonal, rotation, scalars
 
 SHAPES = [(2, 12, 12), (2, 24, 8), (2, 8, 24)]
 CONFIG = optimizer_config("muon_eq_r")
-
-
-def orthogonal(matrix: Tensor) -> Tensor:
-    coefficients, headroom = polynomials(CONFIG.polar)
-    return polar_express(matrix, coefficients, headroom, torch.float64)
 
 
 def first_update(gradient: Tensor) -> Tensor:

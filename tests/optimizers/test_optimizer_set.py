@@ -7,18 +7,19 @@ import pytest
 import torch
 
 from tests.optimizers.models import (
+    ALL_HOOKS,
     OPTIMIZERS,
+    SPLIT,
+    TIED,
     Settings,
     assert_same,
+    hooks_config,
     optimizers_of,
     set_gradients,
     small_model,
     train,
     values,
 )
-
-TIED = Settings(embedding_tied=True)
-SPLIT = Settings(embedding_tied=False)
 
 
 def every_transition() -> list[Settings]:
@@ -32,24 +33,28 @@ def every_transition() -> list[Settings]:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_resuming_after_any_step_gives_the_same_bits(optimizer: str) -> None:
+@pytest.mark.parametrize("hooks", [{}, ALL_HOOKS], ids=["no hooks", "all hooks"])
+def test_resuming_after_any_step_gives_the_same_bits(optimizer: str, hooks: dict) -> None:
     plans = every_transition()
+    settings = {"embedding_tied": True, "clipping": (1, 1, 1), "hooks": hooks_config(**hooks)}
     parameters = small_model()
-    optimizers = optimizers_of(parameters, optimizer, embedding_tied=True, clipping=(1, 1, 1))
+    optimizers = optimizers_of(parameters, optimizer, **settings)
     saved = []
     for step, plan in enumerate(plans):
         saved.append((values(parameters), copy.deepcopy(optimizers.state_dict())))
         train(parameters, optimizers, [plan], first=step)
+    with optimizers.evaluation_weights():
+        evaluated = values(parameters)
     for step, (weights, state) in enumerate(saved):
         resumed = small_model(seed=1)
-        resumed_optimizers = optimizers_of(
-            resumed, optimizer, embedding_tied=True, clipping=(1, 1, 1)
-        )
+        resumed_optimizers = optimizers_of(resumed, optimizer, **settings)
         for name, parameter in resumed.items():
             parameter.detach().copy_(weights[name])
         resumed_optimizers.load_state_dict(state)
         train(resumed, resumed_optimizers, plans[step:], first=step)
         assert_same(values(resumed), values(parameters))
+        with resumed_optimizers.evaluation_weights():
+            assert_same(values(resumed), evaluated)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

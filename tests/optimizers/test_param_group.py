@@ -6,7 +6,8 @@ import torch
 
 from tests.optimizers.models import (
     PARAMS,
-    Settings,
+    SPLIT,
+    TIED,
     assert_same,
     optimizers_of,
     set_gradients,
@@ -14,9 +15,6 @@ from tests.optimizers.models import (
     train,
     values,
 )
-
-TIED = Settings(embedding_tied=True)
-SPLIT = Settings(embedding_tied=False)
 
 
 def test_split_embedding_inherits_the_heads_moments_bit_by_bit() -> None:

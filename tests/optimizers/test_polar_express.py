@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ramengpt.optimizers.polar_coefficients import polar_express_coefficients
 from ramengpt.optimizers.polar_express import polar_express
+from tests.optimizers.models import gaussian, rotation
 
 COEFFICIENTS = polar_express_coefficients(5, 0.001, 0.02, 1.02)
 HEADROOM = 1.02
@@ -13,14 +14,6 @@ HEADROOM = 1.02
 
 def express(matrix: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
     return polar_express(matrix, COEFFICIENTS, HEADROOM, dtype)
-
-
-def gaussian(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def rotation(size: int) -> Tensor:
-    return torch.linalg.qr(gaussian(size, size, seed=9)).Q
 
 
 @pytest.mark.parametrize("shape", [(2, 24, 24), (2, 16, 40), (2, 40, 16)])
