@@ -3,8 +3,6 @@
 import re
 from statistics import fmean
 
-import pytest
-
 from benchmarks.contest import leaderboard
 from benchmarks.run_record import DONE, read_record
 from benchmarks.study.arms import STAGES
@@ -14,21 +12,19 @@ from benchmarks.study.task import SELECTION_SEED
 from tests.conftest import ROOT
 
 ABOUT, ENTRIES = read_record(ROOT / "docs/results/study_base.json")
-PAGES = ("docs/results.md", "README.md")
+PAGE = ROOT / "docs/results.md"
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_the_tables_of_a_page_are_those_of_the_record(name: str) -> None:
-    page = (ROOT / name).read_text()
+def test_the_tables_of_the_page_are_those_of_the_record() -> None:
+    page = PAGE.read_text()
     tables, made = tables_in(page), tables_of(ABOUT, ENTRIES)
     assert tables and page.count("<!-- table: ") == len(tables)
     assert tables == {name: made[name] for name in tables}
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_loss_in_the_text_is_one_of_a_table(name: str) -> None:
+def test_a_loss_in_the_text_is_one_of_a_table() -> None:
     made = "\n".join(tables_of(ABOUT, ENTRIES).values())
-    prose = re.sub(r"<!-- table: .*?<!-- end -->", "", (ROOT / name).read_text(), flags=re.S)
+    prose = re.sub(r"<!-- table: .*?<!-- end -->", "", PAGE.read_text(), flags=re.S)
     for figure in re.findall(r"\b\d\.\d{3,4}\b", prose):
         assert figure in made, figure
 
@@ -42,11 +38,11 @@ def test_the_shares_of_tokens_in_the_text_are_those_of_the_record() -> None:
         assert reached is not None
         shares.append(reached / next(iter(runs.values()))["tokens"])
     told = f"after {min(shares):.0%} to {max(shares):.0%}".replace("% to", " to").replace("%", " %")
-    assert told in " ".join((ROOT / "docs/results.md").read_text().split())
+    assert told in " ".join(PAGE.read_text().split())
 
 
 def test_the_page_tells_what_the_study_cost() -> None:
-    assert cost_line(ABOUT, ENTRIES) in (ROOT / "docs/results.md").read_text()
+    assert cost_line(ABOUT, ENTRIES) in PAGE.read_text()
 
 
 def test_no_seed_selected_and_evaluated() -> None:
@@ -71,6 +67,6 @@ def test_a_run_of_the_contest_fits_the_memory_that_its_page_names() -> None:
 
 
 def test_the_page_lists_what_failed() -> None:
-    page = (ROOT / "docs/results.md").read_text()
+    page = PAGE.read_text()
     failed = [entry["error"] for entry in ENTRIES.values() if entry["status"] != DONE]
     assert all(error.rpartition(": ")[2] in page for error in failed)

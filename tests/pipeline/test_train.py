@@ -219,13 +219,3 @@ def test_the_plan_is_printed_and_nothing_is_done(train: Train) -> None:
     assert said == plan_table(plans_of(config, RunOptions(7, None))) + "\n"
     assert re.search(r"^7 steps, [\d,]+ tokens$", said, flags=re.MULTILINE)
     assert [path.name for path in Path.cwd().iterdir()] == ["params.yaml"]
-
-
-def test_readme_flags_exist(capsys: pytest.CaptureFixture[str], train: Train) -> None:
-    with pytest.raises(SystemExit):
-        train("--help")
-    known = set(re.findall(r"--[a-z_-]+", capsys.readouterr().out))
-    text = (ROOT / "README.md").read_text()
-    commands = re.findall(r"python -m pipeline\.train([^\n`|]*)", text)
-    used = {flag for command in commands for flag in re.findall(r"--[a-z_-]+", command)}
-    assert used <= known
