@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from benchmarks.study.space import HOOKS, OWN, RATES, SHARED, Dimension, Space, Values
+from benchmarks.study.space import HOOKS, OWN, RATE, RATES, SHARED, Dimension, Space, Values
 from ramengpt.config import Config, load_config
 from ramengpt.errors import UserError
 
@@ -47,7 +47,9 @@ class Arm:
             for stage in STAGES
             for dimension in self.space(stage)
             if dimension.name in values
-            for setting in dimension.settings(values[dimension.name], self.optimizer)
+            for setting in dimension.settings(
+                values[dimension.name] / values[RATE] ** dimension.rate_power, self.optimizer
+            )
         ]
         return (f"optimizer={self.optimizer}", *switch, *found)
 
@@ -83,6 +85,8 @@ def _value_in(config: Config, dimension: Dimension) -> float:
         "end": lambda: config.optimizer.momentum.end,
     }
     value = float(in_use[key]() if key in in_use else getattr(config.optimizer, key))
+    if dimension.rate_power:
+        value *= config.optimizer.learning_rate**dimension.rate_power
     return float(f"{1 - value:.3g}") if dimension.from_one else value
 
 

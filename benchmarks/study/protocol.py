@@ -149,7 +149,6 @@ def search_of(study: Study, arm: Arm, entries: Entries) -> Search:
                 space = including(widened(space, tried), tried)
                 proposed = later_round(space, tuple(tried), len(numbers))
             else:
-                space = including(space, [Trial(own_start, math.inf)])
                 begin = own_start if stage == STAGES[0] else None
                 proposed = first_round(space, begin, len(numbers))
             at = Place(arm, stage, space, start, found)

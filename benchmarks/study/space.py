@@ -1,5 +1,8 @@
 """Where each arm is searched: rates and decay first, then all else, in one table.
 
+Decay is searched as the share of a weight that a step removes: unlike `weight_decay`, whose best
+value moves with the rate, it has one range for all optimizers.
+
 A value is a point of a dimension; the settings that it stands for may be of another form, as a
 momentum of 0.95 is searched as 1 - momentum = 0.05. Ranges are where a search begins: one whose
 best lies at an edge is widened there before the next round.
@@ -28,6 +31,7 @@ class Dimension:
         from_one: whether they get 1 minus the value.
         whole: whether the value is a whole number of a linear range from 0; else its logarithm is
             uniform.
+        rate_power: the keys get the value divided by this power of the arm's learning rate.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Dimension:
     keys: tuple[str, ...]
     from_one: bool = False
     whole: bool = False
+    rate_power: int = 0
 
     def settings(self, value: float, optimizer: str) -> tuple[str, ...]:
         """The settings that a value stands for."""
@@ -78,71 +83,77 @@ class Dimension:
 
 
 Space = tuple[Dimension, ...]
-RATE = "optimizers.{}.learning_rate"
-DECAY = "optimizers.{}.weight_decay"
+RATE = "learning rate"
 
 
-def _rates(rate: tuple[float, float], decay: tuple[float, float]) -> Space:
+def _rates(low: float, high: float, *, rate_power: int) -> Space:
+    """The rate, and the share of the weights that a step at this rate removes.
+
+    The share wants the same range whatever the optimizer: a few times 1 / steps and less.
+    """
     return (
-        Dimension("learning rate", *rate, (RATE,)),
-        Dimension("weight decay", *decay, (DECAY,)),
+        Dimension(RATE, low, high, ("optimizers.{}.learning_rate",)),
+        Dimension(
+            "decay per step", 0.002, 0.08, ("optimizers.{}.weight_decay",), rate_power=rate_power
+        ),
     )
 
 
-def _hyperball(rate: tuple[float, float]) -> Space:
+def _hyperball(low: float, high: float) -> Space:
     """Norms are constant, so that the norm of matrices that start at zero stands for decay."""
     gain = Dimension("zero-init gain", 0.25, 4.0, ("optimizers.{}.zero_init_gain",))
-    return Dimension("learning rate", *rate, (RATE,)), gain
+    return Dimension(RATE, low, high, ("optimizers.{}.learning_rate",)), gain
 
 
 RATES: dict[str, Space] = {
-    "adamw": _rates((0.0005, 0.016), (0.02, 2.0)),
-    "adam": _rates((0.0005, 0.016), (5.0, 500.0)),
-    "muon_jordan": _rates((0.006, 0.1), (0.01, 0.4)),
-    "normuon": _rates((0.01, 0.16), (0.15, 10.0)),
-    "muon_eq_r": _rates((0.005, 0.08), (0.15, 10.0)),
-    "soap_muon": _rates((0.005, 0.08), (0.15, 10.0)),
-    "muon": _rates((0.005, 0.08), (0.15, 10.0)),
-    "aro": _rates((0.002, 0.032), (0.01, 1.0)),
-    "ademamix": _rates((0.0003, 0.01), (0.02, 2.0)),
-    "muon_hyperball": _hyperball((0.004, 0.08)),
-    "soap": _rates((0.0007, 0.02), (0.01, 1.0)),
-    "adam_hyperball": _hyperball((0.004, 0.08)),
-    "bam": _rates((0.001, 0.03), (0.01, 1.0)),
-    "lite": _rates((0.001, 0.03), (0.01, 1.0)),
+    "adamw": _rates(0.0003, 0.01, rate_power=1),
+    "muon_jordan": _rates(0.008, 0.12, rate_power=1),
+    "normuon": _rates(0.008, 0.12, rate_power=2),
+    "muon_eq_r": _rates(0.005, 0.08, rate_power=2),
+    "soap_muon": _rates(0.005, 0.08, rate_power=2),
+    "muon": _rates(0.008, 0.12, rate_power=2),
+    "aro": _rates(0.002, 0.032, rate_power=1),
+    "soap": _rates(0.0005, 0.016, rate_power=1),
+    "ademamix": _rates(0.0003, 0.01, rate_power=1),
+    "muon_hyperball": _hyperball(0.004, 0.08),
+    "lite": _rates(0.001, 0.03, rate_power=1),
+    "adam": _rates(0.0003, 0.01, rate_power=2),
+    "bam": _rates(0.001, 0.03, rate_power=1),
+    "adam_hyperball": _hyperball(0.004, 0.08),
 }
-"""Of the hidden matrices, in the order of interest. Decay is in the optimizer's own form."""
+"""Of the hidden matrices, in the order of interest."""
 
 SHARED: Space = (
-    Dimension("warm-up steps", 0, 40, ("optimizers.{}.warmup_steps",), whole=True),
-    Dimension("embeddings' rate", 0.008, 0.032, ("optimizers.{}.embedding_learning_rate",)),
-    Dimension("head's rate", 0.008, 0.032, ("optimizers.{}.head_learning_rate",)),
-    Dimension("scalars' rate", 0.004, 0.016, ("optimizers.{}.scalar_learning_rate",)),
+    Dimension("embeddings' rate", 0.005, 0.032, ("optimizers.{}.embedding_learning_rate",)),
+    Dimension("head's rate", 0.006, 0.04, ("optimizers.{}.head_learning_rate",)),
+    Dimension("scalars' rate", 0.002, 0.032, ("optimizers.{}.scalar_learning_rate",)),
 )
-_RAMPED: Space = (
-    Dimension("1 - momentum", 0.025, 0.1, ("momentum_schedules.ramped.peak",), from_one=True),
-)
-_CONSTANT: Space = (
-    Dimension(
-        "1 - momentum",
-        0.025,
-        0.1,
-        tuple(f"momentum_schedules.constant.{key}" for key in ("start", "peak", "end")),
-        from_one=True,
-    ),
-)
-_BETA2: Space = (Dimension("1 - beta2", 0.01, 0.2, ("optimizers.{}.beta2",), from_one=True),)
+
+
+def _warmup(most: int) -> Dimension:
+    return Dimension("warm-up steps", 0, most, ("optimizers.{}.warmup_steps",), whole=True)
+
+
+def _momentum(*keys: str) -> Space:
+    keys = tuple(f"momentum_schedules.{key}" for key in keys)
+    return _warmup(30), Dimension("1 - momentum", 0.03, 0.25, keys, from_one=True)
+
+
+_RAMPED = _momentum("ramped.peak")
+_CONSTANT = _momentum("constant.start", "constant.peak", "constant.end")
+_BETA2 = Dimension("1 - beta2", 0.01, 0.4, ("optimizers.{}.beta2",), from_one=True)
 _BETAS: Space = (
-    Dimension("1 - beta1", 0.05, 0.2, ("optimizers.{}.beta1",), from_one=True),
-    *_BETA2,
+    _warmup(80),
+    Dimension("1 - beta1", 0.04, 0.3, ("optimizers.{}.beta1",), from_one=True),
+    _BETA2,
 )
 OWN: dict[str, Space] = {
     "adamw": _BETAS,
     "adam": _BETAS,
     "muon_jordan": _CONSTANT,
-    "normuon": (*_RAMPED, *_BETA2),
+    "normuon": (*_RAMPED, _BETA2),
     "muon_eq_r": _RAMPED,
-    "soap_muon": (*_RAMPED, *_BETA2),
+    "soap_muon": (*_RAMPED, _BETA2),
     "muon": _RAMPED,
     "aro": _CONSTANT,
     "ademamix": (*_BETAS, Dimension("alpha", 0.5, 8.0, ("optimizers.{}.alpha",))),
@@ -152,7 +163,7 @@ OWN: dict[str, Space] = {
     "bam": _RAMPED,
     "lite": (*_CONSTANT, Dimension("flat gain", 1.0, 4.0, ("optimizers.{}.flat_gain",))),
 }
-"""Momentum and betas of each."""
+"""Warm-up, momentum and betas of each."""
 HOOKS: dict[str, tuple[tuple[str, ...], Space]] = {
     "ema_nesterov": ((), (Dimension("strength", 0.1, 1.0, ("hooks.ema_nesterov.strength",)),)),
     "outer_step": (

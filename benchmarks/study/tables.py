@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.run_record import DIVERGED, DONE, Entries, Entry
-from benchmarks.study.arms import STAGES, Arm
+from benchmarks.study.arms import STAGES
 from benchmarks.study.protocol import evaluated, loss_of, trials_of
 from benchmarks.study.space import Dimension
 from ramengpt.comparison.page import markdown_table
@@ -151,42 +151,36 @@ def found_table(about: Mapping[str, Any], entries: Entries) -> str:
         first = trials_of(entries, name, STAGES[:1])[0]
         diverged = sum(trial["status"] == DIVERGED for trial in trials)
         ranges = {key: each for trial in trials for key, each in trial["ranges"].items()}
-        values = [
-            _value_text(dimension, best["values"], ranges)
-            for stage in STAGES
-            for dimension in Arm(name).space(stage)
-        ]
+        values = [_value_text(key, best["values"][key], ranges[key]) for key in best["values"]]
         rows.append(
             [
                 name,
                 f"{loss_of(first):.4f}",
                 f"{loss_of(best):.4f}",
                 f"{len(trials)}" + (f" ({diverged} diverged)" if diverged else ""),
-                ", ".join(value for value in values if value),
+                ", ".join(values),
             ]
         )
     header = ["optimizer", "at params.yaml's values", "best", "trials", "the best one's values"]
     return markdown_table(TextTable(header, rows)) if rows else ""
 
 
-def _value_text(
-    dimension: Dimension, values: Mapping[str, float], ranges: Mapping[str, Sequence[float]]
-) -> str:
-    """A value of the best trial; nothing where its stage had yet to come."""
-    if dimension.name not in values:
-        return ""
-    low, high = ranges[dimension.name]
-    text = f"{dimension.name} {values[dimension.name]:g}"
-    edge = replace(dimension, low=low, high=high).edge_of(values[dimension.name])
-    return f"*{text}*" if edge else text
+def _value_text(name: str, value: float, ends: Sequence[float]) -> str:
+    """A value of the best trial, in italics at an edge of its range."""
+    low, high = ends
+    text = f"{name} {value:g}"
+    return f"*{text}*" if Dimension(name, low, high, (), whole=low == 0).edge_of(value) else text
 
 
 def space_table(entries: Entries) -> str:
-    """A row for each arm: the ranges in which its search began."""
+    """A row for each arm: the ranges in which the two stages of its search began."""
     rows = []
     for name in dict.fromkeys(entry["arm"] for entry in entries.values()):
-        dimensions = [d for stage in STAGES for d in Arm(name).space(stage)]
-        rows.append([name, ", ".join(f"{d.name} {d.low:g} to {d.high:g}" for d in dimensions)])
+        begun = [entries.get(f"{name}-{stage}-0", {}).get("ranges", {}) for stage in STAGES]
+        ranges = [
+            f"{key} {low:g} to {high:g}" for each in begun for key, (low, high) in each.items()
+        ]
+        rows += [[name, ", ".join(ranges)]] if ranges else []
     return markdown_table(TextTable(["optimizer", "searched"], rows)) if rows else ""
 
 

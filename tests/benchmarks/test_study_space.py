@@ -150,3 +150,12 @@ def test_a_diverged_trial_leads_elsewhere_not_into_an_error() -> None:
 def test_no_seed_selects_and_evaluates(count: int) -> None:
     seeds = evaluation_seeds(count)
     assert len(set(seeds)) == count and SELECTION_SEED not in seeds
+
+
+@pytest.mark.parametrize("name", [name for name, space in RATES.items() if space[1].rate_power])
+def test_decay_is_searched_as_the_share_that_a_step_removes(name: str) -> None:
+    values = {"learning rate": 0.02, "decay per step": 0.01}
+    optimizer = load_config([*BASE, *Arm(name).settings(values)], PARAMS).optimizer
+    power = {"rate": 1, "rate_squared": 2}[optimizer.decay_scale]
+    assert optimizer.weight_decay * 0.02**power == pytest.approx(0.01)
+    assert RATES[name][1].low < 0.01 < RATES[name][1].high

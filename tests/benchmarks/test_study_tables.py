@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from benchmarks.run_record import DIVERGED, DONE, FAILED, Entry
-from benchmarks.study.pictures import mean_curve
 from benchmarks.study.tables import (
     between_markers,
     comparisons,
@@ -16,6 +15,7 @@ from benchmarks.study.tables import (
     gpu_minutes,
     p_text,
     seeds_table,
+    space_table,
     study_page,
     tables_in,
     tables_of,
@@ -87,8 +87,8 @@ def test_a_loss_that_one_seed_never_reached_was_not_reached() -> None:
 
 
 def test_what_was_found_and_whether_it_lies_inside() -> None:
-    ranges = {"learning rate": [0.01, 1.0], "weight decay": [0.1, 10.0]}
-    rest = {"learning rate": 0.1, "weight decay": 9.0, "warm-up steps": 7.0}
+    ranges = {"learning rate": [0.01, 1.0], "decay per step": [0.001, 0.1]}
+    rest = {"learning rate": 0.1, "decay per step": 0.09, "warm-up steps": 7.0}
     runs = named(
         entry("normuon", "rates", 0, 4.0, values={"learning rate": 0.5}, ranges=ranges),
         entry("normuon", "rates", 1, None, values={"learning rate": 1.0}, ranges=ranges),
@@ -97,9 +97,19 @@ def test_what_was_found_and_whether_it_lies_inside() -> None:
         entry("bam", "rates", 0, 4.0),
     )
     assert found_table(ABOUT, runs).splitlines()[2:] == [
-        "| normuon | 4.0000 | 3.5000 | 4 (1 diverged) | learning rate 0.1, *weight decay 9*, "
+        "| normuon | 4.0000 | 3.5000 | 4 (1 diverged) | learning rate 0.1, *decay per step 0.09*, "
         "warm-up steps 7 |"
     ]
+
+
+def test_ranges_are_those_in_which_a_search_began() -> None:
+    runs = named(
+        entry("muon", "rates", 0, 4.0, ranges={"learning rate": [0.01, 1.0]}),
+        entry("muon", "rates", 2, 3.9, ranges={"learning rate": [0.01, 3.0]}),
+        entry("muon", "rest", 0, 3.8, ranges={"warm-up steps": [0, 40]}),
+    )
+    row = "| muon | learning rate 0.01 to 1, warm-up steps 0 to 40 |"
+    assert space_table(runs).splitlines()[2:] == [row]
 
 
 def test_gpu_minutes_count_time_once_however_many_runs_share_a_gpu() -> None:
@@ -124,15 +134,9 @@ def test_failures_are_listed() -> None:
 def test_a_page_holds_the_tables_that_have_rows() -> None:
     page = study_page(ABOUT, SEEDS)
     tables = {name: table for name, table in tables_of(ABOUT, SEEDS).items() if table}
-    assert tables_in(page) == tables and list(tables) == ["seeds", "space"]
+    assert tables_in(page) == tables and list(tables) == ["seeds"]
     assert tables_in(f"# Study\n\n{between_markers('seeds', 'x')}\n\nText.\n") == {"seeds": "x"}
 
 
 def test_small_p_values_are_bounded() -> None:
     assert [p_text(0.0004), p_text(0.0304)] == ["< 0.001", "0.030"]
-
-
-def test_curves_are_means_with_deviations() -> None:
-    runs = [SEEDS["adamw-seeds-1"], SEEDS["adamw-seeds-2"]]
-    tokens, mean, deviation = mean_curve(runs)[-1]
-    assert (tokens, mean) == (4000, 4.1) and deviation == pytest.approx(0.1 * 2**0.5)
