@@ -32,6 +32,7 @@ class Dimension:
         whole: whether the value is a whole number of a linear range from 0; else its logarithm is
             uniform.
         rate_power: the keys get the value divided by this power of the arm's learning rate.
+        needs: settings with which the keys have an effect.
     """
 
     name: str
@@ -41,12 +42,14 @@ class Dimension:
     from_one: bool = False
     whole: bool = False
     rate_power: int = 0
+    needs: tuple[str, ...] = ()
 
     def settings(self, value: float, optimizer: str) -> tuple[str, ...]:
         """The settings that a value stands for."""
         written = 1 - value if self.from_one else value
         text = f"{written:.0f}" if self.whole else f"{written:.8f}".rstrip("0")
-        return tuple(f"{key.format(optimizer)}={text}" for key in self.keys)
+        values = [f"{key}={text}" for key in self.keys]
+        return tuple(setting.format(optimizer) for setting in (*self.needs, *values))
 
     def rounded(self, value: float) -> float:
         """To three digits, within the range."""
@@ -134,13 +137,14 @@ def _warmup(most: int) -> Dimension:
     return Dimension("warm-up steps", 0, most, ("optimizers.{}.warmup_steps",), whole=True)
 
 
-def _momentum(*keys: str) -> Space:
-    keys = tuple(f"momentum_schedules.{key}" for key in keys)
-    return _warmup(30), Dimension("1 - momentum", 0.03, 0.25, keys, from_one=True)
+def _momentum(schedule: str, *keys: str) -> Space:
+    keys = tuple(f"momentum_schedules.{schedule}.{key}" for key in keys)
+    needs = (f"optimizers.{{}}.momentum={schedule}",)
+    return _warmup(30), Dimension("1 - momentum", 0.03, 0.25, keys, from_one=True, needs=needs)
 
 
-_RAMPED = _momentum("ramped.peak")
-_CONSTANT = _momentum("constant.start", "constant.peak", "constant.end")
+_RAMPED = _momentum("ramped", "peak")
+_CONSTANT = _momentum("constant", "start", "peak", "end")
 _BETA2 = Dimension("1 - beta2", 0.01, 0.4, ("optimizers.{}.beta2",), from_one=True)
 _BETAS: Space = (
     _warmup(80),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.study.arms import STAGES, Arm, arm_called, start_of
-from benchmarks.study.space import HOOKS, RATES, Dimension
+from benchmarks.study.space import HOOKS, OWN, RATES, Dimension
 from benchmarks.study.task import SELECTION_SEED, TASKS, evaluation_seeds
 from benchmarks.study.trials import Trial, first_round, including, later_round, rounds_of, widened
 from ramengpt.config import load_config
@@ -83,6 +83,11 @@ def test_values_become_settings() -> None:
     assert RATE.settings(0.00005, "muon") == ("optimizers.muon.learning_rate=0.00005",)
     assert BETA.settings(0.05, "adam") == ("optimizers.adam.beta2=0.95",)
     assert WARMUP.settings(7.0, "adam") == ("optimizers.adam.warmup_steps=7",)
+    momentum = OWN["muon"][-1]
+    assert momentum.settings(0.1, "muon") == (
+        "optimizers.muon.momentum=ramped",
+        "momentum_schedules.ramped.peak=0.9",
+    )
 
 
 def test_a_range_with_the_best_at_its_edge_grows_there() -> None:
