@@ -19,14 +19,13 @@ from ramengpt.source_code import PACKAGES, ROOT, stage_code
 PAGE = ROOT / "docs" / "what_reruns_when.md"
 INTRODUCTION = """# What reruns when
 
-`dvc repro` starts a stage again when something that decides its outputs has changed. Stage `check` runs at
-every edit of `params.yaml` or of the code; it takes a second, and its outputs change only for the stages below.
-A stage after those reruns only if what it reads comes out different. A comment or a docstring reruns
-`check` alone, wherever it stands. `train` and `sample` take results from DVC's cache where the same was run before.
+`dvc repro` reruns a stage when something that decides its outputs has changed. Stage `check` runs at every edit of
+`params.yaml` or of the code; it takes a second, and its outputs change only for the stages below. A later stage
+reruns only if what it reads comes out different. Comments and docstrings rerun `check` alone. `train` and `sample` take
+results from DVC's cache where the same was run before.
 
-A run that was killed resumes as long as nothing that reruns `train` was changed. Checkpoints for which that
-is no longer so are named when training starts; `python -m ramengpt.training.session.unresumable --remove`
-deletes them.
+A run that was killed resumes as long as nothing that reruns `train` was changed. When training starts, it names the
+checkpoints that no run can resume from; `python -m ramengpt.training.session.unresumable --remove` deletes them.
 
 Made by `python -m benchmarks.what_reruns_when` for the selectors of `params.yaml` as committed.
 """  # noqa: E501
