@@ -13,15 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ramengpt.config.architecture import ArchitectureConfig
 from ramengpt.config.base import ConfigError, Section, Seed
 from ramengpt.config.dataset import DatasetConfig, DownloadConfig, ReadingConfig
 from ramengpt.config.hooks import HooksConfig
 from ramengpt.config.messages import all_keys, describe, keys_in_file, nearest
-from ramengpt.config.model import (
-    ArchitectureConfig,
-    ModelConfig,
-    NetworkConfig,
-)
+from ramengpt.config.model import ModelConfig, NetworkConfig
 from ramengpt.config.optimizer import OptimizerConfig
 from ramengpt.config.optimizer_blocks import (
     AdamConfig,

@@ -1,39 +1,19 @@
-"""The sections `models` and `architectures`: the network.
-
-An entry of `models` has sizes and patterns of layers, an entry of `architectures` the parts and
-their constants; the two selected ones make one network.
-"""
+"""The section `models`, and the network that one of its entries makes with an architecture."""
 
 import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ramengpt.config.base import Finite, NonNegative, Positive, Section
-from ramengpt.config.parameters import OwnNumbers, check_labels
+from ramengpt.config.architecture import MOST_UNITS, ArchitectureConfig, PartsConfig
+from ramengpt.config.base import Section
 
-Activation = Literal[
-    "relu_squared",
-    "relu",
-    "gelu",
-    "gelu_squared",
-    "silu",
-    "silu_squared",
-    "swish",
-    "swish_squared",
-    "linear",
-    "identity",
-    "swiglu",
-    "geglu",
-]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 GATED_ACTIVATIONS = ("swiglu", "geglu")
 AUTO_FFN_MULTIPLE = 64
 """An automatic gated ffn_dim is rounded up to a multiple of this many units."""
 
 MOST_LAYERS = 256
-MOST_UNITS = 2**14
-"""Width of the residual stream; the largest published networks have as much."""
 
 Heads = Annotated[int, Field(gt=0, le=256)]
 HeadDim = Annotated[int, Field(gt=0, le=512, multiple_of=8)]
@@ -42,7 +22,6 @@ Vocabulary = Annotated[int, Field(gt=0, le=2**16)]
 Layers = Annotated[int, Field(gt=0, le=MOST_LAYERS)]
 Layer = Annotated[int, Field(ge=0, lt=MOST_LAYERS)]
 FfnDim = Annotated[int, Field(gt=0, le=8 * MOST_UNITS, multiple_of=8)]
-GateInputs = Annotated[int, Field(gt=0, le=MOST_UNITS)]
 LongShortPattern = Annotated[str, Field(pattern=r"^[LS-]+$")]
 TablePattern = Annotated[str, Field(pattern=r"^[a-z-]+$")]
 PairPattern = Annotated[str, Field(pattern=r"^[P-]+$")]
@@ -109,96 +88,6 @@ class ModelConfig(Section):
     def value_tables(self) -> tuple[str, ...]:
         """Letters of the value embedding tables, in alphabetical order."""
         return tuple(sorted(set(self.value_embedding_pattern) - {"-"}))
-
-
-class PartsConfig(Section):
-    """The parts of a network, of whatever size, and their constants.
-
-    A part that is switched off has no parameters.
-    """
-
-    activation: Activation
-    attention_free_layers: bool
-    attention_gate: bool
-    key_offset: bool
-    value_embeddings: Literal["none", "shared", "untied"]
-    """Tables shared as the model's pattern says, or one for each layer that it marks."""
-    split_value_gate: bool
-    """Half of the inputs of a value embedding's gate come from its table."""
-    value_embedding_init_std: NonNegative
-    bigram_embedding: bool
-    bigram_vocabularies: Annotated[float, Field(ge=0.1, le=64)]
-    """Rows of the hashed table, in padded vocabularies."""
-    bigram_lambda: Finite
-    bigram_after_attention: bool
-    """Layers after the first add it between attention and MLP, not before attention."""
-    exclusive_attention: bool
-    late_attention: bool
-    paired_heads: bool
-    """In the layers that the model's pattern marks."""
-    value_residual: bool
-    value_residual_lambda: Finite
-    smear: bool
-    embedding_mix: bool
-    attention_lambdas: bool
-    sublayer_gains: bool
-    """Every sublayer weighs x and its output; embedding_mix then weighs the embedding only."""
-    token_gains: bool
-    """Each token adds to the weights of its embedding (embedding_mix) and bigram in every layer."""
-    token_gain_units: GateInputs
-    hyper_connections: bool
-    hyper_connection_streams: Annotated[int, Field(ge=2, le=8)]
-    skip_connection: bool
-    backout: bool
-    dense_connections: bool
-    dense_connection_units: GateInputs
-    multi_token_loss: bool
-    prefix_loss: bool
-    gate_inputs: GateInputs
-    """Every gate reads this many leading entries of its input."""
-    attention_scale_gain: Positive
-    rope_base: Annotated[float, Field(gt=1, le=1e9)]
-    yarn: bool
-    yarn_low_rotations: Positive
-    yarn_high_rotations: Positive
-    yarn_scale_gain: NonNegative
-    logit_scale: Annotated[float, Field(gt=0, le=80)]
-    """The largest logit; e^80 is still finite in float32."""
-    logit_shift: Finite
-    logit_divisor: Positive
-    attention_init_gain: Positive
-    attention_output_init_gain: NonNegative
-    mlp_init_gain: Positive
-    head_init_std: Positive
-    residual_lambda: NonNegative
-    embedding_lambda: Finite
-    attention_input_lambda: Finite
-    attention_output_lambda: Finite
-    smear_lambda: Finite
-    skip_lambda: Finite
-    backout_lambda: Finite
-
-    @model_validator(mode="after")
-    def _check_rotations(self) -> Self:
-        if self.yarn_high_rotations <= self.yarn_low_rotations:
-            raise ValueError("yarn_high_rotations must be greater than yarn_low_rotations")
-        return self
-
-
-class ArchitectureConfig(PartsConfig):
-    """An entry of `architectures`: parts, and how their parameters are updated.
-
-    Attributes:
-        parameters: by label, what was found with these parts, in place of the section
-            `parameters`; None: nothing.
-    """
-
-    parameters: dict[str, OwnNumbers] | None = None
-
-    @model_validator(mode="after")
-    def _check_labels(self) -> Self:
-        check_labels(self.parameters or {})
-        return self
 
 
 class NetworkConfig(ModelConfig, PartsConfig):

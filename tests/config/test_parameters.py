@@ -2,16 +2,11 @@
 
 import pytest
 
-from ramengpt.config import ConfigError, load_config
-from tests.conftest import ROOT
+from tests.config.loading import load, refusal
 
 OWN = (
     "architectures.plain.parameters={head: {beta1: 0.5, wd_mul: 3.0}, bigram_lambda: {lr_mul: 1.0}}"
 )
-
-
-def load(*overrides: str):
-    return load_config(overrides, ROOT / "params.yaml")
 
 
 def test_an_architectures_own_numbers_take_the_place_of_the_shared_ones() -> None:
@@ -34,6 +29,4 @@ def test_an_architectures_own_numbers_take_the_place_of_the_shared_ones() -> Non
     ],
 )
 def test_own_numbers_are_checked_whether_or_not_they_are_selected(own: str, reason: str) -> None:
-    with pytest.raises(ConfigError) as error:
-        load("architecture=plain", f"architectures.ramen.parameters={own}")
-    assert reason in str(error.value)
+    assert reason in refusal("architecture=plain", f"architectures.ramen.parameters={own}")

@@ -4,7 +4,7 @@ from typing import get_args
 import pytest
 import torch
 
-from ramengpt.config.model import Activation
+from ramengpt.config.architecture import Activation
 from ramengpt.model.mlp import ACTIVATIONS, MLP
 from tests.model.tiny import tiny_config
 
