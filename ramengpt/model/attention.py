@@ -22,7 +22,7 @@ from ramengpt.model.attention_kind import attention_kind
 from ramengpt.model.exclusive_attention import without_own_value
 from ramengpt.model.norm import EPSILON
 from ramengpt.model.paired_heads import from_slots, to_slots
-from ramengpt.model.parameters import make_parameter
+from ramengpt.model.parameters import make_parameter, optional_parameter
 from ramengpt.model.value_residual import ValueResidual, mixes_values
 
 
@@ -42,13 +42,13 @@ class Attention(nn.Module):
         gate_shape = (config.num_heads, config.gate_inputs)
         self.weight = make_parameter("attention", 4 * config.width, config.width)
         self.weight.head_dim = config.head_dim  # type: ignore[attr-defined]
-        self.gate = make_parameter("attention_gate", *gate_shape) if config.attention_gate else None
+        self.gate = optional_parameter(config.attention_gate, "attention_gate", *gate_shape)
         has_values = config.value_embedding_pattern[layer] != "-"
-        self.value_gate = make_parameter("value_gate", *gate_shape) if has_values else None
+        self.value_gate = optional_parameter(has_values, "value_gate", *gate_shape)
         self.splits_value_gate = config.split_value_gate
-        self.exclusion = None
-        if config.exclusive_attention:
-            self.exclusion = make_parameter("exclusive_attention", config.num_heads)
+        self.exclusion = optional_parameter(
+            config.exclusive_attention, "exclusive_attention", config.num_heads
+        )
         self.value_residual = ValueResidual() if mixes_values(config, layer) else None
 
     def forward(

@@ -13,8 +13,8 @@ has several streams, [N, T, D], and what is added to it is added to all.
 Source: modded-nanogpt, whose parts these are; with its leaks across documents fixed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
@@ -33,7 +33,7 @@ from ramengpt.model.gates import SkipConnection, Smear
 from ramengpt.model.head import Head
 from ramengpt.model.initialisation import initialise
 from ramengpt.model.norm import rms_norm
-from ramengpt.model.parameters import make_parameter
+from ramengpt.model.parameters import optional_parameter
 from ramengpt.model.rope import Rotary
 from ramengpt.model.token_gains import TokenGains
 
@@ -72,47 +72,38 @@ class GPT(nn.Module):
             recompute_activations: keep only each block's inputs for the backward pass.
         """
         super().__init__()
-        self.recompute_activations = recompute_activations
-        self.config = config
-        self.backend: Backend = backend
-        self.compute_dtype = compute_dtype
-        self.kernel_options = kernel_options
+        self.config, self.backend, self.compute_dtype = config, backend, compute_dtype
+        self.kernel_options, self.recompute_activations = kernel_options, recompute_activations
+        layers, attentions = config.num_layers, len(config.attention_pattern.replace("-", ""))
         self.attention_kinds = attention_kinds(config)
         self.rotary = Rotary(config, max_sequence_tokens)
         self.embedding = Embedding(config, "embedding")
         self.value_embeddings = nn.ModuleDict(
             {letter: Embedding(config, "value_embedding") for letter in config.value_tables}
         )
-        self.bigram = self.bigram_lambda = None
-        if config.bigram_embedding:
-            self.bigram = BigramEmbedding(config)
-            self.bigram_lambda = make_parameter("bigram_lambda", config.num_layers)
+        self.bigram = BigramEmbedding(config) if config.bigram_embedding else None
+        self.bigram_lambda = optional_parameter(config.bigram_embedding, "bigram_lambda", layers)
         self.smear = Smear(config) if config.smear else None
         self.blocks = nn.ModuleList(
-            Block(config, layer, float8_mlp=float8_mlp) for layer in range(config.num_layers)
+            Block(config, layer, float8_mlp=float8_mlp) for layer in range(layers)
         )
-        self.residual_lambda = self.embedding_lambda = None
-        if config.embedding_mix:
-            if not config.sublayer_gains:  # which weigh x themselves
-                self.residual_lambda = make_parameter("residual_lambda", config.num_layers)
-            self.embedding_lambda = make_parameter("embedding_lambda", config.num_layers)
-        self.token_gains = None
-        if config.token_gains and (config.embedding_mix or config.bigram_embedding):
-            self.token_gains = TokenGains(config)
-        num_attentions = config.num_layers - config.attention_pattern.count("-")
-        self.attention_lambda = None
-        if config.attention_lambdas and num_attentions:
-            self.attention_lambda = make_parameter("attention_lambda", num_attentions, 2)
+        weighs_x = config.embedding_mix and not config.sublayer_gains  # which weigh x themselves
+        self.residual_lambda = optional_parameter(weighs_x, "residual_lambda", layers)
+        self.embedding_lambda = optional_parameter(config.embedding_mix, "embedding_lambda", layers)
+        gained = config.embedding_mix or config.bigram_embedding
+        self.token_gains = TokenGains(config) if config.token_gains and gained else None
+        self.attention_lambda = optional_parameter(
+            config.attention_lambdas and attentions > 0, "attention_lambda", attentions, 2
+        )
         self.skip = SkipConnection(config) if config.skip_connection else None
-        self.backout_lambda = make_parameter("backout_lambda", 1) if config.backout else None
+        self.backout_lambda = optional_parameter(config.backout, "backout_lambda", 1)
         self.into_last = self.into_head = None
         if config.dense_connections:
             self.into_last = DenseConnection(config, num_sources=2)
             self.into_head = DenseConnection(config, num_sources=4)
         self.head = Head(config, float8=float8_head)
-        self.extra_targets = None
-        if config.multi_token_loss or config.prefix_loss:
-            self.extra_targets = ExtraTargets(config, prefixes_V)
+        has_more = config.multi_token_loss or config.prefix_loss
+        self.extra_targets = ExtraTargets(config, prefixes_V) if has_more else None
         initialise(self, config)
 
     @property
@@ -129,11 +120,9 @@ class GPT(nn.Module):
         if self.extra_targets is not None:
             self.extra_targets.set_weights(further_tokens, prefix)
 
-    @contextmanager
-    def temporary_window(self, long_window_tokens: int) -> Iterator[None]:
+    def temporary_window(self, long_window_tokens: int) -> AbstractContextManager[None]:
         """Use another window inside a `with` (for validation); the exact state is restored."""
-        with self.rotary.temporary_window(long_window_tokens):
-            yield
+        return self.rotary.temporary_window(long_window_tokens)
 
     def forward(
         self,
@@ -193,9 +182,7 @@ class GPT(nn.Module):
             letter: table(tokens_T).to(self.compute_dtype)
             for letter, table in self.value_embeddings.items()
         }
-        bigram_TD = None
-        if self.bigram is not None:
-            bigram_TD = self.bigram(tokens_T, context, self.compute_dtype)
+        bigram_TD = None if self.bigram is None else self.bigram(tokens_T, context, x0_TD.dtype)
         gains = {} if self.token_gains is None else self.token_gains(x0_TD)
         rotation = self.rotary(context.positions_T)
         doubled = rotation.doubled() if "P" in config.paired_heads_pattern else rotation
@@ -227,11 +214,17 @@ class GPT(nn.Module):
                 skipped = x
             if layer == config.backout_layer:
                 backed_out = x
+        return self._finished(x, x0_TD, backed_out, before_last, skipped)
+
+    def _finished(
+        self, x: Tensor, x0_TD: Tensor, backed_out: Tensor, before_last: Tensor, skipped: Tensor
+    ) -> Tensor:
+        """The head's input, from the last layer's output and those of earlier ones."""
         if self.backout_lambda is not None:
             x = x - self.backout_lambda.to(x.dtype) * backed_out
         if self.into_head is not None:
             x = self.into_head(x, [x0_TD, backed_out, before_last, skipped])
-        return rms_norm(x.mean(0) if config.hyper_connections else x)
+        return rms_norm(x.mean(0) if self.config.hyper_connections else x)
 
     def _embedded(self, tokens_T: Tensor, context: AttentionContext) -> Tensor:
         x_TD = self.embedding(tokens_T).to(self.compute_dtype)

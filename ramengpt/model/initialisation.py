@@ -13,6 +13,23 @@ from torch import Tensor, nn
 
 from ramengpt.config.model import NetworkConfig
 
+ZERO = (
+    "embedding",  # replaced by the head's, to which it is tied at first
+    "bigram_embedding",
+    "exclusive_attention",
+    "mlp_out",
+    "attention_gate",
+    "value_gate",
+    "smear_gate",
+    "skip_gate",
+    "dense_connection_out",
+    "dense_connection_bias",
+    "hyper_connection_weight",
+    "hyper_connection_bias",
+    "token_gain_out",
+)
+"""Labels of parameters that start at zero."""
+
 
 @torch.no_grad()
 def initialise(model: nn.Module, config: NetworkConfig) -> None:
@@ -50,20 +67,12 @@ def _fillers(config: NetworkConfig) -> dict[str, Callable[[Tensor], object]]:
         uniform(config.attention_init_gain)(weight[: 3 * width])
         uniform(config.attention_output_init_gain)(weight[3 * width :])
 
-    return {
-        "embedding": nn.init.zeros_,  # replaced by the head's, to which it is tied at first
+    return dict.fromkeys(ZERO, nn.init.zeros_) | {
         "head": normal(config.head_init_std),
         "value_embedding": normal(config.value_embedding_init_std),
-        "bigram_embedding": nn.init.zeros_,
         "bigram_lambda": constant(config.bigram_lambda),
-        "exclusive_attention": nn.init.zeros_,
         "attention": attention,
         "mlp_in": uniform(config.mlp_init_gain),
-        "mlp_out": nn.init.zeros_,
-        "attention_gate": nn.init.zeros_,
-        "value_gate": nn.init.zeros_,
-        "smear_gate": nn.init.zeros_,
-        "skip_gate": nn.init.zeros_,
         "residual_lambda": constant(config.residual_lambda),
         "embedding_lambda": constant(config.embedding_lambda),
         "attention_lambda": constant(config.attention_input_lambda, config.attention_output_lambda),
@@ -71,14 +80,9 @@ def _fillers(config: NetworkConfig) -> dict[str, Callable[[Tensor], object]]:
         "skip_lambda": constant(config.skip_lambda),
         "backout_lambda": constant(config.backout_lambda),
         "dense_connection_in": uniform(1 / math.sqrt(3)),  # bound 1 / sqrt(width)
-        "dense_connection_out": nn.init.zeros_,
-        "dense_connection_bias": nn.init.zeros_,
         "residual_gain": constant(math.sqrt(config.residual_lambda)),
         "output_gain": constant(1.0),
         "value_residual": constant(1 - config.value_residual_lambda, config.value_residual_lambda),
-        "hyper_connection_weight": nn.init.zeros_,
-        "hyper_connection_bias": nn.init.zeros_,
         "token_gain_in": uniform(1 / math.sqrt(3)),
-        "token_gain_out": nn.init.zeros_,
         "token_gain_scale": constant(0.1),
     }

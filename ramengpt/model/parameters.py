@@ -78,6 +78,11 @@ def make_parameter(
     return parameter
 
 
+def optional_parameter(exists: bool, label: str, *shape: int) -> torch.nn.Parameter | None:
+    """The same, or None for a part that is off."""
+    return make_parameter(label, *shape) if exists else None
+
+
 def set_multipliers(parameters: Iterable[torch.nn.Parameter], config: ParametersConfig) -> None:
     """Give every parameter the `.lr_mul`, `.wd_mul` and `.own_adam` of its label.
 
