@@ -1,7 +1,8 @@
-# ruff: noqa: PLR0912, PLR0915, PLR0917
+# ruff: noqa: PLR0917
 """The whole network again, as plainly as its equations allow: one token at a time, dense scores."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -46,12 +47,7 @@ def attention(
     angles = positions * (2 if paired else 1)
     q, k = (rope(norm(x), angles, model.rotary.frequencies_F) for x in (q, k))
     if config.key_offset and kind == "L":
-        offset = k.clone()
-        for t in range(1, len(k)):
-            if positions[t] > 0:
-                for dims in (slice(size // 4, size // 2), slice(3 * size // 4, size)):
-                    offset[t, :, dims] = k[t - 1, :, dims]
-        k = offset
+        k = with_earlier_quarters(k, positions)
     inputs = x_TD[:, : config.gate_inputs]
     letter = config.value_embedding_pattern[layer]
     if letter != "-":
@@ -64,11 +60,11 @@ def attention(
     if config.value_residual and first_value is not None:
         own, first = module.value_residual.weights_2
         v = own * v + first * first_value
-    document = (positions == 0).cumsum(0).tolist()
-    if paired:
-        y = pairs_of_heads(model, q, k, v, document, window)
-    else:
-        y = heads_apart(model, q, k, v, document, window)
+    slots = 2 if paired else 1
+    document = (positions == 0).cumsum(0).repeat_interleave(slots).tolist()
+    sequences = (x.reshape(-1, heads // slots, size) for x in (q, k, v))
+    y = attended(*sequences, model.rotary.attention_scale, document, window)
+    y = y.reshape(-1, heads, size)
     if config.exclusive_attention:
         for h, strength in enumerate(torch.tanh(module.exclusion)):
             for t in range(len(y)):
@@ -79,32 +75,26 @@ def attention(
     return y.reshape(-1, width) @ (lambdas[1] * w_o).T, v
 
 
-def heads_apart(
-    model: GPT, q: Tensor, k: Tensor, v: Tensor, document: list[int], window: int
+def with_earlier_quarters(k_THK: Tensor, positions: Tensor) -> Tensor:
+    """The second and the fourth quarter are those of the token before."""
+    offset, quarter = k_THK.clone(), k_THK.size(-1) // 4
+    for t in range(1, len(k_THK)):
+        if positions[t] > 0:
+            for dims in (slice(quarter, 2 * quarter), slice(3 * quarter, None)):
+                offset[t, :, dims] = k_THK[t - 1, :, dims]
+    return offset
+
+
+def attended(
+    q: Tensor, k: Tensor, v: Tensor, scale: Tensor, document: list[int], window: int
 ) -> Tensor:
+    """One query after the other; of paired heads (0, token), (1, token), (0, next token), ..."""
     rows = []
     for t in range(len(q)):
         seen = [s for s in range(t + 1) if document[s] == document[t] and t - s < window]
-        scores = torch.einsum("hk,shk->hs", q[t], k[seen]) * model.rotary.attention_scale
+        scores = torch.einsum("hk,shk->hs", q[t], k[seen]) * scale
         rows.append(torch.einsum("hs,shk->hk", scores.softmax(-1), v[seen]))
     return torch.stack(rows)
-
-
-def pairs_of_heads(
-    model: GPT, q: Tensor, k: Tensor, v: Tensor, document: list[int], window: int
-) -> Tensor:
-    """Head by head and slot by slot: (0, token), (1, token), (0, next token), ..."""
-    half, y = q.size(1) // 2, torch.empty_like(q)
-    slots = [(slot, t) for t in range(len(q)) for slot in (0, 1)]
-    for head in range(half):
-        for index, (slot, t) in enumerate(slots):
-            seen = slots[max(0, index - window + 1) : index + 1]
-            seen = [(other, s) for other, s in seen if document[s] == document[t]]
-            query = q[t, head + slot * half] * model.rotary.attention_scale
-            keys = torch.stack([k[s, head + other * half] for other, s in seen])
-            values = torch.stack([v[s, head + other * half] for other, s in seen])
-            y[t, head + slot * half] = (keys @ query).softmax(0) @ values
-    return y
 
 
 def read_streams(
@@ -131,111 +121,140 @@ def bigram(model: GPT, previous: int | None, token: int) -> Tensor:
     return table[row] * signs[(token ^ previous) % 8192]
 
 
+def gelu(x: Tensor) -> Tensor:
+    return x * (1 + torch.erf(x / math.sqrt(2))) / 2
+
+
 def dense(module: torch.nn.Module, x_TD: Tensor, sources: list[Tensor]) -> Tensor:
     rows = []
     for t, x in enumerate(norm(x_TD)):
-        hidden = module.weight_in @ x
-        hidden = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2
-        weights = 0.1 * (module.weight_out @ hidden + module.bias)
+        weights = 0.1 * (module.weight_out @ gelu(module.weight_in @ x) + module.bias)
         rows.append(sum(w * source[t] for w, source in zip(weights, sources, strict=True)))
     return torch.stack(rows)
 
 
-@torch.no_grad()
-def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tensor:
-    """Logits [T, vocabulary] of a float64 model with squared ReLU."""
-    config, tokens = model.config, tokens_T.long()
-    e = model.embedding.weight[tokens]
-    if config.smear:
-        smeared = e.clone()
-        gate = torch.sigmoid(e[:, : config.gate_inputs] @ model.smear.gate[0])
+class Reference:
+    """A float64 model with squared ReLU on some tokens: streams, and those after every layer."""
+
+    def __init__(self, model: GPT, tokens_T: Tensor, positions_T: Tensor) -> None:
+        self.model, self.config = model, model.config
+        self.tokens, self.positions = tokens_T.long(), positions_T
+        self.x0 = norm(self.smeared(model.embedding.weight[self.tokens]))
+        several = self.config.hyper_connections
+        self.streams = [self.x0] * (self.config.hyper_connection_streams if several else 1)
+        self.outputs: list[list[Tensor]] = []
+        self.first_value: Tensor | None = None
+        self.gains = self.token_gains()
+
+    def smeared(self, e: Tensor) -> Tensor:
+        if not self.config.smear:
+            return e
+        smear, result = self.model.smear, e.clone()
+        gate = torch.sigmoid(e[:, : self.config.gate_inputs] @ smear.gate[0])
         for t in range(1, len(e)):
-            if positions_T[t] > 0:
-                smeared[t] = e[t] + model.smear.smear_lambda * gate[t] * e[t - 1]
-        e = smeared
-    x0 = norm(e)
-    streams = [x0] * (config.hyper_connection_streams if config.hyper_connections else 1)
-    outputs, first_value = [], None
-    if config.bigram_embedding:
-        bigrams = torch.stack(
-            [
-                bigram(model, None if positions_T[t] == 0 else int(tokens[t - 1]), int(tokens[t]))
-                for t in range(len(tokens))
-            ]
-        )
+            if self.positions[t] > 0:
+                result[t] = e[t] + smear.smear_lambda * gate[t] * e[t - 1]
+        return result
 
-    gains = torch.zeros(len(tokens), 2 * config.num_layers).double()
-    if config.token_gains and model.token_gains is not None:
-        module = model.token_gains
-        hidden = x0 @ module.weight_in.T
-        hidden = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2
-        found = module.scale * (hidden @ module.weight_out.T)
-        if config.embedding_mix:
-            gains[:, : config.num_layers] = found[:, : config.num_layers]
-        if config.bigram_embedding:
-            gains[:, config.num_layers :] = found[:, -config.num_layers :]
+    def token_gains(self) -> Tensor:
+        """Of the embedding in every layer, then of the bigram."""
+        config, module, layers = self.config, self.model.token_gains, self.config.num_layers
+        gains = torch.zeros(len(self.tokens), 2 * layers).double()
+        if module is not None:
+            found = module.scale * (gelu(self.x0 @ module.weight_in.T) @ module.weight_out.T)
+            if config.embedding_mix:
+                gains[:, :layers] = found[:, :layers]
+            if config.bigram_embedding:
+                gains[:, layers:] = found[:, -layers:]
+        return gains
 
-    def through(around: torch.nn.Module, sublayer: int, read: list[Tensor], function) -> None:
-        nonlocal streams
-        entering, writes = read[0], [1.0] * len(streams)
-        if config.hyper_connections:
+    def add_bigrams(self, layer: int) -> None:
+        tokens = self.tokens.tolist()
+        rows = [
+            bigram(self.model, before if position > 0 else None, token)
+            for before, token, position in zip([0, *tokens], tokens, self.positions, strict=False)
+        ]
+        gain_T1 = self.gains[:, self.config.num_layers + layer, None]
+        added = (self.model.bigram_lambda[layer] + gain_T1) * torch.stack(rows)
+        self.streams = [x + added for x in self.streams]
+
+    def add_sublayer(
+        self,
+        around: torch.nn.Module,
+        sublayer: int,
+        read: list[Tensor],
+        function: Callable[[Tensor], Tensor],
+    ) -> None:
+        entering, streams, writes = read[0], self.streams, [1.0] * len(self.streams)
+        if self.config.hyper_connections:
             entering, streams, writes = read_streams(around.streams, sublayer, streams, read)
         output, r, p = function(norm(entering)), 1.0, 1.0
-        if config.sublayer_gains:
+        if self.config.sublayer_gains:
             r, p = around.gains.residual, around.gains.output
-        streams = [r * x + p * w * output for x, w in zip(streams, writes, strict=True)]
+        self.streams = [r * x + p * w * output for x, w in zip(streams, writes, strict=True)]
 
-    for layer, block in enumerate(model.blocks):
+    def connect(self, layer: int) -> None:
+        """Add what comes from earlier layers and from the embedding."""
+        config, model = self.config, self.model
         if config.skip_connection and layer == config.skip_target_layer:
-            open_T1 = 2 * torch.sigmoid(x0[:, : config.gate_inputs] @ model.skip.gate.T)
+            open_T1 = 2 * torch.sigmoid(self.x0[:, : config.gate_inputs] @ model.skip.gate.T)
             open_T1 = open_T1 / (1 + math.e**-model.skip.skip_lambda)
-            source = outputs[config.skip_source_layer]
-            streams = [x + open_T1 * old for x, old in zip(streams, source, strict=True)]
+            source = self.outputs[config.skip_source_layer]
+            self.streams = [x + open_T1 * old for x, old in zip(self.streams, source, strict=True)]
         if config.dense_connections and layer == config.num_layers - 1:
-            middle = outputs[config.backout_layer]
-            streams = [
-                x + dense(model.into_last, x, [x0, old])
-                for x, old in zip(streams, middle, strict=True)
+            self.streams = [
+                x + dense(model.into_last, x, [self.x0, old])
+                for x, old in zip(self.streams, self.outputs[config.backout_layer], strict=True)
             ]
-            before_last = streams
+            self.before_last = self.streams
         if config.embedding_mix:
             r = 1.0 if config.sublayer_gains else model.residual_lambda[layer]
-            weight_T1 = model.embedding_lambda[layer] + gains[:, layer, None]
-            streams = [r * x + weight_T1 * x0 for x in streams]
-        if config.bigram_embedding:
-            column = config.num_layers + layer
-            added = (model.bigram_lambda[layer] + gains[:, column, None]) * bigrams
+            weight_T1 = model.embedding_lambda[layer] + self.gains[:, layer, None]
+            self.streams = [r * x + weight_T1 * self.x0 for x in self.streams]
+
+    def run_layer(self, layer: int) -> None:
+        config, block = self.config, self.model.blocks[layer]
+        self.connect(layer)
         after = config.bigram_after_attention and layer > 0
         if config.bigram_embedding and not after:
-            streams = [x + added for x in streams]
+            self.add_bigrams(layer)
+
+        def attend(normed: Tensor) -> Tensor:
+            inputs = (normed, self.tokens, self.positions, self.first_value)
+            y, value = attention(self.model, layer, *inputs)
+            self.first_value = value if self.first_value is None else self.first_value
+            return y
+
+        def mlp(normed: Tensor) -> Tensor:
+            return F.relu(normed @ block.mlp.weight_in.T) ** 2 @ block.mlp.weight_out
+
         if config.attention_pattern[layer] != "-":
             late = config.late_attention and layer > config.backout_layer
-
-            def attend(normed: Tensor, layer: int = layer) -> Tensor:
-                nonlocal first_value
-                y, value = attention(model, layer, normed, tokens, positions_T, first_value)
-                first_value = value if first_value is None else first_value
-                return y
-
-            read = outputs[config.backout_layer] if late else streams
-            through(block.around_attention, 2 * layer, read, attend)
+            read = self.outputs[config.backout_layer] if late else self.streams
+            self.add_sublayer(block.around_attention, 2 * layer, read, attend)
         if config.bigram_embedding and after:
-            streams = [x + added for x in streams]
+            self.add_bigrams(layer)
+        self.add_sublayer(block.around_mlp, 2 * layer + 1, self.streams, mlp)
+        self.outputs.append(self.streams)
 
-        def mlp(normed: Tensor, mlp: torch.nn.Module = block.mlp) -> Tensor:
-            return F.relu(normed @ mlp.weight_in.T) ** 2 @ mlp.weight_out
+    def logits(self) -> Tensor:
+        config, model = self.config, self.model
+        for layer in range(config.num_layers):
+            self.run_layer(layer)
+        streams, middle = self.streams, self.outputs[config.backout_layer]
+        if config.backout:
+            streams = [x - model.backout_lambda * y for x, y in zip(streams, middle, strict=True)]
+        if config.dense_connections:
+            sources = (middle, self.before_last, self.outputs[config.skip_source_layer])
+            streams = [
+                x + dense(model.into_head, x, [self.x0, *(source[n] for source in sources)])
+                for n, x in enumerate(streams)
+            ]
+        z = norm(sum(streams) / len(streams)) @ model.head.weight[: config.vocabulary].T
+        return config.logit_scale * torch.sigmoid((z + config.logit_shift) / config.logit_divisor)
 
-        through(block.around_mlp, 2 * layer + 1, streams, mlp)
-        outputs.append(streams)
-    if config.backout:
-        middle = outputs[config.backout_layer]
-        streams = [x - model.backout_lambda * old for x, old in zip(streams, middle, strict=True)]
-    if config.dense_connections:
-        sources = (outputs[config.backout_layer], before_last, outputs[config.skip_source_layer])
-        streams = [
-            x + dense(model.into_head, x, [x0, *(source[n] for source in sources)])
-            for n, x in enumerate(streams)
-        ]
-    x = sum(streams) / len(streams)
-    z = norm(x) @ model.head.weight[: config.vocabulary].T
-    return config.logit_scale / (1 + torch.exp(-(z + config.logit_shift) / config.logit_divisor))
+
+@torch.no_grad()
+def reference_logits(model: GPT, tokens_T: Tensor, positions_T: Tensor) -> Tensor:
+    """Logits [T, vocabulary]."""
+    return Reference(model, tokens_T, positions_T).logits()

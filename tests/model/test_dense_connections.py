@@ -3,27 +3,7 @@
 import torch
 
 from ramengpt.model.dense_connections import DenseConnection
-from ramengpt.model.gpt import GPT
-from tests.model.tiny import packed, tiny_config
-
-
-def fresh(**changes: object) -> GPT:
-    torch.manual_seed(3)
-    model = GPT(
-        tiny_config(**changes),
-        max_sequence_tokens=64,
-        backend="sdpa",
-        compute_dtype=torch.float64,
-    ).double()
-    model.set_window(128)
-    return model
-
-
-def test_a_new_network_is_what_it_is_without_them():
-    with_them, without = fresh(), fresh(dense_connections=False)
-    without.load_state_dict(with_them.state_dict(), strict=False)
-    tokens, _, positions = packed([20, 5])
-    assert torch.equal(with_them.logits(tokens, positions), without.logits(tokens, positions))
+from tests.model.tiny import new_model, packed, tiny_config
 
 
 def test_coefficients_weigh_the_sources():
@@ -38,8 +18,7 @@ def test_coefficients_weigh_the_sources():
 
 def test_its_output_matrix_learns_from_the_first_step():
     """Both matrices at zero would never leave it."""
-    model = fresh()
-    tokens, targets, positions = packed([20, 5])
-    model(tokens, targets, positions).backward()
+    model = new_model(tiny_config())
+    model(*packed([20, 5])).backward()
     assert model.into_head.weight_out.grad.abs().max() > 0
     assert model.into_last.weight_in.grad.abs().max() == 0  # until weight_out is off zero

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ramengpt.model.gpt import GPT
 from tests.model.reference import reference_logits
-from tests.model.tiny import packed, tiny_config, tiny_model
+from tests.model.tiny import new_model, packed, tiny_config, tiny_model
 
 OFF = {
     "attention_gate": False,
@@ -159,10 +159,7 @@ def test_gradient_of_every_parameter_is_nonzero(changes):
 
 
 def test_parameters_that_start_at_zero_move_within_three_steps():
-    config = tiny_config()
-    torch.manual_seed(0)
-    model = GPT(config, max_sequence_tokens=256, backend="sdpa", compute_dtype=torch.float32)
-    model.set_window(128)
+    model = new_model(tiny_config(), dtype=torch.float32)
     initial = {name: parameter.clone() for name, parameter in model.named_parameters()}
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for seed in range(3):

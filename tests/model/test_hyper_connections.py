@@ -1,35 +1,10 @@
-"""Several residual streams: one network at first, and then what their equations say."""
+"""Several residual streams: what they learn first, and what their equations say."""
 
-import pytest
 import torch
 
-from ramengpt.model.gpt import GPT
 from ramengpt.model.hyper_connections import HyperConnection
 from tests.model.reference import read_streams
-from tests.model.tiny import packed, tiny_config
-
-
-def fresh(**changes: object) -> GPT:
-    torch.manual_seed(3)
-    config = tiny_config(**changes)
-    model = GPT(config, max_sequence_tokens=64, backend="sdpa", compute_dtype=torch.float64)
-    model.double().set_window(128)
-    return model
-
-
-@pytest.mark.parametrize("streams", [2, 3, 4])
-def test_a_new_network_is_the_one_with_a_single_stream(streams):
-    changes = {"attention_output_init_gain": 0.5, "hyper_connection_streams": streams}
-    several, single = fresh(hyper_connections=True, **changes), fresh(**changes)
-    with torch.no_grad():
-        for model in (several, single):
-            for block in model.blocks:
-                block.mlp.weight_out.copy_(block.mlp.weight_in.detach() / 2)
-            model.smear.smear_lambda.fill_(0.3)
-    single.load_state_dict(several.state_dict(), strict=False)
-    tokens, _, positions = packed([20, 5])
-    expected = single.logits(tokens, positions)
-    torch.testing.assert_close(several.logits(tokens, positions), expected, rtol=0, atol=1e-12)
+from tests.model.tiny import new_model, packed, tiny_config
 
 
 def test_mixing_and_writing_learn_from_the_first_step_and_reading_from_the_second():
@@ -37,7 +12,8 @@ def test_mixing_and_writing_learn_from_the_first_step_and_reading_from_the_secon
 
     While all streams are equal, reading changes only the length of what is normed.
     """
-    model = fresh(hyper_connections=True, attention_output_init_gain=0.5)
+    config = tiny_config(hyper_connections=True, attention_output_init_gain=0.5)
+    model = new_model(config)
     with torch.no_grad():
         for block in model.blocks:
             block.mlp.weight_out.copy_(block.mlp.weight_in.detach())

@@ -1,32 +1,30 @@
 import pytest
 import torch
 
-from ramengpt.config import load_config
 from ramengpt.model.gpt import GPT
-from tests.model.tiny import packed, tiny_config
+from tests.model.tiny import new_model, packed, tiny_config
 
 ZERO = {
+    "attention_gate",
     "bigram_embedding",
-    "exclusive_attention",
     "dense_connection_bias",
     "dense_connection_out",
-    "value_embedding",
-    "mlp_out",
-    "attention_gate",
-    "value_gate",
-    "smear_gate",
-    "skip_gate",
-    "hyper_connection_weight",
+    "embedding_lambda",
+    "exclusive_attention",
     "hyper_connection_bias",
+    "hyper_connection_weight",
+    "mlp_out",
+    "skip_gate",
+    "smear_gate",
+    "smear_lambda",
     "token_gain_out",
+    "value_embedding",
+    "value_gate",
 }
 
 
 def fresh(**changes: object) -> GPT:
-    torch.manual_seed(0)
-    return GPT(
-        tiny_config(**changes), max_sequence_tokens=256, backend="sdpa", compute_dtype=torch.float32
-    )
+    return new_model(tiny_config(**changes), dtype=torch.float32)
 
 
 @pytest.mark.parametrize("activation", ["relu_squared", "geglu"])
@@ -36,9 +34,7 @@ def test_every_parameter_is_initialised(activation, more):
     for name, parameter in fresh(activation=activation, **parts).named_parameters():
         assert parameter.isfinite().all(), name
         assert parameter.dtype == torch.float32
-        assert (not parameter.any()) == (parameter.label in ZERO or name in {
-            "embedding_lambda", "smear.smear_lambda"
-        }), name  # fmt: skip
+        assert (not parameter.any()) == (parameter.label in ZERO), name
 
 
 def test_scales_are_those_of_the_config():
@@ -82,7 +78,6 @@ def test_at_first_every_block_is_the_identity(pattern):
     model = fresh(
         attention_pattern=pattern, value_embedding_pattern=tables, paired_heads_pattern="----"
     )
-    model.set_window(128)
     tokens, _, positions = packed([70, 30])
     x0 = torch.nn.functional.normalize(model.embedding.weight[tokens.long()], dim=1) * 32**0.5
     torch.testing.assert_close(
@@ -90,21 +85,27 @@ def test_at_first_every_block_is_the_identity(pattern):
     )
 
 
-def test_labels_groups_and_multipliers():
-    from ramengpt.model.parameters import LABELS, set_multipliers
-
-    config = load_config([])
-    assert set(type(config.parameters).model_fields) == set(LABELS)
-    model = fresh()
-    set_multipliers(model.parameters(), config.parameters)
-    for parameter in model.parameters():
-        multipliers = getattr(config.parameters, parameter.label)
-        assert (parameter.lr_mul, parameter.wd_mul) == (multipliers.lr_mul, multipliers.wd_mul)
-        assert parameter.group == LABELS[parameter.label].group
-        if parameter.group == "hidden":
-            blocks = len(parameter.residual_dims)
-            block = torch.Size((parameter.size(0) // blocks, parameter.size(1)))
-            assert all(block[dim] == 32 for dim in parameter.residual_dims)
-        else:
-            assert not hasattr(parameter, "residual_dims")
-    assert model.blocks[0].attention.weight.residual_dims == (1, 1, 1, 0)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dense_connections": True},
+        {"token_gains": True},
+        {"sublayer_gains": True},
+        *({"hyper_connections": True, "hyper_connection_streams": n} for n in (2, 3, 4)),
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_a_new_network_is_what_it_is_without_a_part(changes):
+    """Also where every sublayer writes something."""
+    changes |= {"attention_output_init_gain": 0.5, "residual_lambda": 1.0}
+    with_it = new_model(tiny_config(**changes))
+    without = new_model(tiny_config(**changes | {next(iter(changes)): False}))
+    for model in (with_it, without):
+        for block in model.blocks:
+            block.mlp.weight_out.copy_(block.mlp.weight_in / 2)
+        model.smear.smear_lambda.fill_(0.3)
+    without.load_state_dict(with_it.state_dict(), strict=False)
+    tokens, _, positions = packed([20, 5])
+    expected = without.logits(tokens, positions)
+    torch.testing.assert_close(with_it.logits(tokens, positions), expected, rtol=0, atol=1e-12)

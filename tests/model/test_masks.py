@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.attention.flex_attention import create_block_mask
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from ramengpt.model.masks import BLOCK, band, band_mask, block_mask, first_keys, short_window
 
@@ -35,6 +35,17 @@ def block_sets(counts: torch.Tensor, indices: torch.Tensor) -> list[set[int]]:
     return [set(row[:count]) for count, row in rows]
 
 
+def assert_same_blocks(found: BlockMask, expected: BlockMask) -> None:
+    for side in ("kv", "full_kv", "q", "full_q"):
+        counts, indices = f"{side}_num_blocks", f"{side}_indices"
+        one, two = getattr(found, counts), getattr(expected, counts)
+        assert torch.equal(one, two), side
+        assert block_sets(one, getattr(found, indices)) == block_sets(
+            two, getattr(expected, indices)
+        ), side
+        assert getattr(found, indices).dtype == torch.int32
+
+
 @settings(deadline=None, max_examples=25)
 @given(positions_strategy, windows)
 def test_interval_is_the_dense_mask(positions, window):
@@ -55,14 +66,7 @@ def test_block_mask_has_the_blocks_of_create_block_mask(positions, window):
     )
     found = block_mask(first_keys(positions, window))
     assert found.shape == expected.shape
-    for side in ("kv", "full_kv", "q", "full_q"):
-        counts, indices = f"{side}_num_blocks", f"{side}_indices"
-        one, two = getattr(found, counts), getattr(expected, counts)
-        assert torch.equal(one, two), side
-        assert block_sets(one, getattr(found, indices)) == block_sets(
-            two, getattr(expected, indices)
-        ), side
-        assert getattr(found, indices).dtype == torch.int32
+    assert_same_blocks(found, expected)
 
 
 @settings(deadline=None, max_examples=25)

@@ -32,9 +32,10 @@ POINTWISE = {
 GATES = {"swiglu": silu, "geglu": gelu}
 
 
-def filled(**changes: object) -> MLP:
+def filled(*, float8: bool = False, **changes: object) -> MLP:
     torch.manual_seed(0)
-    mlp = MLP(tiny_config(**changes)).double()
+    mlp = MLP(tiny_config(**changes), float8=float8)
+    mlp = mlp if float8 else mlp.double()
     for parameter in mlp.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return mlp
@@ -75,11 +76,7 @@ def test_ffn_dim_is_the_inner_size(activation, rows):
 
 
 def test_float8_trains_with_the_scale_of_the_pass_before_and_resumes_with_it() -> None:
-    torch.manual_seed(0)
-    made = MLP(tiny_config(), float8=True)
-    resumed = MLP(tiny_config(), float8=True)
-    for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+    made, resumed = filled(float8=True), MLP(tiny_config(), float8=True)
     x_TD = torch.randn(24, made.weight_in.shape[1])
     assert made.largest_h == 0
     made(x_TD)
@@ -95,11 +92,8 @@ def test_float8_trains_with_the_scale_of_the_pass_before_and_resumes_with_it() -
 
 
 def test_without_gradients_float8_is_off() -> None:
-    torch.manual_seed(0)
-    made, plain = MLP(tiny_config(), float8=True), MLP(tiny_config())
-    for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    plain.load_state_dict({name: value for name, value in made.named_parameters()})
+    made, plain = filled(float8=True), MLP(tiny_config())
+    plain.load_state_dict(dict(made.named_parameters()))
     x_TD = torch.randn(24, made.weight_in.shape[1])
     with torch.no_grad():
         assert torch.equal(made(x_TD), plain(x_TD))
@@ -108,10 +102,7 @@ def test_without_gradients_float8_is_off() -> None:
 
 
 def test_float8_compiles_into_one_graph_with_its_state() -> None:
-    torch.manual_seed(0)
-    made = MLP(tiny_config(), float8=True)
-    for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+    made = filled(float8=True)
     x_TD = torch.randn(24, made.weight_in.shape[1])
     expected, seen = made(x_TD), made.largest_h.clone()
     made.largest_h.zero_()

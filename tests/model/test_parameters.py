@@ -6,6 +6,7 @@ import torch
 from ramengpt.config import load_config
 from ramengpt.model.parameters import LABELS, make_parameter, set_multipliers
 from tests.conftest import ROOT
+from tests.model.tiny import new_model, tiny_config
 
 MULTIPLIERS = load_config(path=ROOT / "params.yaml").parameters
 
@@ -26,6 +27,16 @@ def test_blocks_of_a_matrix_face_the_residual_stream_as_their_label_says() -> No
     assert make_parameter("attention", 8, 2).residual_dims == (1, 1, 1, 0)
     assert make_parameter("mlp_in", 8, 2, residual_dims=(1, 1)).residual_dims == (1, 1)
     assert not hasattr(make_parameter("smear_lambda", 1), "residual_dims")
+
+
+@pytest.mark.parametrize("activation", ["relu", "swiglu"])
+def test_blocks_of_hidden_matrices_are_as_wide_as_the_residual_stream(activation: str) -> None:
+    for parameter in new_model(tiny_config(activation=activation)).parameters():
+        assert parameter.group == LABELS[parameter.label].group
+        dims = getattr(parameter, "residual_dims", ())
+        assert bool(dims) == (parameter.group == "hidden")
+        block = (parameter.size(0) // len(dims), parameter.size(1)) if dims else ()
+        assert all(block[dim] == 32 for dim in dims)
 
 
 def test_multipliers_follow_the_label() -> None:

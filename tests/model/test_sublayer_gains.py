@@ -3,8 +3,7 @@
 import torch
 
 from ramengpt.model.sublayer_gains import SublayerGains
-from tests.model.test_initialisation import fresh
-from tests.model.tiny import packed
+from tests.model.tiny import new_model, tiny_config
 
 
 def test_both_are_weighed():
@@ -28,17 +27,7 @@ def test_small_changes_survive_bfloat16():
 
 
 def test_a_layer_keeps_as_much_of_its_input_as_with_one_weight():
-    gains = [parameter for parameter in fresh(sublayer_gains=True).parameters()]
-    found = {p.label: p.item() for p in gains if p.label in {"residual_gain", "output_gain"}}
-    assert found["output_gain"] == 1
-    assert abs(found["residual_gain"] ** 2 - 1.1) < 1e-6
-
-
-def test_gains_of_one_leave_the_sum():
-    one = fresh(sublayer_gains=True, residual_lambda=1.0, attention_output_init_gain=0.5)
-    plain = fresh(residual_lambda=1.0, attention_output_init_gain=0.5)
-    plain.load_state_dict(one.state_dict(), strict=False)
-    tokens, _, positions = packed([20, 9])
-    for model in (one, plain):
-        model.set_window(128)
-    assert torch.equal(one.logits(tokens, positions), plain.logits(tokens, positions))
+    model = new_model(tiny_config(sublayer_gains=True))
+    gains = model.blocks[0].around_mlp.gains
+    assert gains.output == 1
+    assert abs(gains.residual.item() ** 2 - 1.1) < 1e-6

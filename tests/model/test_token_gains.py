@@ -2,24 +2,8 @@
 
 import torch
 
-from ramengpt.model.gpt import GPT
 from ramengpt.model.token_gains import TokenGains
-from tests.model.tiny import packed, tiny_config
-
-
-def fresh(**changes: object) -> GPT:
-    torch.manual_seed(3)
-    config = tiny_config(**changes)
-    model = GPT(config, max_sequence_tokens=64, backend="sdpa", compute_dtype=torch.float64)
-    model.double().set_window(128)
-    return model
-
-
-def test_a_new_network_is_what_it_is_without_them():
-    with_them, without = fresh(), fresh(token_gains=False)
-    without.load_state_dict(with_them.state_dict(), strict=False)
-    tokens, _, positions = packed([20, 5])
-    assert torch.equal(with_them.logits(tokens, positions), without.logits(tokens, positions))
+from tests.model.tiny import new_model, packed, tiny_config
 
 
 @torch.no_grad()
@@ -40,11 +24,12 @@ def test_columns_are_layers_of_the_parts_that_are_on():
 
 
 def test_without_anything_to_weigh_there_are_none():
-    assert fresh(embedding_mix=False, bigram_embedding=False).token_gains is None
+    off = tiny_config(embedding_mix=False, bigram_embedding=False)
+    assert new_model(off).token_gains is None
 
 
 def test_they_learn_from_the_first_step():
-    model = fresh(value_embedding_init_std=1.0)
+    model = new_model(tiny_config(value_embedding_init_std=1.0))
     with torch.no_grad():
         model.bigram.weight.normal_()
     model(*packed([20, 5])).backward()

@@ -1,5 +1,7 @@
 """Small networks and packed documents for the tests of the model."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -78,7 +80,7 @@ def tiny_config(**changes: object) -> NetworkConfig:
     return NetworkConfig.model_validate(TINY | changes)
 
 
-def tiny_model(
+def new_model(
     config: NetworkConfig,
     *,
     window: int = 256,
@@ -86,7 +88,7 @@ def tiny_model(
     dtype: torch.dtype = torch.float64,
     backend: str = "sdpa",
 ) -> GPT:
-    """A network whose every parameter has moved, so that no part is silent."""
+    """A network as it is initialised."""
     torch.manual_seed(0)
     model = GPT(
         config,
@@ -96,8 +98,14 @@ def tiny_model(
     )
     if dtype == torch.float64:
         model.double()
-    move_parameters(model)
     model.set_window(window)
+    return model
+
+
+def tiny_model(config: NetworkConfig, **options: Any) -> GPT:
+    """A network whose every parameter has moved, so that no part is silent."""
+    model = new_model(config, **options)
+    move_parameters(model)
     return model
 
 
