@@ -100,11 +100,15 @@ def slice_sequences(config: Config) -> int | None:
         return None
     if not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise UserError(f"BATCH_SIZE_MULTIPLE: expected a whole number from 1, found {shown(text)}")
-    longest = max(config.schedule.sequence.tokens)
-    print(
-        f"BATCH_SIZE_MULTIPLE={text}: micro-batches of at most {text} x {longest} = "
-        f"{int(text) * longest} tokens; a step accumulates as many as its tokens need"
+    longest, whole = max(config.schedule.sequence.tokens), config.schedule.micro_batch_tokens
+    tokens = int(text) * longest
+    meaning = (
+        "a step accumulates as many as its tokens need"
+        if tokens < whole
+        else f"the schedule's are no larger ({whole} tokens) and stay as they are"
     )
+    size = f"{text} x {longest} = {tokens} tokens"
+    print(f"BATCH_SIZE_MULTIPLE={text}: micro-batches of {size}; {meaning}")
     return int(text)
 
 

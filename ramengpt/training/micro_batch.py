@@ -14,7 +14,7 @@ import torch
 
 from ramengpt.config import Config
 from ramengpt.config.schedule import WINDOW_BLOCK_TOKENS
-from ramengpt.data.batches.slices import slice_sizes
+from ramengpt.data.batches.slices import round_up, slice_sizes
 from ramengpt.device import Profile, usable_memory_bytes
 from ramengpt.errors import UserError
 from ramengpt.training.memory import MemoryEstimate
@@ -34,17 +34,19 @@ def choose_slice_tokens(
         config: its `train.micro_batch_tokens` is a limit, or "auto" for what fits the card.
         device_profile: the card; on the CPU "auto" is no limit.
         compute_dtype: of the activations.
-        slice_sequences: the limit in longest sequences, if the environment gives one.
+        slice_sequences: exactly so many longest sequences, if the environment says so; no more
+            than the whole micro-batch.
 
     Raises:
         UserError: not even one longest sequence fits the card.
     """
     schedule = config.schedule
     longest = max(schedule.sequence.tokens)
+    if slice_sequences is not None:
+        wanted = round_up(slice_sequences * longest, WINDOW_BLOCK_TOKENS)
+        return min(wanted, schedule.micro_batch_tokens)
     sizes = slice_sizes(schedule.micro_batch_tokens, longest, WINDOW_BLOCK_TOKENS)
     limit = config.train.micro_batch_tokens
-    if slice_sequences is not None:
-        limit = max(slice_sequences * longest, sizes[-1])
     if limit != "auto":
         return next(size for size in sizes if size <= limit)
     if device_profile.memory_bytes == 0:

@@ -127,7 +127,7 @@ def test_batch_size_multiple_counts_the_sequences_of_a_micro_batch(
     size = ["--set", "schedules.instant.micro_batch_tokens=512"]
     said = train("--early_stop_steps", "1", "--out", "split", *size)
     assert (
-        "BATCH_SIZE_MULTIPLE=2: micro-batches of at most 2 x 128 = 256 tokens; "
+        "BATCH_SIZE_MULTIPLE=2: micro-batches of 2 x 128 = 256 tokens; "
         "a step accumulates as many as its tokens need\n"
     ) in said
     assert log_rows(Path("split/results/train.tsv"))[0]["batch_tokens"] == "512"

@@ -60,7 +60,15 @@ def test_a_limit_is_not_exceeded_and_the_cpu_has_none() -> None:
     assert chosen(CPU, "train.micro_batch_tokens=1024") <= 1024
     assert chosen(card(80), "train.micro_batch_tokens=256") == 256
     assert chosen(CPU, "train.micro_batch_tokens=1048576") == 2048
-    assert chosen(card(80), "train.micro_batch_tokens=2048", sequences=1) == 256
+
+
+def test_the_environment_says_how_many_sequences_exactly() -> None:
+    size = "train.micro_batch_tokens=2048"
+    assert [chosen(card(80), size, sequences=count) for count in (1, 3, 7)] == [256, 768, 1792]
+    assert chosen(card(1), sequences=10**9) == 2048, "no more than the schedule's micro-batch"
+    base = ("model=base", "schedule=base")
+    assert chosen(CPU, *base, sequences=64) == 64 * 512
+    assert chosen(CPU, *base, sequences=256) == 131_072, "the original's default is all of it"
 
 
 def test_a_limit_below_the_longest_sequence_is_refused() -> None:

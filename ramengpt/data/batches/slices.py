@@ -89,14 +89,15 @@ def slice_sizes(micro_batch_tokens: int, sequence_tokens: int, multiple: int) ->
     Returns:
         From T down to one longest document.
     """
-    shortest = _round_up(sequence_tokens, multiple)
+    shortest = round_up(sequence_tokens, multiple)
     for_n = (
-        _round_up(-(-micro_batch_tokens // count) + sequence_tokens, multiple)
+        round_up(-(-micro_batch_tokens // count) + sequence_tokens, multiple)
         for count in range(2, micro_batch_tokens // multiple + 1)
     )
     sizes = {micro_batch_tokens, shortest, *(size for size in for_n if size < micro_batch_tokens)}
     return sorted(sizes, reverse=True)
 
 
-def _round_up(tokens: int, multiple: int) -> int:
+def round_up(tokens: int, multiple: int) -> int:
+    """The next multiple."""
     return -(-tokens // multiple) * multiple

@@ -25,7 +25,7 @@ class RunOptions:
 
     Attributes:
         early_stop_steps: end after this many steps of the same schedule; None runs all of them.
-        slice_sequences: longest sequences in one pass through the network, at most; replaces
+        slice_sequences: longest sequences in one pass through the network; replaces
             `train.micro_batch_tokens`. None without BATCH_SIZE_MULTIPLE.
         stop_rules: what else ends the run.
     """
