@@ -6,6 +6,7 @@ import tomllib
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from ramengpt.config import load_config
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -34,9 +35,11 @@ def test_every_requirement_is_locked_within_its_range() -> None:
         assert requirement.specifier.contains(versions[normalised(requirement.name)]), text
 
 
-def test_uv_takes_the_locked_torch() -> None:
-    (constraint,) = PROJECT["tool"]["uv"]["constraint-dependencies"]
-    assert constraint == f"torch=={locked()['torch']}"
+def test_uv_takes_the_locked_torch_and_makes_the_same_default_data() -> None:
+    """The docstrings of these packages are the data; `make` installs the locked ones."""
+    packages = [*load_config().dataset.packages, "torch"]
+    constraints = [f"{package}=={locked()[normalised(package)]}" for package in packages]
+    assert PROJECT["tool"]["uv"]["constraint-dependencies"] == constraints
 
 
 def test_no_uv_lock_is_committed() -> None:
