@@ -100,7 +100,7 @@ def resolved(param: str, params: Mapping[str, Any]) -> str:
 def other_dependencies() -> dict[str, tuple[str, ...]]:
     """Files that no stage makes and that are neither code nor params."""
     stages = dvc_stages()
-    made = {out for stage in stages.values() for out in stage["outs"]}
+    made = {str(out) for stage in stages.values() for out in stage["outs"]}
     own = {*made, *PACKAGES, "params.yaml"}
     deps = {dep for stage in stages.values() for dep in stage["deps"]} - own
     return {d: tuple(s for s in STAGES if d in stages[s]["deps"]) for d in sorted(deps)}

@@ -21,11 +21,15 @@ from ramengpt.training.session.inputs import CHECKED_BLOCKS, optimizer_blocks
 
 STAGES = ("download", "verify", "index", "train", "sample")
 CODE_FOLDER = Path("data/code")
+TEXT_FOLDER_FILE = Path("data/text/.gitkeep")
+TEXT_FOLDER_NOTE = b"Put your own text into this folder.\n"
 
 
 def main() -> None:
     """Run the stage."""
     argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
+    # First, whatever params.yaml says: DVC has deleted it, and git tracks it.
+    write_bytes(TEXT_FOLDER_FILE, TEXT_FOLDER_NOTE)
     optimizer = load_config().optimizer
     for stage in STAGES:
         _write(CODE_FOLDER / f"{stage}.json", stage_code(stage, optimizer.rule, Path.cwd()))

@@ -68,4 +68,12 @@ def test_a_wrong_value_is_refused(project: Path) -> None:
     edit(project / "params.yaml", "\nseed: ", "\nsed: 1\nseed: ")
     with pytest.raises(ConfigError, match="sed: unknown key"):
         pipeline.check.main()
-    assert not (project / "data").exists()
+    assert not (project / "data/code").exists()
+
+
+def test_the_folder_for_text_is_kept_whatever_params_say(project: Path) -> None:
+    edit(project / "params.yaml", "\nseed: ", "\nsed: 1\nseed: ")
+    with pytest.raises(ConfigError):
+        pipeline.check.main()
+    kept = "data/text/.gitkeep"
+    assert (project / kept).read_bytes() == (ROOT / kept).read_bytes(), "git sees no change"
