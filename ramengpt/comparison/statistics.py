@@ -1,8 +1,8 @@
 """Means with intervals, two-sided t tests of two groups of runs, and Holm's correction for many.
 
 Runs that share a seed, and so their initial weights and their order of data, are compared in pairs;
-without common seeds Welch's test applies. A p-value speaks of one comparison: of all that a study
-makes, take Holm's (S. Holm, A simple sequentially rejective multiple test procedure, 1979).
+without common seeds Welch's test applies. A p-value is that of one comparison; for all those of a
+study, take Holm's (S. Holm, A simple sequentially rejective multiple test procedure, 1979).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""How likely a model finds continuations of texts: what multiple-choice benchmarks ask.
+"""How likely texts' continuations are under a model, which multiple-choice benchmarks ask for.
 
 Every text is a document of its own, opened by BOS as in training. Several are packed into one
 forward pass; attention does not cross them.

@@ -1,7 +1,7 @@
 """Trained weights in EleutherAI's lm-evaluation-harness: HellaSwag, LAMBADA, ARC, PIQA, BLiMP, ...
 
-The harness, the optional extra `eval`, brings the tasks and their metrics;
-it downloads their data by itself. Here is what it asks of a model.
+The harness, the optional extra `eval`, brings the tasks and their metrics, and downloads their
+data. Here is what it asks of a model.
 """
 
 from collections.abc import Sequence

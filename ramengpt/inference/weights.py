@@ -1,7 +1,7 @@
 """Final weights as two plain files: tensors in safetensors, and beside them what they belong to.
 
     <folder>/model.safetensors    float32, named as in the model's state_dict
-    <folder>/config.json          the network, its context length, and how the run judged it
+    <folder>/config.json          the network, its context length, and the run's settings
 
 The attention window that the network is to be used with is part of its state (`rotary.*`), so
 loading the two files gives the network as it was evaluated. The first file's metadata hold a

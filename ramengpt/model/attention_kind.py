@@ -1,4 +1,4 @@
-"""In what the attentions of a network differ: their window, and whether heads are paired."""
+"""How the attentions of a network differ: by their window, and by whether heads are paired."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Exclusive self-attention: take out of each head's output what points along the token's own value.
+"""Exclusive self-attention: each head's output loses its component along the token's own value.
 
     y <- y - tanh(a) (y . v) / |v|^2 v          a learned for every layer and head, 0 at first
 

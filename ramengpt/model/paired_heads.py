@@ -6,10 +6,10 @@ slots, so that it costs as much as two heads with the same window of tokens apar
 
     slot positions 2t, 2t + 1        angles of rotation  2t w  in both
 
-Rotations follow the slots, hence twice the angle for a token. Both slots of a token turn by the
+Rotations follow the slots, hence twice the angle for a token. Both slots of a token rotate by the
 same angle: one more step in the second slot would be a constant rotation of those heads' queries
-and keys, which is the same as rotating the rows of their weights. modded-nanogpt lets this phase
-alternate with the head's number, which after its change of shape is not the slot.
+and keys, the same as rotating the rows of their weights. In modded-nanogpt this phase alternates
+with the head's number, which after its change of shape is not the slot.
 
 Shapes: T packed tokens, H heads, K head_dim.
 

@@ -1,7 +1,7 @@
 """Half-truncated rotary position embedding, stretched by YaRN when the attention window changes.
 
 A head's K dims are four quarters. Pairs (j, j + K/2) of the first and third quarter rotate; the
-second and fourth have frequency zero and never turn, so that the key offset can use them.
+second and fourth have frequency zero and never rotate, so that the key offset can use them.
 
 Shapes: T packed tokens, K head_dim, P positions of the tables, F = K / 4 frequencies.
 

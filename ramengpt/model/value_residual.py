@@ -2,7 +2,7 @@
 
     v <- a v + b v_first        a and b learned for every layer, a + b = 1 at first
 
-So what a token is stays within reach of attention however far the residual stream has moved on.
+So attention keeps access to the token itself, however much the residual stream has changed.
 
 Shapes: T packed tokens, H heads, K head_dim.
 

@@ -2,7 +2,7 @@
 
 Shapes: N matrices of R rows and C columns; S is the length of a side. State that these functions
 share: `left_covariance` and `left_basis` [N, R, R], `right_covariance` and `right_basis` [N, C, C],
-where the side is short enough; the columns of a basis are its vectors, by falling eigenvalue.
+where the side is short enough; the columns of a basis are its vectors, by descending eigenvalue.
 """
 
 import torch

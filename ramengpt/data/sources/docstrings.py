@@ -1,9 +1,9 @@
 """English prose that is on every user's disk: the docstrings of Python and its packages.
 
 Every docstring of a module, class or function that is long enough and mostly words is a document.
-Duplicates go, by their words alone. The order is that of a hash of the words, so it is the same on
-every machine with the same packages, and which documents are held out has nothing to do with where
-they come from.
+Documents with the same words are kept once. The order is that of a hash of the words, so it is the
+same on every machine with the same packages, and which documents are held out has nothing to do
+with where they come from.
 """
 
 import ast

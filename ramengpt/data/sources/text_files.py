@@ -1,7 +1,7 @@
 """The user's own text: which files the patterns in params.yaml name, and what reads each.
 
-Left out by rule, and said so: hidden files and folders, what file managers and editors leave
-behind, what is no regular file, further names of a file. Links to files and folders are followed.
+Left out, and listed: hidden files and folders, what file managers and editors leave behind, what
+is not a regular file, and further names of the same file. Links to files and folders are followed.
 Any other file that no reader fits is an error.
 """
 

@@ -1,7 +1,7 @@
 """Where a text can be cut so that the tokens of its parts, joined, are the tokens of the whole.
 
 GPT-2 first splits a text by a regular expression into runs of letters, of digits, of blanks and of
-everything else (a run takes along one space in front of it), and then merges bytes within a run.
+everything else (with one space in front), and then merges bytes within a run.
 A cut is safe where one run ends whatever follows: in front of a blank that follows no blank, and
 where a letter or digit meets punctuation. The rule holds for every script: text without spaces has
 punctuation. A single word is never cut.
