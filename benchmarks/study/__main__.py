@@ -9,8 +9,8 @@ benchmarks/study/space.py where it is searched. study.json in the folder gains a
 that ends; the same command resumes a stopped study, on as many GPUs as there are then. At the end
 study.md has the tables.
 
-`--tables docs/results/study_base.json` only prints the tables of such a record, and with
-`--pictures docs/pictures` draws its curves there.
+`--tables docs/results/study_base.json` only prints the tables of such a record, `--publish` with it
+writes them into docs/ and README.md, and the values that were found into params.yaml.
 """
 
 import argparse
@@ -19,10 +19,11 @@ from pathlib import Path
 from benchmarks.run_pool import study_machine
 from benchmarks.run_record import RunRecord, read_record
 from benchmarks.study.arms import arm_called
+from benchmarks.study.page import study_page
 from benchmarks.study.pictures import write_pictures
 from benchmarks.study.protocol import Study
+from benchmarks.study.publish import publish
 from benchmarks.study.space import RATES
-from benchmarks.study.tables import study_page
 from benchmarks.study.task import TASKS, data_checksum
 from benchmarks.study_command import add_limits, pool_options, run_and_report
 from ramengpt.cli import run_main
@@ -54,13 +55,13 @@ def main() -> None:
     add_limits(parser, processes=3)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--tables", type=Path, metavar="JSON", help="print its tables and stop")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="and draw its curves there")
+    parser.add_argument("--publish", type=Path, metavar="JSON", help="see above, and stop")
     arguments = parser.parse_args()
     if arguments.tables:
-        about, entries = read_record(arguments.tables)
-        print(study_page(about, entries), end="")
-        if arguments.pictures:
-            write_pictures(arguments.pictures, about, entries)
+        print(study_page(*read_record(arguments.tables)), end="")
+        return
+    if arguments.publish:
+        publish(arguments.publish, Path())
         return
     study = Study(
         TASKS[arguments.model],

@@ -1,9 +1,4 @@
-"""The study's curves: mean held-out loss of each arm, with a band of its standard deviation.
-
-    python -m benchmarks.study --tables docs/results/study_base.json --pictures docs/pictures
-
-draws those of the documentation.
-"""
+"""The study's curves: mean held-out loss of each arm, with a band of its standard deviation."""
 
 import io
 from collections.abc import Mapping

@@ -1,10 +1,8 @@
 """The study's tables in Markdown, made from the record of its runs."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 from statistics import fmean
 from typing import Any
 
@@ -34,6 +32,11 @@ def arms_of(about: Mapping[str, Any], entries: Entries, times: int) -> dict[str,
     runs = {name: evaluated(entries, name, times) for name in names}
     whole = {name: by_seed for name, by_seed in runs.items() if len(by_seed) == about["seeds"]}
     return dict(sorted(whole.items(), key=lambda arm: fmean(map(loss_of, arm[1].values()))))
+
+
+def lengths_of(entries: Entries) -> list[int]:
+    """Of the evaluations, in multiples of the task's."""
+    return sorted({each["times"] for each in entries.values() if each["stage"] == "seeds"})
 
 
 def losses_of(by_seed: Mapping[int, Entry]) -> dict[int, float]:
@@ -73,7 +76,7 @@ def seeds_table(about: Mapping[str, Any], entries: Entries, times: int) -> str:
     """
     arms = arms_of(about, entries, times)
     compared = comparisons(arms)
-    target = _mean_loss(arms.get(BASELINES[0], {}))
+    target = mean_loss(arms.get(BASELINES[0], {}))
     header = ["optimizer", "held-out loss", "sd"]
     for baseline in BASELINES:
         header += [f"Δ to {baseline}", "p"]
@@ -100,7 +103,7 @@ def _time_cells(tokens: float | None, speed: float | None) -> list[str]:
     return [UNKNOWN if tokens is None else f"{tokens / speed:.1f}", _short(speed)]
 
 
-def _mean_loss(by_seed: Mapping[int, Entry]) -> float:
+def mean_loss(by_seed: Mapping[int, Entry]) -> float:
     """Of a baseline; infinite where it is not known."""
     return fmean(losses_of(by_seed).values()) if by_seed else math.inf
 
@@ -182,71 +185,6 @@ def space_table(entries: Entries) -> str:
         ]
         rows += [[name, ", ".join(ranges)]] if ranges else []
     return markdown_table(TextTable(["optimizer", "searched"], rows)) if rows else ""
-
-
-def failures(entries: Entries) -> list[str]:
-    """A line for each run that diverged or failed."""
-    return [
-        f"- {entry['name']} {entry['status']}: {entry['error']}"
-        for entry in entries.values()
-        if entry["status"] != DONE
-    ]
-
-
-def gpu_minutes(entries: Entries) -> float:
-    """During which runs were under way, summed over the GPUs."""
-    seconds = 0.0
-    for gpu in {entry["gpu"] for entry in entries.values()}:
-        until = datetime.min
-        for begin, end in sorted(_interval(e) for e in entries.values() if e["gpu"] == gpu):
-            seconds += max(0.0, (end - max(begin, until)).total_seconds())
-            until = max(until, end)
-    return seconds / 60
-
-
-def _interval(entry: Entry) -> tuple[datetime, datetime]:
-    end = datetime.fromisoformat(entry["finished"])
-    return end - timedelta(seconds=entry["wall_seconds"]), end
-
-
-def cost_line(about: Mapping[str, Any], entries: Entries) -> str:
-    """How many runs there were, on what, when, and how long they took."""
-    versions = ", ".join(f"{name} {value}" for name, value in sorted(about["machine"].items()))
-    days = sorted({entry["finished"][:10] for entry in entries.values()})
-    when = " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "no day"
-    cards = " and ".join(sorted({entry["card"] or "CPU" for entry in entries.values()}))
-    cost = f"{len(entries)} runs in {gpu_minutes(entries):.0f} GPU minutes"
-    return f"{cost}; {', '.join([*filter(None, [cards]), versions])}; {when}."
-
-
-def tables_of(about: Mapping[str, Any], entries: Entries) -> dict[str, str]:
-    """All tables, by name; one without rows is empty."""
-    lengths = sorted({each["times"] for each in entries.values() if each["stage"] == "seeds"})
-    seeds = {
-        "seeds" if times == 1 else f"seeds_{times}x": seeds_table(about, entries, times)
-        for times in lengths
-    }
-    return seeds | {"found": found_table(about, entries), "space": space_table(entries)}
-
-
-def study_page(about: Mapping[str, Any], entries: Entries) -> str:
-    """What the study came to: its cost, all tables that have rows, and what failed."""
-    tables = {name: table for name, table in tables_of(about, entries).items() if table}
-    parts = [cost_line(about, entries)]
-    parts += [between_markers(name, table) for name, table in tables.items()]
-    parts += ["\n".join(lines) for lines in [failures(entries)] if lines]
-    return "\n\n".join(parts) + "\n"
-
-
-def between_markers(name: str, text: str) -> str:
-    """A table as a page holds it."""
-    return f"<!-- table: {name} -->\n\n{text}\n\n<!-- end -->"
-
-
-def tables_in(page: str) -> dict[str, str]:
-    """The tables that stand between markers of a page."""
-    found = re.findall(r"^<!-- table: (\w+) -->\n\n(.*?)\n\n<!-- end -->$", page, re.S | re.M)
-    return dict(found)
 
 
 def _speed(timed: Entry | None) -> float | None:

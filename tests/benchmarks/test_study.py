@@ -20,7 +20,7 @@ from ramengpt.errors import UserError
 from ramengpt.training import loop
 from tests.benchmarks.fake_runs import be_fake, started
 
-START = {"learning rate": 0.02, "weight decay": 1.0, "warm-up steps": 0.0}
+START = {"learning rate": 0.02, "decay per step": 0.01, "warm-up steps": 0.0}
 BEST = {"normuon": 0.04, "adamw": 0.004}
 
 
@@ -78,7 +78,7 @@ def test_one_command_from_nothing_to_the_tables(
     assert {stage: stages.count(stage) for stage in stages} == expected
     assert sorted(started(tmp_path)) == sorted(entries)
     page = (tmp_path / "study.md").read_text()
-    assert "| normuon | 3." in page and "<!-- table: seeds_2x -->" in page
+    assert "| normuon | 3." in page and "<!-- study: seeds_2x -->" in page
     assert (tmp_path / "study_by_tokens.svg").exists()
     study(monkeypatch, *asked)  # nothing is left to do
     assert len(started(tmp_path)) == len(entries)
@@ -132,7 +132,7 @@ def test_without_a_trial_that_ended_nothing_is_evaluated() -> None:
 def test_recorded_trials_keep_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another machine may propose other digits: what was run counts."""
     entries = carried_out(study_of("normuon"))
-    elsewhere = {**START, "learning rate": 0.5, "weight decay": 0.5}
+    elsewhere = {**START, "learning rate": 0.5, "decay per step": 0.05}
     monkeypatch.setattr(protocol, "start_of", lambda *_: elsewhere)
     monkeypatch.setattr(
         protocol, "later_round", lambda *given: ({"learning rate": 9.0},) * given[2]

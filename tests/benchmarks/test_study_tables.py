@@ -1,53 +1,18 @@
-"""The study's tables against figures worked out by hand, and against the pages that show them."""
+"""The study's tables against figures worked out by hand."""
 
 import math
-from typing import Any
 
 import pytest
 
-from benchmarks.run_record import DIVERGED, DONE, FAILED, Entry
 from benchmarks.study.tables import (
-    between_markers,
     comparisons,
-    cost_line,
-    failures,
     found_table,
-    gpu_minutes,
     p_text,
     seeds_table,
     space_table,
-    study_page,
-    tables_in,
-    tables_of,
     tokens_to,
 )
-
-ABOUT: dict[str, Any] = {"machine": {"torch": "2.11.0"}, "trials": [2, 2], "seeds": 2}
-
-
-def entry(arm: str, stage: str, number: int, loss: float | None, **rest: object) -> Entry:
-    result: dict[str, Any] = {"status": DIVERGED, "error": "too much"}
-    if loss is not None:
-        result = {"status": DONE, "validation_loss": loss}
-        result |= {"validation": [[1000, loss + 2], [2000, loss + 1], [4000, loss]]}
-    shared = {"name": f"{arm}-{stage}-{number}", "arm": arm, "stage": stage, "seed": number}
-    shared |= {"times": 1, "gpu": "0", "card": "H100", "values": {}, "ranges": {}}
-    shared |= {"wall_seconds": 60.0, "finished": "2030-01-02T10:01:00"}
-    return shared | result | rest
-
-
-def named(*entries: Entry) -> dict[str, Entry]:
-    return {each["name"]: each for each in entries}
-
-
-SEEDS = named(
-    entry("adamw", "seeds", 1, 4.0), entry("adamw", "seeds", 2, 4.2),
-    entry("muon_jordan", "seeds", 1, 3.0), entry("muon_jordan", "seeds", 2, 3.1),
-    entry("bam", "seeds", 1, None), entry("bam", "seeds", 2, 4.0),
-    entry("soap", "seeds", 1, 3.0),
-    {**entry("muon_jordan", "timed", 0, 3.0), "name": "muon_jordan-timed"}
-    | {"tokens_per_second": 100.0},
-)  # fmt: skip
+from tests.benchmarks.study_entries import ABOUT, SEEDS, entry, named
 
 
 def test_arms_are_compared_seed_by_seed_with_both_baselines() -> None:
@@ -110,32 +75,6 @@ def test_ranges_are_those_in_which_a_search_began() -> None:
     )
     row = "| muon | learning rate 0.01 to 1, warm-up steps 0 to 40 |"
     assert space_table(runs).splitlines()[2:] == [row]
-
-
-def test_gpu_minutes_count_time_once_however_many_runs_share_a_gpu() -> None:
-    # 10:00 to 10:01 twice, 10:00:30 to 10:02, on another GPU half a minute.
-    runs = named(
-        entry("a", "rates", 0, 4.0), entry("a", "rates", 1, 4.0),
-        entry("a", "rates", 2, 4.0, wall_seconds=90.0, finished="2030-01-02T10:02:00"),
-        entry("a", "rates", 3, 4.0, wall_seconds=30.0, gpu="1"),
-    )  # fmt: skip
-    assert gpu_minutes(runs) == pytest.approx(2.5)
-    assert cost_line(ABOUT, runs) == "4 runs in 2 GPU minutes; H100, torch 2.11.0; 2030-01-02."
-
-
-def test_failures_are_listed() -> None:
-    failed = entry("a", "rates", 0, None) | {"status": FAILED, "error": "no memory"}
-    assert failures(named(failed) | SEEDS) == [
-        "- a-rates-0 failed: no memory",
-        "- bam-seeds-1 diverged: too much",
-    ]
-
-
-def test_a_page_holds_the_tables_that_have_rows() -> None:
-    page = study_page(ABOUT, SEEDS)
-    tables = {name: table for name, table in tables_of(ABOUT, SEEDS).items() if table}
-    assert tables_in(page) == tables and list(tables) == ["seeds"]
-    assert tables_in(f"# Study\n\n{between_markers('seeds', 'x')}\n\nText.\n") == {"seeds": "x"}
 
 
 def test_small_p_values_are_bounded() -> None:

@@ -1,0 +1,121 @@
+"""Write what a record says wherever the repository says it.
+
+params.yaml's optimizers get the values with which they were evaluated, pages their tables, and
+docs/ the curves and the contest's leaderboard. A second time changes nothing.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.contest import leaderboard
+from benchmarks.run_record import Entries, read_record
+from benchmarks.study.arms import Arm
+from benchmarks.study.page import between_markers, parts_of
+from benchmarks.study.pictures import write_pictures
+from benchmarks.study.tables import arms_of
+from ramengpt.files import write_bytes
+
+PAGES = ("docs/results.md",)
+CONTEST = "contest.json"
+"""Of the contest, beside the study's record."""
+NOT_FOUND = ("optimizer=", "validation.")
+"""Settings of an evaluation that no search found."""
+
+
+def publish(record: Path, root: Path) -> None:
+    """Update params.yaml, docs/ and README.md.
+
+    Args:
+        record: of the study.
+        root: of the repository.
+
+    Raises:
+        UserError: a record cannot be read.
+    """
+    about, entries = read_record(record)
+    params = root / "params.yaml"
+    write_bytes(params, with_found_values(params.read_text(), about, entries).encode())
+    parts = parts_of(about, entries)
+    for page in PAGES:
+        text = with_parts((root / page).read_text(), parts)
+        write_bytes(root / page, text.encode())
+    write_pictures(root / "docs/pictures", about, entries)
+    board = leaderboard(about, contest_of(record), entries)
+    write_bytes(root / "docs/results/leaderboard.md", board.encode())
+
+
+def with_parts(page: str, parts: Mapping[str, str]) -> str:
+    """A page with its marked parts replaced."""
+    for name, part in parts.items():
+        marked = rf"^<!-- study: {name} -->$.*?^<!-- end -->$"
+        new = between_markers(name, part).replace("\\", r"\\")
+        page = re.sub(marked, new, page, flags=re.S | re.M)
+    return page
+
+
+def contest_of(record: Path) -> Entries:
+    """The contest's runs, beside the study's record; none where there is no record of them."""
+    path = record.parent / CONTEST
+    return read_record(path)[1] if path.exists() else {}
+
+
+def found_settings(about: Mapping[str, Any], entries: Entries) -> dict[str, list[str]]:
+    """For each optimizer that was evaluated without a hook, the settings that its search found."""
+    return {
+        name: [
+            each for each in next(iter(runs.values()))["settings"] if not each.startswith(NOT_FOUND)
+        ]
+        for name, runs in arms_of(about, entries, 1).items()
+        if not Arm(name).hook
+    }
+
+
+def with_found_values(text: str, about: Mapping[str, Any], entries: Entries) -> str:
+    """params.yaml with the values of :func:`found_settings`.
+
+    An optimizer with a momentum gets a schedule of its own, named like it.
+    """
+    for name, settings in found_settings(about, entries).items():
+        values = dict(setting.removesuffix(".").split("=", 1) for setting in settings)
+        own = {key.split(".")[-1]: value for key, value in values.items() if key.startswith("opt")}
+        if "momentum" in own:
+            schedule = yaml.safe_load(text)["momentum_schedules"][own["momentum"]]
+            prefix = f"momentum_schedules.{own['momentum']}."
+            schedule |= {key.removeprefix(prefix): values[key] for key in values if prefix in key}
+            text = _with_block(text, "momentum_schedules", name, schedule)
+            own["momentum"] = name
+        text = _with_values(text, name, own)
+    return text
+
+
+def _with_block(text: str, section: str, name: str, values: Mapping[str, Any]) -> str:
+    """The text with an entry at the end of a section, in place of an earlier one of that name."""
+    lines = "".join(f"    {key}: {value}\n" for key, value in values.items())
+    begin = re.search(rf"^{section}:\n", text, re.M)
+    assert begin is not None
+    body = re.match(r"(?: .*\n)*", text[begin.end() :])
+    assert body is not None
+    kept = re.sub(rf"^  {name}:.*\n(?:    .*\n)*", "", body[0], flags=re.M)
+    rest = text[begin.end() + body.end() :]
+    return f"{text[: begin.end()]}{kept}  {name}:\n{lines}{rest}"
+
+
+def _with_values(text: str, optimizer: str, values: Mapping[str, str]) -> str:
+    """The text with values of an optimizer's entry; those that it lacks come after its rate."""
+    entry = re.search(rf"^optimizers:\n(?: .*\n)*?  {optimizer}:.*\n((?:    .*\n)+)", text, re.M)
+    assert entry is not None
+    body = entry[1]
+    added = ""
+    for key, value in values.items():
+        line = re.compile(rf"^    {key}: \S+( *)(?=#|$)", re.M)
+        if found := line.search(body):
+            comment = body[found.end() :].startswith("#")
+            body = line.sub(f"    {key}: {value}".ljust(len(found[0]) if comment else 0), body)
+        else:
+            added += f"    {key}: {value}\n"
+    body = re.sub(r"^    learning_rate: .*\n", lambda rate: rate[0] + added, body, flags=re.M)
+    return text[: entry.start(1)] + body + text[entry.end(1) :]
