@@ -3,8 +3,8 @@
 Each run is a process of its own, `python -m pipeline.train --out FOLDER/NAME`, and sees one GPU.
 Its output goes to FOLDER/NAME/output.txt and its results to FOLDER/NAME/results; weights are
 deleted except for their config, since a hundred runs would fill a disk. A run that is timed has a
-GPU to itself. A run that fails or times out is recorded as failed without affecting the others, and
-retried by the next call; that training diverged is a result.
+GPU to itself. A run that fails or times out is tried once more, then recorded as failed without
+affecting the others, and retried by the next call; that training diverged is a result.
 """
 
 import functools
@@ -99,6 +99,7 @@ def run_all(plan: Plan, record: RunRecord, options: PoolOptions) -> bool:
     gpus = visible_gpus()
     most = len(gpus) * options.processes_each
     running: list[Child] = []
+    failed: set[str] = set()
     with stop_on_signals() as stop, all_ended(running):
         due = _due(plan, record, running)
         if due:
@@ -111,10 +112,13 @@ def run_all(plan: Plan, record: RunRecord, options: PoolOptions) -> bool:
             if not running:
                 return not due
             for child in _wait_for_an_end(running, options.timeout_seconds, stop):
-                record.add(finish(child, options))
+                entry = finish(child, options)
+                if entry["status"] != FAILED or child.run.name in failed:
+                    record.add(entry)
+                failed |= {child.run.name} if entry["status"] == FAILED else set()
                 running.remove(child)
                 due = _due(plan, record, running)
-                _tell(record.entries[child.run.name], len(running), len(due))
+                _tell(entry, len(running), len(due))
 
 
 def places(
