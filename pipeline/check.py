@@ -25,9 +25,14 @@ TEXT_FOLDER_FILE = Path("data/text/.gitkeep")
 TEXT_FOLDER_NOTE = b"Put your own text into this folder.\n"
 
 
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say: nothing but --help."""
+    return argparse.ArgumentParser(prog="python -m pipeline.check", description=__doc__)
+
+
 def main() -> None:
     """Run the stage."""
-    argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
+    parser().parse_args()
     # First, whatever params.yaml says: DVC has deleted it, and git tracks it.
     write_bytes(TEXT_FOLDER_FILE, TEXT_FOLDER_NOTE)
     optimizer = load_config().optimizer

@@ -30,16 +30,21 @@ def download(config: Config, redo: Sequence[str] | None) -> None:
     write_download_record(record)
 
 
-def main() -> None:
-    """Run the stage."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.download", description=__doc__)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    flags = argparse.ArgumentParser(prog="python -m pipeline.download", description=__doc__)
+    flags.add_argument(
         "--redownload",
         nargs="*",
         metavar="FILE",
         help="rebuild or fetch again these shards, or all if none is named",
     )
-    redo = parser.parse_args().redownload
+    return flags
+
+
+def main() -> None:
+    """Run the stage."""
+    redo = parser().parse_args().redownload
     download(load_config(), redo)
 
 

@@ -104,9 +104,14 @@ def _write_plot(lengths: dict[Split, DocumentLengths]) -> None:
     write_bytes(PLOT_PATH, ("\n".join(rows) + "\n").encode())
 
 
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say: nothing but --help."""
+    return argparse.ArgumentParser(prog="python -m pipeline.index", description=__doc__)
+
+
 def main() -> None:
     """Run the stage."""
-    argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
+    parser().parse_args()
     config = load_config()
     lengths = index(config)
     print(METRICS_PATH.read_text(encoding="utf-8"), end="")

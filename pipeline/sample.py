@@ -1,5 +1,6 @@
 """Stage sample: continue the prompts of params.yaml with the trained model."""
 
+import argparse
 from pathlib import Path
 
 import torch
@@ -15,8 +16,14 @@ WEIGHTS_FOLDER = Path("models")
 SAMPLES_FILE = Path("results/samples.md")
 
 
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say: nothing but --help."""
+    return argparse.ArgumentParser(prog="python -m pipeline.sample", description=__doc__)
+
+
 def main() -> None:
     """Run the stage."""
+    parser().parse_args()
     config = load_config().sample
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_weights(WEIGHTS_FOLDER, device).model

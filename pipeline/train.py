@@ -37,40 +37,36 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} ({self.prog} --help lists the flags)")
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line.
-
-    Raises:
-        UserError: an unknown flag, or one without a value that fits.
-    """
-    parser = Parser(prog="python -m pipeline.train", description=__doc__)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    flags = Parser(prog="python -m pipeline.train", description=__doc__)
+    flags.add_argument(
         "--early_stop_steps", type=int, metavar="N", help="end after N steps of the same schedule"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--stop_at_loss", type=float, metavar="NATS", help="end at the first held-out loss below it"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--stop_after_seconds",
         type=float,
         metavar="S",
         help="of training; the schedule follows the share of them",
     )
-    parser.add_argument("--seed", type=int, help="in place of params.yaml's")
-    parser.add_argument("--activation", help="of the MLP")
-    parser.add_argument("--ffn_dim", help="inner size of the selected model's MLP, or auto")
-    parser.add_argument("--checkpoint_every", type=int, metavar="STEPS")
-    parser.add_argument(
+    flags.add_argument("--seed", type=int, help="in place of params.yaml's")
+    flags.add_argument("--activation", help="of the MLP")
+    flags.add_argument("--ffn_dim", help="inner size of the selected model's MLP, or auto")
+    flags.add_argument("--checkpoint_every", type=int, metavar="STEPS")
+    flags.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="any value of params.yaml"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
         help="of a scratch run's outputs; replaces earlier ones",
     )
-    parser.add_argument("--plan", action="store_true", help="print the schedule and stop")
-    return parser.parse_args()
+    flags.add_argument("--plan", action="store_true", help="print the schedule and stop")
+    return flags
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
@@ -144,7 +140,7 @@ def stop_rules(arguments: argparse.Namespace) -> StopRules:
 
 def main() -> None:
     """Run the stage, or a scratch run."""
-    arguments = parse_arguments()
+    arguments = parser().parse_args()
     config = config_of(arguments)
     options = RunOptions(
         early_stop_steps(arguments), slice_sequences(config), stop_rules(arguments)

@@ -46,9 +46,14 @@ def verify(dataset: str) -> Manifest:
     return manifest
 
 
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say: nothing but --help."""
+    return argparse.ArgumentParser(prog="python -m pipeline.verify", description=__doc__)
+
+
 def main() -> None:
     """Run the stage."""
-    argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
+    parser().parse_args()
     manifest = verify(load_config().dataset_name)
     for split in ("val", "train"):
         shards = manifest.split(split)

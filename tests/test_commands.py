@@ -1,5 +1,6 @@
 """`ramengpt NAME` is `python -m` of a module: the same help, the same errors."""
 
+import importlib
 import subprocess
 import sys
 import tomllib
@@ -7,7 +8,7 @@ import tomllib
 import pytest
 
 from ramengpt import commands
-from ramengpt.commands import COMMANDS, help_text
+from ramengpt.commands import COMMANDS, completion, help_text
 from ramengpt.errors import UserError
 from tests.conftest import ROOT
 
@@ -41,15 +42,49 @@ def test_a_command_runs_its_module_with_its_arguments() -> None:
     assert wrong.stderr == "error: --early_stop_steps: expected at least 1, found 0\n"
 
 
-def test_completion_names_all_of_them_and_an_unknown_one_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["ramengpt", "completion"])
-    commands.main()
-    words = 'eval "set -- $(complete -p ramengpt)"; compgen -W "$5" tr'
-    script = f"{capsys.readouterr().out}\n{words}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["train"]
+COMPLETE = """
+{script}
+complete_line() {{
+    COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+    eval "set -- $(complete -p ramengpt)"
+    while [ "$1" != -F ]; do shift; done
+    "$2" ramengpt "${{COMP_WORDS[-1]}}" "${{COMP_WORDS[-2]}}"
+    echo "${{COMPREPLY[@]}}"
+}}
+complete_line ramengpt tr
+complete_line ramengpt train --early
+complete_line ramengpt share pu
+complete_line ramengpt evaluate --weights READ
+"""
+
+
+def test_bash_completes_commands_flags_and_files() -> None:
+    script = COMPLETE.format(script=completion("bash"))
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    expected = ["train", "--early_stop_steps", "push pull", "README.md"]
+    assert (done.stdout.splitlines(), done.stderr) == (expected, "")
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_are_told_of_every_command_and_flag(shell: str) -> None:
+    script = completion(shell)
+    for name in (*COMMANDS, "completion", "push", "early_stop_steps", "include_path"):
+        assert name in script
+
+
+def test_an_unknown_command_or_shell_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["ramengpt", "trian"])
     with pytest.raises(UserError, match="no command 'trian'"):
         commands.main()
+    monkeypatch.setattr(sys, "argv", ["ramengpt", "completion"])
+    with pytest.raises(UserError, match="completion: expected bash, zsh, fish, found ''"):
+        commands.main()
+
+
+@pytest.mark.parametrize("module", COMMANDS.values())
+def test_every_command_has_help(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(module).parser().parse_args(["--help"])
+    assert end.value.code == 0 and capsys.readouterr().out.startswith("usage: ")

@@ -30,12 +30,17 @@ def shown_names(revisions: Iterable[str], project: Path) -> dict[str, str]:
     return {name: short if taken.count(short) == 1 else name for name, short in shown.items()}
 
 
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    flags = argparse.ArgumentParser(prog="python -m ramengpt.comparison", description=__doc__)
+    flags.add_argument("revisions", nargs="+", metavar="REV")
+    return flags
+
+
 def main() -> None:
     """Write the page and say where it is."""
-    parser = argparse.ArgumentParser(prog="python -m ramengpt.comparison", description=__doc__)
-    parser.add_argument("revisions", nargs="+", metavar="REV")
     project = Path.cwd()
-    names = shown_names(parser.parse_args().revisions, project)
+    names = shown_names(parser().parse_args().revisions, project)
     runs = [replace(read_run(name, project), name=shown) for name, shown in names.items()]
     files = write_comparison(runs, FOLDER)
     print("\n".join(f"compare: {path}" for path in files))

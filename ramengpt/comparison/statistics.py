@@ -8,6 +8,7 @@ study, take Holm's (S. Holm, A simple sequentially rejective multiple test proce
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, stdev
 
 
@@ -129,18 +130,26 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+@cache
 def t_quantile(confidence: float, degrees_of_freedom: float) -> float:
     """Standard errors on each side of a mean that a two-sided interval takes."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees_of_freedom, (1 + confidence) / 2))
+    below, above = 0.0, 1.0
+    while t_p_value(above, degrees_of_freedom) > 1 - confidence:
+        below, above = above, 2 * above
+    while below < (middle := (below + above) / 2) < above:
+        if t_p_value(middle, degrees_of_freedom) > 1 - confidence:
+            below = middle
+        else:
+            above = middle
+    return above
 
 
 def t_p_value(t: float, degrees_of_freedom: float) -> float:
-    """Two-sided p-value of a t statistic."""
-    from scipy.special import stdtr
+    """Two-sided p-value of a t statistic, by the incomplete beta function."""
+    from mpmath import betainc  # comes with PyTorch
 
-    return float(2 * stdtr(degrees_of_freedom, -abs(t)))
+    share = degrees_of_freedom / (degrees_of_freedom + t * t)
+    return float(betainc(degrees_of_freedom / 2, 0.5, 0, share, regularized=True))
 
 
 def _difference(

@@ -26,26 +26,26 @@ from ramengpt.inference.weights import Weights, load_weights
 from ramengpt.progress import Progress
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    flags = argparse.ArgumentParser(
         prog="python -m ramengpt.inference.evaluate", description=__doc__
     )
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help=".bin or UTF-8 text")
-    parser.add_argument("--weights", type=Path, default=Path("models"), metavar="DIR")
-    parser.add_argument("--tokens", type=int, metavar="N", help="only the first N tokens of each")
-    parser.add_argument(
+    flags.add_argument("files", nargs="*", type=Path, metavar="FILE", help=".bin or UTF-8 text")
+    flags.add_argument("--weights", type=Path, default=Path("models"), metavar="DIR")
+    flags.add_argument("--tokens", type=int, metavar="N", help="only the first N tokens of each")
+    flags.add_argument(
         "--tasks",
         metavar="NAME,...",
         help="of lm-evaluation-harness: hellaswag, lambada_openai, arc_easy, piqa, blimp, ...",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--limit", type=int, metavar="N", help="only the first N documents of each task"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--include_path", type=Path, metavar="DIR", help="of further tasks, as the harness has them"
     )
-    return parser.parse_args()
+    return flags
 
 
 def validation_shards() -> Sequence[IndexedShard]:
@@ -89,7 +89,7 @@ def print_tasks(weights: Weights, arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Print a line for each file."""
-    arguments = parse_arguments()
+    arguments = parser().parse_args()
     if arguments.tokens is not None and arguments.tokens < 1:
         raise UserError(f"--tokens: expected at least 1, found {arguments.tokens}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -21,21 +21,21 @@ from ramengpt.inference.sampling import sample_text
 from ramengpt.inference.weights import load_weights
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line; flags that are not given are None."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say; flags that are not given are None."""
+    flags = argparse.ArgumentParser(
         prog="python -m ramengpt.inference.generate",
         description="Continue a text with trained weights.",
     )
-    parser.add_argument("--prompt", required=True, help="text to continue")
-    parser.add_argument("--weights", type=Path, default=Path("models"), metavar="DIR")
-    parser.add_argument("--new_tokens", type=int, metavar="N", help="sample at most N tokens")
-    parser.add_argument("--temperature", type=float, help="0 is greedy")
-    parser.add_argument(
+    flags.add_argument("--prompt", required=True, help="text to continue")
+    flags.add_argument("--weights", type=Path, default=Path("models"), metavar="DIR")
+    flags.add_argument("--new_tokens", type=int, metavar="N", help="sample at most N tokens")
+    flags.add_argument("--temperature", type=float, help="0 is greedy")
+    flags.add_argument(
         "--top_k", type=int, metavar="K", help="sample among the K most likely tokens; 0: all"
     )
-    parser.add_argument("--seed", type=int)
-    return parser.parse_args()
+    flags.add_argument("--seed", type=int)
+    return flags
 
 
 def sample_config(arguments: argparse.Namespace) -> SampleConfig:
@@ -53,7 +53,7 @@ def sample_config(arguments: argparse.Namespace) -> SampleConfig:
 
 def main() -> None:
     """Stream prompt and continuation to standard output."""
-    arguments = parse_arguments()
+    arguments = parser().parse_args()
     if not arguments.prompt.strip():
         raise UserError("--prompt: expected at least one word, found none")
     config = sample_config(arguments)

@@ -131,10 +131,10 @@ def _hub_errors_as_user_errors(repository: str) -> Iterator[None]:
         raise UserError(f"{repository}: the Hub cannot be reached ({reason})") from None
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m ramengpt.inference.share", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    flags = argparse.ArgumentParser(prog="python -m ramengpt.inference.share", description=__doc__)
+    commands = flags.add_subparsers(dest="command", required=True)
     pushing = commands.add_parser("push", help="upload weights, config, samples and a model card")
     pushing.add_argument("repository", metavar="OWNER/NAME")
     pushing.add_argument("--weights", type=Path, default=Path("models"), metavar="DIR")
@@ -142,12 +142,12 @@ def parse_arguments() -> argparse.Namespace:
     pulling = commands.add_parser("pull", help="download them into a folder of their own")
     pulling.add_argument("repository", metavar="OWNER/NAME")
     pulling.add_argument("--to", type=Path, metavar="DIR", help="new folder; the NAME by default")
-    return parser.parse_args()
+    return flags
 
 
 def main() -> None:
     """Push or pull."""
-    arguments: Any = parse_arguments()
+    arguments: Any = parser().parse_args()
     if arguments.command == "push":
         place = push(arguments.repository, arguments.weights, private=arguments.private)
         print(f"shared at {place}")

@@ -46,12 +46,17 @@ def summarise(config: Config) -> str:
     return "\n".join(lines)
 
 
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    flags = argparse.ArgumentParser(prog="python -m ramengpt.model.summary", description=__doc__)
+    for selector in ("model", "schedule"):
+        flags.add_argument(f"--{selector}", help=f"in place of params.yaml's {selector}")
+    return flags
+
+
 def main() -> None:
     """Parse arguments and print."""
-    parser = argparse.ArgumentParser(prog="python -m ramengpt.model.summary", description=__doc__)
-    for selector in ("model", "schedule"):
-        parser.add_argument(f"--{selector}", help=f"in place of params.yaml's {selector}")
-    arguments = vars(parser.parse_args())
+    arguments = vars(parser().parse_args())
     overrides = [f"{selector}={name}" for selector, name in arguments.items() if name]
     sys.stdout.write(summarise(load_config(overrides)) + "\n")
 

@@ -36,7 +36,8 @@ class MemoryEstimate:
         state_bytes: master weights, gradients, the state of optimizers and hooks, the weights cast
             to a narrower dtype, and the head's gradient a second time.
         update_bytes: temporaries of the optimizer step, when no activations are held.
-        token_bytes: saved per token by the forward pass for the backward pass.
+        token_bytes: saved per token by the forward pass for the backward pass; the head's input and
+            its gradient in the head's own dtype.
         chunk_bytes: logits of one chunk of the head, where the peak is.
     """
 
@@ -55,23 +56,27 @@ class MemoryEstimate:
             compiled: whether the network is compiled and its kernels run, or all is plain PyTorch.
         """
         network = config.network
-        copy_bytes = 0 if compute_dtype == torch.float32 else compute_dtype.itemsize
+        # In float16 the head multiplies in float32 (`model/head.py`).
+        head_dtype = torch.float32 if compute_dtype == torch.float16 else compute_dtype
         head = network.padded_vocabulary * network.width
         hidden = sum(
             count for (group, _), count in count_parameters(network).items() if group == "hidden"
         )
         return cls(
-            state_bytes=_state_bytes(config) + copy_bytes * hidden + (4 + copy_bytes) * head,
+            state_bytes=_state_bytes(config)
+            + _copy_bytes(compute_dtype) * hidden
+            + (4 + _copy_bytes(head_dtype)) * head,
             update_bytes=UPDATE_COPIES * compute_dtype.itemsize * hidden,
             token_bytes=_token_bytes(
                 network,
                 compute_dtype,
                 recompute=config.train.recompute_activations,
                 factor=1 if compiled else PLAIN_FACTOR,
-            ),
+            )
+            + 2 * network.width * (head_dtype.itemsize - compute_dtype.itemsize),
             chunk_bytes=network.padded_vocabulary
             * (
-                KERNEL_CHUNK_TOKENS * compute_dtype.itemsize
+                KERNEL_CHUNK_TOKENS * head_dtype.itemsize
                 if compiled
                 else PLAIN_CHUNK_TOKENS * PLAIN_LOGITS_BYTES
             ),
@@ -81,6 +86,11 @@ class MemoryEstimate:
         """Peak of a step whose slices have so many tokens; increasing."""
         forward = self.chunk_bytes + self.token_bytes * tokens
         return self.state_bytes + max(forward, self.update_bytes)
+
+
+def _copy_bytes(dtype: torch.dtype) -> int:
+    """Of a float32 weight's copy in the dtype that it is multiplied in."""
+    return 0 if dtype == torch.float32 else dtype.itemsize
 
 
 def _token_bytes(

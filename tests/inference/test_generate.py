@@ -36,6 +36,6 @@ def test_generate_says_in_one_line_what_it_cannot_do(monkeypatch, capsys, argume
 
 def test_a_flag_goes_before_params_yaml(monkeypatch):
     monkeypatch.setattr("sys.argv", ["generate", "--prompt", "a", "--top_k", "3"])
-    config = generate.sample_config(generate.parse_arguments())
+    config = generate.sample_config(generate.parser().parse_args())
     unchanged = generate.load_config().sample
     assert config == unchanged.model_copy(update={"top_k": 3})

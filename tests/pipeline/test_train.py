@@ -90,7 +90,7 @@ def test_flags_stand_for_keys_of_params(train: Train) -> None:
 
 def test_checkpoint_every_stands_for_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "--checkpoint_every", "9", "--ffn_dim", "auto"])
-    config = pipeline.train.config_of(pipeline.train.parse_arguments())
+    config = pipeline.train.config_of(pipeline.train.parser().parse_args())
     assert config.train.checkpoint_every_steps == 9
     assert config.model.ffn_dim == "auto"
 

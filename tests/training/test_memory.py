@@ -40,6 +40,11 @@ def test_it_is_what_was_measured(
     assert 0.99 < found / 2**30 / gib < 1.04
 
 
+def test_in_float16_the_head_is_counted_in_float32() -> None:
+    found = estimate("model=base", "schedule=base", dtype=torch.float16).training_bytes(131_072)
+    assert 0.99 < found / 2**30 / 8.7 < 1.04
+
+
 def test_weights_gradients_and_optimizer_states_are_counted_one_by_one() -> None:
     embeddings, hidden, head = 51.5e6, 4.72e6, 12.9e6
     base = estimate("model=base", dtype=torch.float32)

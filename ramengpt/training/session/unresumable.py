@@ -67,14 +67,19 @@ def _reason(folder: Path) -> str:
     return f"{changed[0]} has changed since" if changed else ""
 
 
-def main() -> None:
-    """List them; delete them if asked to."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("--remove", action="store_true", help="delete what is listed")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    flags = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    flags.add_argument("--remove", action="store_true", help="delete what is listed")
+    flags.add_argument(
         "folder", nargs="?", type=Path, help="checkpoints of a scratch run: DIR/checkpoints"
     )
-    arguments = parser.parse_args()
+    return flags
+
+
+def main() -> None:
+    """List them; delete them if asked to."""
+    arguments = parser().parse_args()
     for run in unresumable_runs(arguments.folder or stage_folders().checkpoints):
         if arguments.remove:
             shutil.rmtree(run.folder)

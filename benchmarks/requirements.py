@@ -1,0 +1,106 @@
+"""Sources and licences of everything that is installed: docs/requirements.md, by its metadata.
+
+    python -m benchmarks.requirements
+
+It describes the versions of requirements.lock, which must be installed.
+"""
+
+import argparse
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageMetadata, distribution, metadata
+
+from packaging.requirements import Requirement
+
+from ramengpt.source_code import ROOT
+
+PAGE = ROOT / "docs" / "requirements.md"
+BEGIN, END = "<!-- begin: python -m benchmarks.requirements -->\n", "<!-- end -->\n"
+SOURCE_LABELS = ("source", "source code", "repository", "github", "code", "homepage", "home")
+REGISTRY = re.compile(r"://([\w-]+\.)*pypi\.", re.IGNORECASE)
+
+
+def normalised(name: str) -> str:
+    """A distribution's name as PEP 503 spells it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def groups() -> dict[str, list[str]]:
+    """Requirements of pyproject.toml: the package's own, its extras, and what development takes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return {
+        "ramengpt": project["project"]["dependencies"],
+        **project["project"]["optional-dependencies"],
+        "development": project["dependency-groups"]["dev"],
+    }
+
+
+def closure(requirements: Iterable[str]) -> set[str]:
+    """Names of what some requirements install, by the metadata of what is installed."""
+    found: set[tuple[str, str]] = set()
+    pending = [(Requirement(text), "") for text in requirements]
+    while pending:
+        requirement, extra = pending.pop()
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        name = normalised(requirement.name)
+        for wanted in {"", *requirement.extras}:
+            if (name, wanted) not in found:
+                found.add((name, wanted))
+                needed = distribution(name).requires or ()
+                pending += [(Requirement(text), wanted) for text in needed]
+    return {name for name, _ in found}
+
+
+def licence_of(about: PackageMetadata) -> str:
+    """As the package states it: an SPDX expression, a short name, or the classifiers."""
+    written = (about["License-Expression"] or about["License"] or "").strip()
+    if written:
+        return written.splitlines()[0]  # some quote the whole text, which opens with its name
+    classifiers = about.get_all("Classifier", [])
+    names = [line.rpartition(" :: ")[2] for line in classifiers if line.startswith("License ::")]
+    return ", ".join(names)
+
+
+def source_of(about: PackageMetadata) -> str:
+    """Where its source or its home is."""
+    pairs = [line.partition(", ") for line in about.get_all("Project-URL", [])]
+    links = {label.strip().lower(): link for label, _, link in pairs}
+    links.setdefault("home", about["Home-page"] or "")
+    found = [links[label] for label in SOURCE_LABELS if label in links] + list(links.values())
+    return next((link for link in found if link and not REGISTRY.search(link)), "not stated")
+
+
+def locked_names() -> list[str]:
+    """Names, as the lock spells them."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return [line.partition("==")[0] for line in lines if not line.startswith("#")]
+
+
+def rows() -> Iterator[str]:
+    """The table's lines."""
+    installed_by = {group: closure(requirements) for group, requirements in groups().items()}
+    yield "| package | licence | source | for |\n|---|---|---|---|\n"
+    for name in locked_names():
+        about = metadata(name)
+        used = [group for group, names in installed_by.items() if normalised(name) in names]
+        shown = "all" if "ramengpt" in used else ", ".join(used)
+        cells = (name, licence_of(about), source_of(about), shown)
+        yield f"| {' | '.join(cell.replace('|', 'or') for cell in cells)} |\n"
+
+
+def page(before: str) -> str:
+    """The page with its table made again."""
+    head, _, rest = before.partition(BEGIN)
+    return f"{head}{BEGIN}\n{''.join(rows())}\n{END}{rest.partition(END)[2]}"
+
+
+def main() -> None:
+    """Rewrite the page."""
+    argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
+    PAGE.write_text(page(PAGE.read_text()))
+
+
+if __name__ == "__main__":
+    main()
