@@ -15,6 +15,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window, make_table
 
 from ramengpt.data.shards.format import BOS_TOKEN
+from ramengpt.data.sources.hub_client import hub_transport
 from ramengpt.data.text.tokenizer import gpt2_encoding
 from ramengpt.errors import UserError
 from ramengpt.inference.continuations import Continuation, score_continuations
@@ -118,14 +119,22 @@ def evaluate_tasks(
         What the harness returns: `results` by task, `samples`, versions.
 
     Raises:
-        UserError: the harness knows no such task.
+        UserError: the harness knows no such task, or the Hub does not give its data.
     """
+    from datasets.exceptions import DatasetNotFoundError
+
     manager = TaskManager(include_path=str(include_path) if include_path else None)
     if unknown := [task for task in tasks if not manager.match_tasks([task])]:
         raise UserError(f"--tasks: the harness has no {', '.join(unknown)}; `lm_eval ls tasks`")
-    found = simple_evaluate(
-        HarnessModel(model), tasks=list(tasks), limit=limit, task_manager=manager
-    )
+    try:
+        found = simple_evaluate(
+            HarnessModel(model), tasks=list(tasks), limit=limit, task_manager=manager
+        )
+    except (ConnectionError, DatasetNotFoundError, hub_transport().HTTPError) as error:
+        raise UserError(
+            f"--tasks: the Hub gave no data ({str(error).splitlines()[0]}); check the network and "
+            "HF_ENDPOINT, or `hf auth login`, then run the same command again"
+        ) from None
     assert found is not None
     return dict(found)
 
