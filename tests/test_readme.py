@@ -1,10 +1,9 @@
-"""README's figures are those of params.yaml, the study's record and the measurements."""
+"""README's figures are those of params.yaml and of the measurements."""
 
 import re
 
 from ruamel.yaml import YAML
 
-from benchmarks.run_record import read_record
 from ramengpt.config import load_config
 from ramengpt.training.session.settings import RunOptions, plans_of
 from tests.conftest import ROOT
@@ -55,6 +54,13 @@ def test_the_cost_of_a_preset_is_its_tokens_at_the_measured_speed() -> None:
     assert f"{medium_hours:.1f} h" in costs_of(costs, "medium")
 
 
+def test_the_first_step_takes_what_was_measured() -> None:
+    lines = re.findall(r"^\| (?:base|small) \| .*", PERFORMANCE, re.M)
+    cells = [cell for line in lines for cell in re.findall(r"([\d.]+) and ([\d.]+) s \|", line)]
+    seconds = [float(each) for cell in cells for each in cell]
+    assert f"compiles for {min(seconds):.0f} to {max(seconds):.0f} s" in README
+
+
 def test_the_memory_of_a_preset_is_what_was_measured_or_estimated() -> None:
     cards = (ROOT / "docs/cards.md").read_text()
     (h200,) = re.findall(r"^\| H200 \|.*", cards, re.M)
@@ -72,8 +78,7 @@ def test_the_comparison_counts_the_optimizers() -> None:
     )
 
 
-def test_the_caption_tells_how_the_study_was_made() -> None:
-    about, _ = read_record(ROOT / "docs/results/study_base.json")
-    told = " ".join(README.split())
-    assert f"tuned with {sum(about['trials'])} trials each" in told
-    assert f"with {about['seeds']} fresh seeds" in told
+def test_the_sample_continues_prompts_of_params() -> None:
+    prompts = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["sample"]["prompts"]
+    sampled = re.findall(r"^> \*\*(.*?)\*\*", README, re.M)
+    assert sampled and set(sampled) <= set(prompts)
