@@ -3,10 +3,10 @@
 `python -m benchmarks.tokenize [FILE.jsonl.xz ...] [--processes N]` writes the documents to one
 .parquet file laid out like FineWeb's. Plain tiktoken: N processes that hold their share of the
 documents in memory call `encode_ordinary` on each. Ours: read the file, tokenise in N processes,
-merge in order, cut, write and flush the shards. Starting the processes and loading the encoding
-is not timed in either. Both take turns, and the ratio is the median over the rounds, by CPU seconds
-of all processes, which other load changes little, and by the clock. Without files, the documents
-are the docstrings of the standard library.
+merge in order, cut, write and flush the shards. Starting and ending the processes and loading the
+encoding is not timed in either. Both take turns, and the ratio is the median over the rounds, by
+CPU seconds of all processes, which other load changes little, and by the clock. Without files, the
+documents are the docstrings of the standard library.
 """
 
 import argparse
@@ -70,6 +70,12 @@ def write_parquet(texts: list[str], path: Path) -> int:
     return sum(len(text.encode()) for text in texts)
 
 
+def children_cpu_seconds() -> list[float]:
+    """What each child process has used, in ascending order."""
+    living = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
+    return sorted(times.user + times.system for times in living)
+
+
 @dataclass(frozen=True)
 class Times:
     """What a measurement took: seconds by the clock, and of CPU in all processes."""
@@ -81,9 +87,7 @@ class Times:
     def now(cls) -> "Times":
         """The clocks as they stand; ended child processes count too."""
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-        own = psutil.Process()
-        living = [process.cpu_times() for process in (own, *own.children(recursive=True))]
-        used = sum(times.user + times.system for times in living)
+        used = time.process_time() + sum(children_cpu_seconds())
         return cls(time.perf_counter(), used + ended.ru_utime + ended.ru_stime)
 
     def since(self, start: "Times") -> "Times":
@@ -132,28 +136,39 @@ class Primed:
         self.name = self.file.name
 
     def batches(self, first_record: int) -> Iterator[RecordBatch]:
-        """Tiny batches, a pause while the processes load the encoding, then the file."""
-        for _ in range(BATCHES_AHEAD * self.processes):
-            yield RecordBatch([b"warm up"], "text", "text", "warm up", 0)
-        time.sleep(3)
+        """Tiny batches until all processes have loaded the encoding and rest, then the file."""
+        warm_up = RecordBatch([b"warm up"], "text", "text", "warm up", 0)
+        yield from [warm_up] * (BATCHES_AHEAD * self.processes)
+        before, used = [-1.0], [0.0]
+        while used != before or used[0] < used[-1] / 2:
+            yield warm_up
+            time.sleep(0.5)
+            before, used = used, children_cpu_seconds()[-self.processes :]
         self.start = Times.now()
         yield from self.file.batches(first_record)
 
 
 def measure_build(path: Path, processes: int, folder: Path) -> tuple[Times, int]:
     """What building the shards takes, and their tokens."""
+    import pyarrow.parquet as pq
+
     source = Primed(path, processes)
     plan = ShardPlan("benchmark", SHARD_TOKENS // 10, SHARD_TOKENS, None)
+    rows = pq.read_metadata(path).num_rows
     tokens = 0
+    last = ending = Times(0.0, 0.0)
 
     def counted() -> Iterator[TokenBatch]:
-        nonlocal tokens
+        nonlocal tokens, last, ending
         for batch in token_batches([source], (0, 0, 0), processes):
             tokens += len(batch.tokens)
             yield batch
+            if batch.first + len(batch.lengths) == rows:
+                last = Times.now()
+        ending = Times.now().since(last)
 
     write_missing(plan, Provenance(folder, {}), lambda start: TokenStream(counted(), start))
-    return Times.now().since(source.start), tokens
+    return Times.now().since(source.start).since(ending), tokens
 
 
 def main() -> None:

@@ -51,8 +51,9 @@ class ParquetFile:
                 page_checksum_verification=True,
             ) as reader:
                 rows = self._rows(reader, first_record, differences)
+                name = self.name
                 for first, records in grouped(rows, first_record):
-                    yield RecordBatch(records, "text", self.field, self.name, first)
+                    yield RecordBatch(records, "text", self.field, name, first)
         except UserError:
             raise
         except (ValueError, OSError, MemoryError, NotImplementedError) as error:
@@ -81,6 +82,7 @@ class ParquetFile:
         self, reader: "pyarrow.parquet.ParquetFile", first: int, differences: bool
     ) -> Iterator[list[bytes | None]]:
         """The column's values from row `first` on, some rows at a time."""
+        name = self.name
         for number, column in enumerate(_chunks(reader, self.field)):
             count = reader.metadata.row_group(number).num_rows
             if first >= count:
@@ -92,7 +94,7 @@ class ParquetFile:
                 columns=[self.field],
                 use_threads=False,  # one column: handing it to a thread costs more than decoding it
             ):
-                yield text_column(batch.column(0)[first:], self.name)
+                yield text_column(batch.column(0)[first:], name)
                 first = max(0, first - batch.num_rows)
 
 
@@ -130,6 +132,10 @@ def text_column(column: "pyarrow.Array", place: str) -> list[bytes | None]:
     if pa.types.is_null(column.type):
         return [None] * len(column)
     if pa.types.is_dictionary(column.type):
+        sizes = pa.compute.binary_length(column.dictionary)
+        written_out_bytes = pa.compute.sum(sizes.take(column.indices)).as_py() or 0
+        if written_out_bytes <= BATCH_BYTES:
+            return text_column(column.dictionary.take(column.indices), place)
         used = column.indices.unique().drop_null()
         texts = text_column(column.dictionary.take(used), place)
         text_of = dict(zip(used.to_pylist(), texts, strict=True))

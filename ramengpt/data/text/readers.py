@@ -6,8 +6,10 @@ Memory is bounded: a batch holds about a megabyte, and .txt files are read in pa
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import BinaryIO, Literal, Protocol
 
 from ramengpt.data.text.cuts import last_cut_in_bytes
@@ -73,12 +75,15 @@ def grouped(
     batch: list[bytes | None] = []
     room_bytes = BATCH_BYTES
     for chunk in chunks:
-        size = sum(map(len, filter(None, chunk)))
-        whole = size < room_bytes and len(batch) + len(chunk) < BATCH_RECORDS
-        for part in [chunk] if whole else [[record] for record in chunk]:
-            batch += part
-            room_bytes -= size if whole else len(part[0] or b"")
-            if room_bytes <= 0 or len(batch) >= BATCH_RECORDS:
+        start = 0
+        while start < len(chunk):
+            upto = start + BATCH_RECORDS - len(batch)
+            ends = list(accumulate([len(record or b"") for record in chunk[start:upto]]))
+            count = min(bisect_left(ends, room_bytes) + 1, len(ends))
+            batch += chunk[start : start + count]
+            room_bytes -= ends[count - 1]
+            start += count
+            if room_bytes <= 0 or len(batch) == BATCH_RECORDS:
                 yield first, batch
                 first, batch, room_bytes = first + len(batch), [], BATCH_BYTES
     if batch:
