@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.report import machine
 from benchmarks.run_record import DIVERGED, DONE, FAILED, Entry, Plan, Run, RunRecord, measured
 from ramengpt.errors import UserError
-from ramengpt.inference.weights import WEIGHTS_FILE
+from ramengpt.inference.weights_config import WEIGHTS_FILE
 from ramengpt.progress import scaled
 from ramengpt.training.loop import InterruptedRunError
 from ramengpt.training.session.interruption import StopRequest, stop_on_signals

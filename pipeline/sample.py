@@ -3,14 +3,10 @@
 import argparse
 from pathlib import Path
 
-import torch
-
 from ramengpt.cli import run_main
 from ramengpt.config import load_config
 from ramengpt.files import write_bytes
-from ramengpt.inference.decoding import Decoder
-from ramengpt.inference.sampling import sample_text, samples_page
-from ramengpt.inference.weights import load_weights
+from ramengpt.inference.weights_config import read_weights_config
 
 WEIGHTS_FOLDER = Path("models")
 SAMPLES_FILE = Path("results/samples.md")
@@ -25,6 +21,13 @@ def main() -> None:
     """Run the stage."""
     parser().parse_args()
     config = load_config().sample
+    read_weights_config(WEIGHTS_FOLDER)  # before torch, which takes seconds to import
+    import torch
+
+    from ramengpt.inference.decoding import Decoder
+    from ramengpt.inference.sampling import sample_text, samples_page
+    from ramengpt.inference.weights import load_weights
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_weights(WEIGHTS_FOLDER, device).model
     decoder = Decoder(model)

@@ -16,7 +16,6 @@ from pipeline._earlier_stages import run_missing_stages
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
 from ramengpt.errors import UserError, shown
-from ramengpt.training.run import train
 from ramengpt.training.schedule.plan_table import plan_table
 from ramengpt.training.schedule.run_steps import StopRules
 from ramengpt.training.session.folders import scratch_folders, stage_folders
@@ -151,6 +150,8 @@ def main() -> None:
     is_scratch_run = len(sys.argv) > 1
     folders = scratch_folders(arguments.out) if is_scratch_run else stage_folders()
     run_missing_stages(config)
+    from ramengpt.training.run import train  # with torch, which takes seconds to import
+
     train(lambda: config_of(arguments), options, folders)
 
 

@@ -10,15 +10,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-
 from ramengpt.cli import run_main
 from ramengpt.config import load_config
 from ramengpt.config.sample import SampleConfig
 from ramengpt.errors import UserError
-from ramengpt.inference.decoding import Decoder
-from ramengpt.inference.sampling import sample_text
-from ramengpt.inference.weights import load_weights
+from ramengpt.inference.weights_config import read_weights_config
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,6 +53,13 @@ def main() -> None:
     if not arguments.prompt.strip():
         raise UserError("--prompt: expected at least one word, found none")
     config = sample_config(arguments)
+    read_weights_config(arguments.weights)  # before torch, which takes seconds to import
+    import torch
+
+    from ramengpt.inference.decoding import Decoder
+    from ramengpt.inference.sampling import sample_text
+    from ramengpt.inference.weights import load_weights
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_weights(arguments.weights, device).model
     pieces = sample_text(

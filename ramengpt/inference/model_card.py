@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ramengpt.inference.weights import WeightsConfig
+from ramengpt.inference.weights_config import WeightsConfig
 
 FRONT_MATTER = """---
 library_name: ramengpt

@@ -22,7 +22,8 @@ from ramengpt.cli import run_main
 from ramengpt.data.sources.hub_client import hub_transport
 from ramengpt.errors import UserError, shown
 from ramengpt.inference.model_card import model_card
-from ramengpt.inference.weights import CONFIG_FILE, WEIGHTS_FILE, load_weights
+from ramengpt.inference.weights import load_weights
+from ramengpt.inference.weights_config import CONFIG_FILE, WEIGHTS_FILE
 
 METRICS_FILE, SAMPLES_FILE, CARD_FILE = "metrics.json", "samples.md", "README.md"
 FILES = (WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, SAMPLES_FILE, CARD_FILE)

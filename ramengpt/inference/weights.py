@@ -16,55 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from ramengpt.config.base import Section, Tokens
-from ramengpt.config.messages import describe
-from ramengpt.config.model import NetworkConfig
 from ramengpt.device import choose_dtype, flex_kernel_options, profile
-from ramengpt.errors import UserError, shortened
+from ramengpt.errors import shortened
 from ramengpt.files import flush_folder, open_regular, write_bytes
+from ramengpt.inference.weights_config import (
+    CONFIG_FILE,
+    FORMAT,
+    RESTORE,
+    WEIGHTS_FILE,
+    WeightsConfig,
+    WeightsError,
+    read_weights_config,
+)
 from ramengpt.model.attention_backend import resolve_backend
 from ramengpt.model.gpt import GPT
 from ramengpt.model.mlp import LARGEST_H
-
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
-FORMAT = "ramengpt-2"
-MAX_CONFIG_BYTES = 2**20
-RESTORE = "restore both files (`dvc checkout`), or train again"
-
-
-class WeightsError(UserError):
-    """A folder of weights that cannot be used."""
-
-
-class WeightsConfig(Section):
-    """What config.json holds.
-
-    Attributes:
-        format: which layout of these files this is.
-        model: the network.
-        max_sequence_tokens: longest document that it was trained for.
-        micro_batch_tokens: of the run's validation; its loss is reproduced with the same.
-        run: what the run was started with, for the reader.
-    """
-
-    format: str
-    model: NetworkConfig
-    max_sequence_tokens: Tokens
-    micro_batch_tokens: Tokens
-    run: dict[str, Any]
-
-    def digest(self, tensors: Mapping[str, Tensor]) -> str:
-        """Sha256 of the tensors, their names and shapes, and the network that they belong to."""
-        network = self.model.model_dump_json() + str(self.max_sequence_tokens)
-        digest = hashlib.sha256(network.encode())
-        for name in sorted(tensors):
-            digest.update(f"{name} {_shape(tensors[name])}".encode())
-            digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -118,7 +86,7 @@ def export_weights(
     folder.mkdir(parents=True)
     # Not by save_file: it reports a full disk without the file's name and the system's number.
     # One entry only: safetensors writes several in random order, so equal runs would differ.
-    metadata = {"sha256": config.digest(tensors)}
+    metadata = {"sha256": _digest(config, tensors)}
     write_bytes(folder / WEIGHTS_FILE, save(tensors, metadata))
     write_bytes(folder / CONFIG_FILE, (config.model_dump_json(indent=2) + "\n").encode())
     flush_folder(folder)
@@ -136,13 +104,13 @@ def load_weights(folder: Path, device: torch.device) -> Weights:
     Raises:
         WeightsError: the folder or a file is missing, damaged, or the two do not belong together.
     """
-    config = _read_config(folder)
+    config = read_weights_config(folder)
     path = folder / WEIGHTS_FILE
     tensors, metadata = _read_tensors(path)
     with torch.device("meta"):
         described = _build(config, torch.device("cpu"))
     _check_fit(path, tensors, described.state_dict())
-    if metadata.get("sha256") != config.digest(tensors):
+    if metadata.get("sha256") != _digest(config, tensors):
         raise WeightsError(f"{folder}: {WEIGHTS_FILE} or {CONFIG_FILE} is damaged; {RESTORE}")
     _check_finite(path, tensors)
     model = _build(config, device)
@@ -166,34 +134,6 @@ def _build(config: WeightsConfig, device: torch.device) -> GPT:
     )
 
 
-def _read_config(folder: Path) -> WeightsConfig:
-    path = folder / CONFIG_FILE
-    try:
-        with open_regular(path) as file:
-            content = file.read(MAX_CONFIG_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        what = f"no {CONFIG_FILE} in it" if folder.is_dir() else "no such folder"
-        raise WeightsError(
-            f"{folder}: {what}; train first (`dvc repro`), or name a folder that holds "
-            f"{WEIGHTS_FILE} and {CONFIG_FILE}"
-        ) from None
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror}; {RESTORE}") from None
-    if len(content) > MAX_CONFIG_BYTES:
-        raise WeightsError(f"{path}: expected at most {MAX_CONFIG_BYTES:,} bytes; {RESTORE}")
-    try:
-        config = WeightsConfig.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise WeightsError(
-            f"{path}: {describe(first['loc'] or ('the file',), [first])}; {RESTORE}"
-        ) from None
-    if config.format != FORMAT:
-        found = shortened(config.format)
-        raise WeightsError(f"{path}: format: expected {FORMAT!r}, found {found!r}; train again")
-    return config
-
-
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors, mapped rather than read, and the metadata beside them."""
     from safetensors import SafetensorError, safe_open
@@ -210,6 +150,16 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsError(
             f"{path}: damaged or no safetensors file ({reason}); {RESTORE}"
         ) from None
+
+
+def _digest(config: WeightsConfig, tensors: Mapping[str, Tensor]) -> str:
+    """Sha256 of the tensors, their names and shapes, and the network that they belong to."""
+    network = config.model.model_dump_json() + str(config.max_sequence_tokens)
+    digest = hashlib.sha256(network.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {_shape(tensors[name])}".encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:

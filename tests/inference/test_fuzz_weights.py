@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ramengpt.inference.weights import CONFIG_FILE, WEIGHTS_FILE, WeightsError, load_weights
+from ramengpt.inference.weights import load_weights
+from ramengpt.inference.weights_config import CONFIG_FILE, WEIGHTS_FILE, WeightsError
 from tests.inference.tiny_weights import export_tiny, tiny_model
 
 VALUES: st.SearchStrategy[Any] = st.sampled_from(
@@ -21,6 +23,7 @@ VALUES: st.SearchStrategy[Any] = st.sampled_from(
         *([], {}, [[]], {"a": 1}, {"x" * 5000: 1}),
     ]
 )
+LIMIT_CPU_SECONDS = 2  # of CPU, which other load hardly changes; refusals take 0.1
 FUZZ = settings(
     max_examples=150,
     deadline=None,
@@ -38,10 +41,12 @@ def check(original: Path, name: str, content: bytes) -> bool:
     folder = original.with_name("changed")
     shutil.copytree(original, folder, dirs_exist_ok=True)
     (folder / name).write_bytes(content)
+    start = time.process_time()
     try:
         loaded = load_weights(folder, torch.device("cpu"))
     except WeightsError as error:
         assert str(error).isprintable() and len(str(error)) < 1000, str(error)[:2000]
+        assert time.process_time() - start < LIMIT_CPU_SECONDS
         return False
     assert loaded.config.model == tiny_model(vocabulary=128).config
     return True

@@ -5,7 +5,7 @@ import re
 from ruamel.yaml import YAML
 
 from ramengpt.inference.model_card import model_card
-from ramengpt.inference.weights import WeightsConfig
+from ramengpt.inference.weights_config import WeightsConfig
 from tests.inference.test_share import METRICS, RUN
 from tests.inference.tiny_weights import tiny_config
 

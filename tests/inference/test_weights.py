@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ramengpt.inference.decoding import Decoder
-from ramengpt.inference.weights import CONFIG_FILE, WEIGHTS_FILE, WeightsError, load_weights
+from ramengpt.inference.weights import load_weights
+from ramengpt.inference.weights_config import CONFIG_FILE, WEIGHTS_FILE, WeightsError
 from tests.inference.tiny_weights import export_tiny, tiny_model
 
 CPU = torch.device("cpu")

@@ -48,7 +48,7 @@ def start_training(
     """
     context = multiprocessing.get_context("forkserver")
     # PyTorch imports its compiler at the first call of an operator of ours, compiled or not.
-    context.set_forkserver_preload(["pipeline.train", "torch._dynamo"])
+    context.set_forkserver_preload(["ramengpt.training.run", "pipeline.train", "torch._dynamo"])
     process = context.Process(target=_main, args=(folder, list(arguments), fault))
     process.start()
     return process

@@ -128,18 +128,24 @@ def text_column(column: "pyarrow.Array", place: str) -> list[bytes | None]:
         UserError: it is no column of strings.
     """
     import pyarrow as pa
+    import pyarrow.compute
 
     if pa.types.is_null(column.type):
         return [None] * len(column)
-    if pa.types.is_dictionary(column.type):
-        sizes = pa.compute.binary_length(column.dictionary)
-        written_out_bytes = pa.compute.sum(sizes.take(column.indices)).as_py() or 0
-        if written_out_bytes <= BATCH_BYTES:
-            return text_column(column.dictionary.take(column.indices), place)
-        used = column.indices.unique().drop_null()
-        texts = text_column(column.dictionary.take(used), place)
-        text_of = dict(zip(used.to_pylist(), texts, strict=True))
-        return [None if index is None else text_of[index] for index in column.indices.to_pylist()]
+    if not pa.types.is_dictionary(column.type):
+        return _as_bytes(column, place).to_pylist()
+    texts, rows = _as_bytes(column.dictionary, place), column.indices
+    sizes_bytes = pa.compute.binary_length(texts).take(rows)
+    if (pa.compute.sum(sizes_bytes).as_py() or 0) <= BATCH_BYTES:
+        return texts.take(rows).to_pylist()
+    used = rows.unique().drop_null()
+    text_of = dict(zip(used.to_pylist(), texts.take(used).to_pylist(), strict=True))
+    return [None if row is None else text_of[row] for row in rows.to_pylist()]
+
+
+def _as_bytes(column: "pyarrow.Array", place: str) -> "pyarrow.Array":
+    import pyarrow as pa
+
     kinds = (
         pa.types.is_string,
         pa.types.is_large_string,
@@ -150,7 +156,7 @@ def text_column(column: "pyarrow.Array", place: str) -> list[bytes | None]:
     )
     if not any(kind(column.type) for kind in kinds):
         raise _no_strings(place, column.type)
-    return column.cast(pa.large_binary()).to_pylist()
+    return column.cast(pa.large_binary())
 
 
 def _no_strings(place: str, kind: "pyarrow.DataType") -> UserError:
