@@ -87,34 +87,6 @@ def test_a_tensor_of_another_type_is_refused(folder):
         load_weights(folder, CPU)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda config: config.pop("model"), "model: missing"),
-        (
-            lambda config: config["model"].update(gate_inputs=17),
-            "gate_inputs must be at most width",
-        ),
-        (lambda config: config.update(format="gpt-9"), "format: expected 'ramengpt-2'"),
-        (lambda config: config.update(surprise=1), "surprise"),
-    ],
-)
-def test_a_config_that_means_nothing_is_one_line(folder, change, message):
-    config = json.loads((folder / CONFIG_FILE).read_text())
-    change(config)
-    (folder / CONFIG_FILE).write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match=message) as error:
-        load_weights(folder, CPU)
-    assert "\n" not in str(error.value)
-
-
-def test_a_config_that_is_no_json_is_one_line(folder):
-    (folder / CONFIG_FILE).write_text("{")
-    with pytest.raises(WeightsError, match=r"the file: .*Invalid JSON") as error:
-        load_weights(folder, CPU)
-    assert "\n" not in str(error.value)
-
-
 @pytest.mark.parametrize("place", [0.02, 0.5, 0.999])
 def test_a_flipped_bit_is_refused(folder, place):
     path = folder / WEIGHTS_FILE
