@@ -1,6 +1,6 @@
 """The section `parameters` of params.yaml: for every label, how its parameters are updated.
 
-Labels are those of `ramengpt.model.parameters`. An architecture may override some of the numbers.
+These are all labels that there are; an architecture may override some of the numbers.
 """
 
 from collections.abc import Mapping

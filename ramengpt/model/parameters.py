@@ -7,53 +7,32 @@ residual stream. One whose first two blocks are q and k also carries `.head_dim`
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 
 from ramengpt.config.parameters import Group, ParametersConfig
 
-
-@dataclass(frozen=True)
-class Label:
-    """What all parameters of one label share."""
-
-    group: Group
-    residual_dims: tuple[int, ...] = ()
-
-
-LABELS = {
-    "embedding": Label("embedding"),
-    "head": Label("embedding"),
-    "value_embedding": Label("embedding"),
-    "attention": Label("hidden", (1, 1, 1, 0)),  # q, k, v read the residual stream, o writes it
-    "mlp_in": Label("hidden", (1,)),
-    "mlp_out": Label("hidden", (1,)),
-    "attention_gate": Label("scalar"),
-    "value_gate": Label("scalar"),
-    "smear_gate": Label("scalar"),
-    "skip_gate": Label("scalar"),
-    "residual_lambda": Label("scalar"),
-    "embedding_lambda": Label("scalar"),
-    "attention_lambda": Label("scalar"),
-    "smear_lambda": Label("scalar"),
-    "skip_lambda": Label("scalar"),
-    "backout_lambda": Label("scalar"),
-    "bigram_embedding": Label("embedding"),
-    "bigram_lambda": Label("scalar"),
-    "exclusive_attention": Label("scalar"),
-    "dense_connection_in": Label("scalar"),
-    "dense_connection_out": Label("scalar"),
-    "dense_connection_bias": Label("scalar"),
-    "residual_gain": Label("scalar"),
-    "output_gain": Label("scalar"),
-    "value_residual": Label("scalar"),
-    "hyper_connection_weight": Label("scalar"),
-    "hyper_connection_bias": Label("scalar"),
-    "token_gain_in": Label("scalar"),
-    "token_gain_out": Label("scalar"),
-    "token_gain_scale": Label("scalar"),
+EMBEDDINGS = ("embedding", "head", "value_embedding", "bigram_embedding")
+"""Labels of the group "embedding": tables with a row for each token or bigram."""
+RESIDUAL_DIMS = {
+    "attention": (1, 1, 1, 0),  # q, k, v read the residual stream, o writes it
+    "mlp_in": (1,),
+    "mlp_out": (1,),
 }
+"""By label of the group "hidden"; all other labels are of the group "scalar"."""
+
+
+def group_of(label: str) -> Group:
+    """The group of a label.
+
+    Raises:
+        KeyError: the section `parameters` of params.yaml has no such label.
+    """
+    if label not in ParametersConfig.model_fields:
+        raise KeyError(label)
+    if label in RESIDUAL_DIMS:
+        return "hidden"
+    return "embedding" if label in EMBEDDINGS else "scalar"
 
 
 def make_parameter(
@@ -62,19 +41,18 @@ def make_parameter(
     """Create an uninitialised float32 parameter with its label and group.
 
     Args:
-        label: a key of `LABELS`.
+        label: one of the section `parameters` of params.yaml.
         shape: sizes.
         residual_dims: in place of the label's own, for matrices with another layout.
 
     Returns:
         The parameter, filled with NaN, so that a forgotten initialisation cannot go unnoticed.
     """
-    kind = LABELS[label]
     parameter = torch.nn.Parameter(torch.full(shape, torch.nan))
     parameter.label = label  # type: ignore[attr-defined]
-    parameter.group = kind.group  # type: ignore[attr-defined]
-    if kind.group == "hidden":
-        parameter.residual_dims = residual_dims or kind.residual_dims  # type: ignore[attr-defined]
+    parameter.group = group_of(label)  # type: ignore[attr-defined]
+    if label in RESIDUAL_DIMS:
+        parameter.residual_dims = residual_dims or RESIDUAL_DIMS[label]  # type: ignore[attr-defined]
     return parameter
 
 
