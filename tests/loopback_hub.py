@@ -6,6 +6,7 @@ are queued by file name and used up one a GET, so that a test says what goes wro
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections import defaultdict
@@ -49,9 +50,7 @@ class LoopbackHub:
     """
 
     def __init__(
-        self,
-        repositories: dict[str, dict[str, bytes]],
-        revisions: tuple[str, ...] = ("main",),
+        self, repositories: dict[str, dict[str, bytes]], revisions: tuple[str, ...] = ("main",)
     ) -> None:
         self.repositories = repositories
         self.revisions = (*revisions, COMMIT)
@@ -59,13 +58,8 @@ class LoopbackHub:
         self.faults: dict[str, list[Fault]] = defaultdict(list)
         self.requests: list[tuple[str, str, str]] = []
         self.lock = threading.Lock()
-        hub = self
-
-        class Handler(_Handler):
-            pass
-
-        Handler.hub = hub
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        handler = type("Handler", (_Handler,), {"hub": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
@@ -111,45 +105,27 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
-    def do_HEAD(self) -> None:
-        self._route()
-
-    def do_GET(self) -> None:
-        self._route()
-
-    def do_POST(self) -> None:
-        self._route()
-
-    def do_PUT(self) -> None:
-        self._route()
-
     def _route(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         self.body = self.rfile.read(length) if length else b""
         path = unquote(urlsplit(self.path).path)
         written = self.hub.uploads.answer(self, path, self.body, self.hub.url)
         if isinstance(written, int):
-            self._error(written, "")
+            self._error(written)
         elif written is not None:
             self._json(written)
-        elif path.startswith("/api/datasets/"):
+        elif match := re.match("/api/(?:datasets|models)/(.+)", path):
             self._note(path)
-            self._api(path.removeprefix("/api/datasets/").split("/"))
-        elif path.startswith("/datasets/"):
-            owner, name, _, revision, *rest = path.removeprefix("/datasets/").split("/")
-            self._resolve(f"{owner}/{name}", revision, "/".join(rest))
-        elif path.startswith("/api/models/"):
+            self._api(match[1].split("/"))
+        elif match := re.match("/cdn/([^/]+/[^/]+)/(.+)", path):
             self._note(path)
-            self._api(path.removeprefix("/api/models/").split("/"))
-        elif "/resolve/" in path:
-            owner, name, _, revision, *rest = path.removeprefix("/").split("/")
-            self._resolve(f"{owner}/{name}", revision, "/".join(rest))
-        elif path.startswith("/cdn/"):
-            self._note(path)
-            owner, name, *rest = path.removeprefix("/cdn/").split("/")
-            self._content(f"{owner}/{name}", "/".join(rest))
+            self._content(*match.groups())
+        elif match := re.match("/(?:datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            self._resolve(*match.groups())
         else:
-            self._error(404, "")
+            self._error(404)
+
+    do_HEAD = do_GET = do_POST = do_PUT = _route
 
     def _note(self, path: str) -> None:
         with self.hub.lock:
@@ -160,16 +136,27 @@ class _Handler(BaseHTTPRequestHandler):
             queue = self.hub.faults[name]
             return queue.pop(0) if queue else None
 
-    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+    def _send(
+        self, status: int, content: bytes, headers: dict[str, str], fault: Fault = Fault()
+    ) -> None:
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
+        if self.command == "HEAD":
+            return
+        limit = len(content) if fault.drop_after < 0 else fault.drop_after
+        try:
+            for start in range(0, min(limit, len(content)), 2**16):
+                self.wfile.write(content[start : min(limit, start + 2**16)])
+                time.sleep(fault.chunk_seconds)
+        except OSError:
+            self.close_connection = True
+        if limit < len(content):
+            self.close_connection = True
 
-    def _error(self, status: int, code: str, retry_after: str = "") -> None:
+    def _error(self, status: int, code: str = "", retry_after: str = "") -> None:
         headers = {"X-Error-Code": code, "X-Error-Message": code} if code else {}
         headers |= {"Retry-After": retry_after} if retry_after else {}
         self._send(status, b"", headers)
@@ -203,27 +190,18 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "paths-info":
             self._json(self._paths_info(repository))
         else:
-            self._error(404, "")
+            self._error(404)
 
     def _info(self, repository: str) -> dict[str, Any]:
-        files = self.hub.repositories[repository]
         siblings = []
-        for name, content in sorted(files.items()):
+        for name, content in sorted(self.hub.repositories[repository].items()):
             entry = _entry(name, content)
             sibling = {"rfilename": name, "size": len(content), "blobId": entry["oid"]}
-            if "lfs" in entry:
-                lfs = entry["lfs"]
-                sibling["lfs"] = {**lfs, "sha256": lfs["oid"]}
+            if lfs := entry.get("lfs"):
+                sibling["lfs"] = lfs | {"sha256": lfs["oid"]}
             siblings.append(sibling)
-        return {
-            "id": repository,
-            "sha": COMMIT,
-            "siblings": siblings,
-            "private": False,
-            "downloads": 0,
-            "likes": 0,
-            "tags": [],
-        }
+        about = {"private": False, "downloads": 0, "likes": 0, "tags": []}
+        return {"id": repository, "sha": COMMIT, "siblings": siblings} | about
 
     def _tree(self, repository: str, under: str, recursive: bool) -> list[dict[str, Any]]:
         entries: dict[str, dict[str, Any]] = {}
@@ -253,25 +231,23 @@ class _Handler(BaseHTTPRequestHandler):
         return found
 
     def _resolve(self, repository: str, revision: str, name: str) -> None:
-        if not self._known(repository, revision):
-            self._note(f"/{name}")
-            return
-        content = self.hub.repositories[repository].get(name)
-        if content is None:
-            self._note(f"/{name}")
-            self._error(404, "EntryNotFound")
-            return
-        entry = _entry(name, content)
+        content = self.hub.repositories.get(repository, {}).get(name)
+        entry = {} if content is None else _entry(name, content)
         if "lfs" not in entry:
             self._note(f"/{name}")
-            self._send(200, content, {"X-Repo-Commit": COMMIT, "ETag": f'"{entry["oid"]}"'})
+        if not self._known(repository, revision):
             return
-        headers = {
+        if content is None:
+            self._error(404, "EntryNotFound")
+            return
+        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{entry["oid"]}"'}
+        if "lfs" not in entry:
+            self._send(200, content, headers)
+            return
+        headers |= {
             "Location": f"{self.hub.url}/cdn/{repository}/{name}",
-            "X-Repo-Commit": COMMIT,
             "X-Linked-Size": str(len(content)),
             "X-Linked-Etag": f'"{entry["lfs"]["oid"]}"',
-            "ETag": f'"{entry["oid"]}"',
         }
         self._send(302, b"", headers)
 
@@ -290,25 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
             first, _, last = ranges.removeprefix("bytes=").partition("-")
             status, start, end = 206, int(first), min(end, int(last) + 1 if last else end)
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
-        self._stream(status, content[start:end], headers, fault)
-
-    def _stream(self, status: int, content: bytes, headers: dict[str, str], fault: Fault) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        limit = len(content) if fault.drop_after < 0 else fault.drop_after
-        try:
-            for start in range(0, min(limit, len(content)), 2**16):
-                self.wfile.write(content[start : min(limit, start + 2**16)])
-                time.sleep(fault.chunk_seconds)
-        except OSError:
-            self.close_connection = True
-        if limit < len(content):
-            self.close_connection = True
+        self._send(status, content[start:end], headers, fault)
 
 
 def _entry(name: str, content: bytes) -> dict[str, Any]:
