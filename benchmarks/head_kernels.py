@@ -8,105 +8,104 @@ import torch
 from torch import Tensor
 
 from benchmarks.ceilings import Ceilings
-from benchmarks.report import (
-    Report,
-    median_milliseconds,
-    peak_gib,
-    random_matrix,
-    relative_error,
+from benchmarks.report import Report, median_milliseconds, peak_gib, random_matrix, relative_error
+from ramengpt.kernels.head import cuda
+from ramengpt.kernels.head.float8 import largest_power_for_u, to_float8
+from ramengpt.kernels.head.persistent import persistent_exponentials
+from ramengpt.kernels.head.softcapped_cross_entropy import (
+    softcapped_cross_entropy,
+    softcapped_cross_entropy_reference,
 )
+from ramengpt.kernels.tiles import add_product, supports_tma
 
 VOCABULARY, PADDED = 50_257, 50_304
 SOFTCAP = (23.0, 5.0, 7.5)
 CHUNKS_TOKENS = (4096, 8192, 16_384)
 
 
+class HeadCase:
+    """A head with its inputs, and the ways to train it."""
+
+    def __init__(self, tokens: int, width: int) -> None:
+        self.x = random_matrix(tokens, width).requires_grad_()
+        weight = random_matrix(PADDED, width, scale=0.1, dtype=torch.float32)
+        self.weight = weight.requires_grad_()
+        self.targets = torch.randint(0, VOCABULARY, (tokens,), device="cuda", dtype=torch.int32)
+
+    def step(
+        self, function: Callable[..., tuple[Tensor, Tensor]], **options: bool
+    ) -> tuple[Tensor, ...]:
+        """The loss, and its gradients."""
+        loss, _ = function(self.x, self.weight, self.targets, None, VOCABULARY, *SOFTCAP, **options)
+        return (loss.detach(), *torch.autograd.grad(loss, (self.x, self.weight)))
+
+    def with_chunks(self, chunk_tokens: int) -> None:
+        """A step with chunks of another size."""
+        with patch.object(cuda, "GPU_CHUNK_TOKENS", chunk_tokens):
+            self.step(softcapped_cross_entropy)
+
+    def four_targets(self, **options: bool) -> None:
+        """Forward and backward with three more targets of each token."""
+        several = torch.stack([self.targets.roll(-ahead) for ahead in range(4)], dim=1)
+        weights = torch.full(several.shape, 1 / len(several), device="cuda")
+        loss, _ = softcapped_cross_entropy(
+            self.x, self.weight, several, weights, VOCABULARY, *SOFTCAP, **options
+        )
+        torch.autograd.grad(loss, (self.x, self.weight))
+
+    @torch.no_grad()
+    def losses(self) -> Tensor:
+        """Without gradients, hence with exact sigmoids."""
+        inputs = (self.x, self.weight, self.targets, None)
+        return softcapped_cross_entropy(*inputs, VOCABULARY, *SOFTCAP)[0]
+
+
 def head(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int) -> None:
     """Head and loss, forward and backward."""
-    from ramengpt.kernels.head import cuda
-    from ramengpt.kernels.head.softcapped_cross_entropy import (
-        softcapped_cross_entropy,
-        softcapped_cross_entropy_reference,
-    )
-    from ramengpt.kernels.tiles import supports_tma
-
     report.title(f"head and loss, {preset}: {tokens} x {width} x {PADDED}")
-    x = random_matrix(tokens, width).requires_grad_()
-    weight = random_matrix(PADDED, width, scale=0.1, dtype=torch.float32).requires_grad_()
-    targets = torch.randint(0, VOCABULARY, (tokens,), device="cuda", dtype=torch.int32)
-
-    def step(function: Callable[..., tuple[Tensor, Tensor]], **options: bool) -> tuple[Tensor, ...]:
-        loss, _ = function(x, weight, targets, None, VOCABULARY, *SOFTCAP, **options)
-        return (loss.detach(), *torch.autograd.grad(loss, (x, weight)))
-
-    def ours_with_chunks(chunk_tokens: int) -> tuple[Tensor, ...]:
-        with patch.object(cuda, "GPU_CHUNK_TOKENS", chunk_tokens):
-            return step(softcapped_cross_entropy)
-
-    def four_targets(**options: bool) -> tuple[Tensor, ...]:
-        several, weights = targets[:, None].repeat(1, 4), targets.new_ones(tokens, 4) / tokens
-        for ahead in (1, 2, 3):
-            several[:, ahead] = targets.roll(-ahead)
-        loss, _ = softcapped_cross_entropy(
-            x, weight, several, weights, VOCABULARY, *SOFTCAP, **options
-        )
-        return torch.autograd.grad(loss, (x, weight))
-
-    def losses() -> Tensor:
-        with torch.no_grad():
-            return softcapped_cross_entropy(x, weight, targets, None, VOCABULARY, *SOFTCAP)[0]
-
-    flops = 2.0 * tokens * width * PADDED
-    # Minimum traffic once the logits exceed the cache: dz is written once and read twice.
-    floor = ceilings.floor_milliseconds(3 * flops, 3 * 2.0 * tokens * PADDED)
+    case = HeadCase(tokens, width)
+    step, ours = case.step, softcapped_cross_entropy
     compiled = torch.compile(softcapped_cross_entropy_reference)
-    in_float8 = partial(step, softcapped_cross_entropy, float8=True)
-    rivals: dict[str, Callable[[], tuple[Tensor, ...]]] = {
-        "ours": partial(step, softcapped_cross_entropy)
-    }
+    rivals: dict[str, Callable[[], tuple[Tensor, ...]]] = {"ours": partial(step, ours)}
     variants: dict[str, Callable[[], object]] = {
-        f"ours, chunks of {chunk}": partial(ours_with_chunks, chunk) for chunk in CHUNKS_TOKENS
+        f"ours, chunks of {chunk}": partial(case.with_chunks, chunk) for chunk in CHUNKS_TOKENS
     }
-    variants["ours, four targets per token"] = four_targets
-    if supports_tma(x, weight):
+    variants["ours, four targets per token"] = case.four_targets
+    if supports_tma(case.x, case.weight):
+        in_float8 = partial(step, ours, float8=True)
         rivals["ours in float8"] = variants["ours in float8"] = in_float8
-        variants["ours in float8, four targets per token"] = partial(four_targets, float8=True)
+        variants["ours in float8, four targets per token"] = partial(case.four_targets, float8=True)
     theirs = step(compiled)
     for name, rival in rivals.items():
-        ours = rival()
+        found = rival()
         report.add(
             "head",
             f"{preset}: {name} against compiled reference",
-            loss_difference=float(ours[0] - theirs[0]),
-            exact_loss_difference=float(losses() - theirs[0]),
-            gx_error=relative_error(ours[1], theirs[1]),
-            gw_error=relative_error(ours[2], theirs[2]),
+            loss_difference=float(found[0] - theirs[0]),
+            exact_loss_difference=float(case.losses() - theirs[0]),
+            gx_error=relative_error(found[1], theirs[1]),
+            gw_error=relative_error(found[2], theirs[2]),
         )
-    del ours, theirs
+    del found, theirs
+    flops = 2.0 * tokens * width * PADDED
+    # Minimum traffic once the logits exceed the cache: dz is written once and read twice.
+    floor = ceilings.floor_milliseconds(3 * flops, 3 * 2.0 * tokens * PADDED)
     variants["compiled reference"] = partial(step, compiled)
     for name, function in variants.items():
-        report.add(
-            "head",
-            f"{preset}: {name}, forward and backward",
-            ms=median_milliseconds(function),
-            floor_ms=floor,
-            peak_GiB=peak_gib(function),
-        )
+        milliseconds, peak = median_milliseconds(function), peak_gib(function)
+        variant = f"{preset}: {name}, forward and backward"
+        report.add("head", variant, ms=milliseconds, floor_ms=floor, peak_GiB=peak)
         torch.cuda.empty_cache()
     report.add(
         "head",
         f"{preset}: ours, losses only (exact sigmoids)",
-        ms=median_milliseconds(losses),
+        ms=median_milliseconds(case.losses),
         floor_ms=ceilings.floor_milliseconds(flops, 0),
     )
 
 
 def head_pieces(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int) -> None:
     """One chunk of the head, kernel by kernel; times are scaled to all tokens."""
-    from ramengpt.kernels.head import cuda
-    from ramengpt.kernels.head.persistent import persistent_exponentials
-    from ramengpt.kernels.tiles import add_product, supports_tma
-
     chunk = cuda.GPU_CHUNK_TOKENS
     report.title(f"pieces of the head, {preset}: chunks of {chunk}, ms for all {tokens} tokens")
     softcap = cuda.halves(*SOFTCAP)
@@ -143,9 +142,6 @@ def _float8_pieces(
     x: Tensor, weight: Tensor, targets: Tensor, softcap: tuple[float, float, float]
 ) -> dict[str, Callable[[], object]]:
     """The same products in float8."""
-    from ramengpt.kernels.head.float8 import largest_power_for_u, to_float8
-    from ramengpt.kernels.head.persistent import persistent_exponentials
-
     x8, unit = to_float8(x)
     weight8, _ = to_float8(weight)
     x8_DC, weight8_DV = x8.T.contiguous(), weight8.T.contiguous()

@@ -16,6 +16,12 @@ from benchmarks.report import (
     random_matrix,
     relative_error,
 )
+from ramengpt.kernels import qkv_prologue as prologues
+from ramengpt.kernels import relu_squared_mlp as mlps
+from ramengpt.kernels import symmetric_matmul as products
+from ramengpt.kernels.relu_squared_mlp_persistent import launch_persistent_product
+from ramengpt.kernels.tiles import supports_tma
+from ramengpt.model.norm import EPSILON
 
 TOKENS_WIDTH = {"base": (131_072, 256), "small": (65_536, 768)}
 HEADS = {"base": (131_072, 4, 64), "small": (65_536, 6, 128)}
@@ -42,10 +48,6 @@ def measure(report: Report) -> None:
 
 def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int) -> None:
     """The MLP with relu squared."""
-    from ramengpt.kernels import relu_squared_mlp as fused
-    from ramengpt.kernels.relu_squared_mlp_persistent import launch_persistent_product
-    from ramengpt.kernels.tiles import supports_tma
-
     report.title(f"relu squared MLP, {preset}: {tokens} x {width} x {4 * width}")
     x, grad = random_matrix(tokens, width).requires_grad_(), random_matrix(tokens, width)
     w_in, w_out = (
@@ -56,25 +58,21 @@ def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int
     def both(function: Callable[..., Tensor]) -> tuple[Tensor, ...]:
         return torch.autograd.grad(function(x, w_in, w_out), (x, w_in, w_out), grad)
 
-    compiled = torch.compile(fused.linear_relu_squared_mlp_reference)
-    ours, theirs = both(fused.linear_relu_squared_mlp), both(compiled)
+    compiled = torch.compile(mlps.linear_relu_squared_mlp_reference)
+    ours, theirs = both(mlps.linear_relu_squared_mlp), both(compiled)
     errors = [relative_error(a, b) for a, b in zip(ours, theirs, strict=True)]
     report.add("mlp", f"{preset}: largest error against compiled", error=max(errors))
     flops = 2.0 * tokens * width * 4 * width
     functions = {
-        "ours": fused.linear_relu_squared_mlp,
+        "ours": mlps.linear_relu_squared_mlp,
         "compiled reference": compiled,
-        "reference": fused.linear_relu_squared_mlp_reference,
+        "reference": mlps.linear_relu_squared_mlp_reference,
     }
     forward_floor = ceilings.floor_milliseconds(2 * flops, 2.0 * tokens * width * 10)
     both_floor = ceilings.floor_milliseconds(6 * flops, 2.0 * tokens * width * 29)
     for name, function in functions.items():
-        report.add(
-            "mlp",
-            f"{preset}: {name}, forward",
-            ms=median_milliseconds(partial(function, x, w_in, w_out), 0.2),
-            floor_ms=forward_floor,
-        )
+        milliseconds = median_milliseconds(partial(function, x, w_in, w_out), 0.2)
+        report.add("mlp", f"{preset}: {name}, forward", ms=milliseconds, floor_ms=forward_floor)
         report.add(
             "mlp",
             f"{preset}: {name}, forward and backward",
@@ -82,11 +80,17 @@ def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int
             floor_ms=both_floor,
             peak_GiB=peak_gib(partial(both, function)),
         )
-    narrow, wide = x.detach(), w_in.detach().bfloat16()
-    h = fused.launch_product(narrow, wide, None)
+    pieces = _mlp_pieces(x.detach(), w_in.detach().bfloat16())
+    for name, piece in pieces.items():
+        report.add("mlp", f"{preset}: {name}", ms=median_milliseconds(piece, 0.1))
+
+
+def _mlp_pieces(narrow: Tensor, wide: Tensor) -> dict[str, Callable[[], object]]:
+    """The GEMMs of the MLP."""
+    h = mlps.launch_product(narrow, wide, None)
     pieces: dict[str, Callable[[], object]] = {
-        "forward product": lambda: fused.launch_product(narrow, wide, None),
-        "backward product": lambda: fused.launch_product(narrow, wide, h),
+        "forward product": lambda: mlps.launch_product(narrow, wide, None),
+        "backward product": lambda: mlps.launch_product(narrow, wide, h),
         "product by cuBLAS": lambda: narrow @ wide.T,
     }
     if supports_tma(narrow, wide):
@@ -94,8 +98,7 @@ def mlp(report: Report, ceilings: Ceilings, preset: str, tokens: int, width: int
             "forward product, persistent": lambda: launch_persistent_product(narrow, wide, None),
             "backward product, persistent": lambda: launch_persistent_product(narrow, wide, h),
         }
-    for name, piece in pieces.items():
-        report.add("mlp", f"{preset}: {name}", ms=median_milliseconds(piece, 0.1))
+    return pieces
 
 
 def qkv_prologue(
@@ -107,15 +110,12 @@ def qkv_prologue(
     whole: bool,
 ) -> None:
     """Norms and rotations; with the key offset and value embeddings if `whole`."""
-    from ramengpt.kernels import qkv_prologue as fused
-    from ramengpt.model.norm import EPSILON
-
     tokens, num_heads, head_dim = sizes
     name = f"{preset}, {'offset and values' if whole else 'plain'}"
     report.title(f"QKV prologue, {name}: {tokens} x {num_heads} x {head_dim}")
     qkv = random_matrix(tokens, 3, num_heads, head_dim).requires_grad_()
     angles = torch.rand(tokens, head_dim // 4, device="cuda") * 6
-    rotation = fused.Rotation(angles.cos(), angles.sin(), torch.tensor(0.1, device="cuda"))
+    rotation = prologues.Rotation(angles.cos(), angles.sin(), torch.tensor(0.1, device="cuda"))
     value = random_matrix(tokens, num_heads, head_dim).requires_grad_() if whole else None
     gate = random_matrix(tokens, num_heads).requires_grad_() if whole else None
     positions = torch.arange(tokens, device="cuda", dtype=torch.int32) % DOCUMENT_TOKENS
@@ -127,12 +127,12 @@ def qkv_prologue(
         return torch.where(starts, still, torch.roll(still, 1, 0))
 
     def ours() -> tuple[Tensor, ...]:
-        found = fused.qkv_prologue(
+        found = prologues.qkv_prologue(
             qkv, rotation, positions if whole else None, value, gate, EPSILON
         )
         return torch.autograd.grad(found, leaves, upstream)
 
-    compiled = torch.compile(fused.qkv_prologue_reference)
+    compiled = torch.compile(prologues.qkv_prologue_reference)
 
     def theirs() -> tuple[Tensor, ...]:
         found = compiled(qkv, rotation, before if whole else None, value, gate, EPSILON)
@@ -153,21 +153,15 @@ def qkv_prologue(
 
 def symmetric(report: Report, ceilings: Ceilings, batch: int, rows: int, columns: int) -> None:
     """The two products of Polar Express."""
-    from ramengpt.kernels import symmetric_matmul as ours
-
     report.title(f"symmetric products, {batch} matrices of {rows} x {columns}")
     x = random_matrix(batch, rows, columns, scale=columns**-0.5)
-    a = ours.symmetric_product(x)
-    exact_product = ours.symmetric_product_reference(x.float())
-    exact = ours.symmetric_quadratic_reference(a.float(), -2.0, 0.5)
+    a = products.symmetric_product(x)
+    exact_product = products.symmetric_product_reference(x.float())
+    exact = products.symmetric_quadratic_reference(a.float(), -2.0, 0.5)
     cases: dict[str, tuple[Callable[[], Tensor], Tensor, float]] = {
-        "X X^T": (lambda: ours.symmetric_product(x), exact_product, columns),
-        "X X^T by cuBLAS": (
-            lambda: ours.symmetric_product_reference(x),
-            exact_product,
-            columns,
-        ),
-        "b A + c A A": (lambda: ours.symmetric_quadratic(a, -2.0, 0.5), exact, rows),
+        "X X^T": (lambda: products.symmetric_product(x), exact_product, columns),
+        "X X^T by cuBLAS": (lambda: x @ x.mT, exact_product, columns),
+        "b A + c A A": (lambda: products.symmetric_quadratic(a, -2.0, 0.5), exact, rows),
         "b A + c A A by cuBLAS": (
             lambda: torch.baddbmm(a, a, a, beta=-2.0, alpha=0.5),
             exact,

@@ -13,6 +13,10 @@ from typing import Any
 
 import torch
 
+from ramengpt.files import write_bytes
+
+GRAPH_CALLS = 20
+
 
 class Report:
     """Rows of measurements, printed as they come and written as JSON at the end."""
@@ -55,13 +59,8 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write everything, with the machine and the versions, atomically."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("w") as file:
-            json.dump({"machine": machine(), "rows": self.rows}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        text = json.dumps({"machine": machine(), "rows": self.rows}, indent=1)
+        write_bytes(path, text.encode())
         print(f"\nwrote {path}", flush=True)
 
 
@@ -125,16 +124,16 @@ def median_milliseconds(function: Callable[[], object], budget_seconds: float = 
     return statistics.median(before.elapsed_time(after) for before, after in pairwise(events))
 
 
-def graph_milliseconds(function: Callable[[], object], calls: int = 20) -> float:
+def graph_milliseconds(function: Callable[[], object]) -> float:
     """Median time of a call without launch overhead: many calls in one CUDA graph."""
     for _ in range(3):
         function()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for _ in range(calls):
+        for _ in range(GRAPH_CALLS):
             function()
-    return median_milliseconds(graph.replay, 0.1) / calls
+    return median_milliseconds(graph.replay, 0.1) / GRAPH_CALLS
 
 
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:

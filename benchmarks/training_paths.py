@@ -51,7 +51,7 @@ def plain_operations(*, float32: bool) -> Iterator[None]:
         yield
 
 
-def _cross_entropy_reference(*arguments: Any, float8: bool = False) -> tuple[Tensor, Tensor]:
+def _cross_entropy_reference(*arguments: Any, float8: bool) -> tuple[Tensor, Tensor]:
     """In the dtype of its input, whatever `float8` says."""
     return softcapped_cross_entropy_reference(*arguments)
 
