@@ -20,6 +20,8 @@ SHOWN_FROM = 0.25
 """Of the run: before it, all curves fall alike."""
 INK, GREY, PALE = "#24292f", "#6e7781", "#d8dee4"
 BASELINE_LINES = dict(zip(BASELINES, ("--", ":"), strict=True))
+SECOND_LINE = "-."
+"""Of the arms whose colours another arm has already."""
 Points = list[tuple[float, float, float]]
 """Of a curve: place on the x axis, mean loss, standard deviation."""
 LABEL_HEIGHT = 0.056
@@ -64,12 +66,13 @@ def _draw(
         figure = Figure(figsize=(8.6, 4.4), layout="constrained")
         axes = figure.subplots()
         curves = {name: _mean_curve(runs, divisors[name]) for name, runs in arms.items()}
-        for name, points in curves.items():
+        for number, (name, points) in enumerate(curves.items()):
             x, means, deviations = np.array(points).T
+            taken = shades[name] in [shades[other] for other in list(curves)[:number]]
+            line = BASELINE_LINES.get(name, SECOND_LINE if taken else "-")
             axes.plot(
-                x, means, color=shades[name], linestyle=BASELINE_LINES.get(name, "-"),
-                linewidth=2, gid=f"curve-{name}",
-            )  # fmt: skip
+                x, means, color=shades[name], linestyle=line, linewidth=2, gid=f"curve-{name}"
+            )
             band = means - deviations, means + deviations
             axes.fill_between(x, *band, color=shades[name], alpha=0.13, linewidth=0)
         _frame(axes, curves, unit)
