@@ -26,7 +26,7 @@ PAGES = sorted(
         *(ROOT / "docs").glob("*.md"),
     ]
 )
-PROGRAMS = ("dvc", "git", "make", "python", "uv", "cd", "docker")
+PROGRAMS = ("dvc", "git", "make", "python", "uv", "cd", "docker", "source")
 INVENTED = {"docs/adding_an_optimizer.md": "lion"}
 """Entries of params.yaml that a page tells the reader to make."""
 

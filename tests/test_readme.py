@@ -1,4 +1,4 @@
-"""README's figures are those of params.yaml and of the measurements."""
+"""What README and the page of commands say is what params.yaml and the measurements say."""
 
 import re
 
@@ -82,3 +82,14 @@ def test_the_sample_continues_prompts_of_params() -> None:
     prompts = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["sample"]["prompts"]
     sampled = re.findall(r"^> \*\*(.*?)\*\*", README, re.M)
     assert sampled and set(sampled) <= set(prompts)
+
+
+def test_the_selectors_have_the_entries_that_are_listed() -> None:
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    page = (ROOT / "docs/commands.md").read_text()
+    for selector in ("dataset", "model", "architecture", "optimizer", "schedule"):
+        (cell,) = re.findall(rf"^\| `{selector}` \| (.*) \|$", page, re.M)
+        named, entries = set(re.findall(r"`([\w-]+)`", cell)), set(params[f"{selector}s"])
+        assert named <= entries and f"`{params[selector]}` (default" in cell
+        others = len(entries - named)
+        assert others == (("seven more" in cell) and 7)
