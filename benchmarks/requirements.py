@@ -8,8 +8,9 @@ It describes the versions of requirements.lock, which must be installed.
 import argparse
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
-from importlib.metadata import PackageMetadata, distribution, metadata
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import distribution, metadata
+from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -53,21 +54,21 @@ def closure(requirements: Iterable[str]) -> set[str]:
     return {name for name, _ in found}
 
 
-def licence_of(about: PackageMetadata) -> str:
+def licence_of(about: Mapping[str, Any]) -> str:
     """As the package states it: an SPDX expression, a short name, or the classifiers."""
-    written = (about["License-Expression"] or about["License"] or "").strip()
+    written = (about.get("license_expression") or about.get("license") or "").strip()
     if written:
         return written.splitlines()[0]  # some quote the whole text, which opens with its name
-    classifiers = about.get_all("Classifier", [])
+    classifiers = about.get("classifier", [])
     names = [line.rpartition(" :: ")[2] for line in classifiers if line.startswith("License ::")]
     return ", ".join(names)
 
 
-def source_of(about: PackageMetadata) -> str:
+def source_of(about: Mapping[str, Any]) -> str:
     """Where its source or its home is."""
-    pairs = [line.partition(", ") for line in about.get_all("Project-URL", [])]
+    pairs = [line.partition(", ") for line in about.get("project_url", [])]
     links = {label.strip().lower(): link for label, _, link in pairs}
-    links.setdefault("home", about["Home-page"] or "")
+    links.setdefault("home", about.get("home_page", ""))
     found = [links[label] for label in SOURCE_LABELS if label in links] + list(links.values())
     return next((link for link in found if link and not REGISTRY.search(link)), "not stated")
 
@@ -83,7 +84,7 @@ def rows() -> Iterator[str]:
     installed_by = {group: closure(requirements) for group, requirements in groups().items()}
     yield "| package | licence | source | for |\n|---|---|---|---|\n"
     for name in locked_names():
-        about = metadata(name)
+        about = metadata(name).json
         used = [group for group, names in installed_by.items() if normalised(name) in names]
         shown = "all" if "ramengpt" in used else ", ".join(used)
         cells = (name, licence_of(about), source_of(about), shown)

@@ -183,8 +183,8 @@ def configure(device: torch.device, cache_folder: Path | None = None) -> None:
 def use_expandable_segments() -> bool:
     """Let PyTorch grow its segments of GPU memory, so that slices of many lengths reuse them.
 
-    Not on AMD GPUs, where it was not tried, nor in WSL, where drivers refuse it. What the user
-    sets in `PYTORCH_ALLOC_CONF` wins.
+    Not on AMD GPUs, where it was not tried, nor in WSL, where some drivers fail with it. What the
+    user sets in `PYTORCH_ALLOC_CONF` wins.
 
     Returns:
         Whether it is set. Unlike the variable, this also works after CUDA's start.

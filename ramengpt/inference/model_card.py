@@ -13,6 +13,7 @@ tags:
 ---
 """
 SELECTORS = ("dataset", "model", "architecture", "optimizer", "schedule")
+STOPS = ("early_stop_steps", "stop_at_loss", "stop_after_seconds")
 
 
 def model_card(
@@ -28,7 +29,6 @@ def model_card(
     """
     run = config.run
     name = repository.rpartition("/")[2]
-    chosen = [f"-S {name}={run[f'{name}_name']}" for name in SELECTORS] + [f"-S seed={run['seed']}"]
     machines = "; ".join(
         ", ".join(f"{name} {value}" for name, value in environment.items())
         for environment in run.get("environments", [])
@@ -58,14 +58,23 @@ python -m ramengpt.inference.generate --weights {name} --prompt "Once upon a tim
 
 It takes PyTorch, safetensors and ramengpt; `config.json` describes the network.
 
-## Make it again
+## Reproduce it
 
 ```sh
-dvc exp run {" ".join(chosen)}
+{_command(run)}
 ```
 
 with the values of `config.json` under `run`, which holds every setting of the run.
 """
+
+
+def _command(run: Mapping[str, Any]) -> str:
+    """What starts this run; only scratch runs end before their schedule does."""
+    values = [f"{name}={run[f'{name}_name']}" for name in SELECTORS] + [f"seed={run['seed']}"]
+    stops = [f"--{name} {run[name]}" for name in STOPS if run.get(name) is not None]
+    if not stops:
+        return " ".join(["dvc exp run", *(f"-S {value}" for value in values)])
+    return " ".join(["python -m pipeline.train", *(f"--set {value}" for value in values), *stops])
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -155,7 +155,8 @@ def main() -> None:
     else:
         folder = arguments.to or Path(arguments.repository.rpartition("/")[2])
         pull(arguments.repository, folder)
-        print(f"weights in {folder}: python -m ramengpt.inference.generate --weights {folder}")
+        generate = f"python -m ramengpt.inference.generate --weights {folder}"
+        print(f'weights in {folder}; try {generate} --prompt "Once upon a time"')
 
 
 if __name__ == "__main__":

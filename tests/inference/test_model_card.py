@@ -34,3 +34,9 @@ def test_numbers_machines_and_the_command_are_those_of_the_run() -> None:
         "dvc exp run -S dataset=docstrings -S model=instant -S architecture=ramen -S optimizer=bam "
         "-S schedule=instant -S seed=7\n"
     ) in text
+    stopped = config.model_copy(
+        update={"run": {**RUN, "stop_at_loss": None, "early_stop_steps": 9}}
+    )
+    text = model_card("me/tiny", stopped, METRICS, parameters=1)
+    assert "python -m pipeline.train --set dataset=docstrings --set model=instant" in text
+    assert "--set seed=7 --early_stop_steps 9\n" in text and "--stop_at_loss" not in text

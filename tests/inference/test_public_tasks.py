@@ -126,8 +126,9 @@ def test_public_tasks_are_scored_as_by_hand(
 
 
 def test_a_hub_that_refuses_or_does_not_answer_is_one_line(
-    evaluate_tasks: Callable[..., Any], ask: Callable[[str], None]
+    evaluate_tasks: Callable[..., Any], ask: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between the client's attempts
     with LoopbackHub({}) as hub:
         ask(hub.url)
         with pytest.raises(UserError, match=r"--tasks: the Hub .*baber/piqa") as refusal:
