@@ -112,9 +112,11 @@ def importing_compiler(*, enabled: bool) -> Iterator[None]:
     thread = threading.Thread(target=_import_compiler)
     if enabled:
         thread.start()
-    yield
-    if enabled:
-        thread.join()
+    try:
+        yield
+    finally:
+        if enabled:
+            thread.join()
 
 
 def _import_compiler() -> None:

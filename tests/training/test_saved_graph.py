@@ -50,10 +50,9 @@ def test_a_later_process_loads_what_fits(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_compiler_is_there_after_the_block() -> None:
-    with importing_compiler(enabled=True):
-        pass
-    with importing_compiler(enabled=False):
-        pass
+    for enabled in (True, False):
+        with pytest.raises(ValueError), importing_compiler(enabled=enabled):
+            raise ValueError
     assert torch._inductor.compile_fx
 
 
