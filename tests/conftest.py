@@ -5,9 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 NEW_REPOSITORY = (
@@ -64,6 +68,15 @@ def copy_project(destination: Path) -> Path:
     ):
         subprocess.run(command, cwd=destination, env=project_environment(), check=True)
     return destination
+
+
+@contextmanager
+def edited_params(folder: Path) -> Iterator[Any]:
+    """params.yaml of a folder; what the block changes is written back, comments are kept."""
+    yaml, path = YAML(), folder / "params.yaml"
+    params = yaml.load(path.read_text())
+    yield params
+    yaml.dump(params, path)
 
 
 @pytest.fixture

@@ -1,40 +1,33 @@
 """A fresh clone whose default run takes seconds, and the commands that a user runs in it."""
 
+import functools
+import operator
 import re
 import subprocess
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
-from tests.conftest import copy_project, project_environment
+from tests.conftest import copy_project, edited_params, project_environment
 
 ALL = ["check", "download", "verify", "index", "train", "sample"]
 
 
 def shrink(project: Path) -> None:
     """Make the default run a matter of seconds: a small text of our own, four steps."""
-    yaml = YAML()
-    path = project / "params.yaml"
-    params = yaml.load(path.read_text())
-    params["dataset"] = "text"
-    params["datasets"]["text"] |= {"paths": ["data/text/*.txt"], "val_tokens": 600}
-    params["models"]["instant"] |= {"num_heads": 1, "head_dim": 16}
-    params["architectures"]["ramen"] |= {"gate_inputs": 8}
-    params["architectures"]["plain"] |= {"gate_inputs": 8}
-    params["schedules"]["instant"] |= {
-        "micro_batch_tokens": 256,
-        "scheduled_steps": 4,
-        "extension_steps": 0,
-    }
-    params["schedules"]["instant"]["sequence"] = {"fractions": [0.0], "tokens": [128]}
-    params["schedules"]["instant"]["batch"] = {
-        "shape": "stepped",
-        "fractions": [0.0],
-        "micro_batches": [1],
-    }
-    params["schedules"]["instant"]["learning_rate"] |= {"warmup_steps": 0}
-    params["sample"] |= {"prompts": ["Return the"], "new_tokens": 3}
-    yaml.dump(params, path)
+    with edited_params(project) as params:
+        params["dataset"] = "text"
+        params["datasets"]["text"] |= {"paths": ["data/text/*.txt"], "val_tokens": 600}
+        params["models"]["instant"] |= {"num_heads": 1, "head_dim": 16}
+        params["architectures"]["ramen"] |= {"gate_inputs": 8}
+        params["architectures"]["plain"] |= {"gate_inputs": 8}
+        params["schedules"]["instant"] |= {
+            "micro_batch_tokens": 256,
+            "scheduled_steps": 4,
+            "extension_steps": 0,
+            "sequence": {"fractions": [0.0], "tokens": [128]},
+            "batch": {"shape": "stepped", "fractions": [0.0], "micro_batches": [1]},
+        }
+        params["schedules"]["instant"]["learning_rate"] |= {"warmup_steps": 0}
+        params["sample"] |= {"prompts": ["Return the"], "new_tokens": 3}
     text = project / "data" / "text"
     text.mkdir(parents=True, exist_ok=True)
     for number in range(40):
@@ -72,15 +65,9 @@ class Project:
 
     def set(self, key: str, value: object) -> None:
         """Edit params.yaml by hand."""
-        yaml = YAML()
-        path = self.folder / "params.yaml"
-        params = yaml.load(path.read_text())
         *parents, last = key.split(".")
-        section = params
-        for parent in parents:
-            section = section[parent]
-        section[last] = value
-        yaml.dump(params, path)
+        with edited_params(self.folder) as params:
+            functools.reduce(operator.getitem, parents, params)[last] = value
 
     def edit(self, file: str, line: str) -> None:
         """Add a line to a module: a comment, or code that changes nothing."""

@@ -1,5 +1,6 @@
 """What optimizers share by name."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from ruamel.yaml import YAML
 from ramengpt.config import ConfigError, load_config
 from ramengpt.config.optimizer_blocks import SHARED_BLOCKS
 from tests.config.loading import PARAMS, load, refusal
+from tests.conftest import edited_params
 
 
 def test_rules_share_the_blocks_that_they_name() -> None:
@@ -62,12 +64,10 @@ def test_a_mistake_in_a_shared_block_is_one_line(override: str, line: str) -> No
 
 
 def test_a_missing_shared_block_is_one_line(tmp_path: Path) -> None:
-    params = YAML(typ="safe").load(PARAMS.read_text())
-    del params["momentum_schedules"]
-    file = tmp_path / "params.yaml"
-    with file.open("w") as stream:
-        YAML().dump(params, stream)
+    shutil.copy(PARAMS, tmp_path)
+    with edited_params(tmp_path) as params:
+        del params["momentum_schedules"]
     with pytest.raises(ConfigError) as caught:
-        load_config(path=file)
+        load_config(path=tmp_path / "params.yaml")
     assert str(caught.value).endswith("momentum_schedules: missing")
     assert "\n" not in str(caught.value)

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from ramengpt.model.attention import Attention
-from ramengpt.model.attention_backend import PackedContext
 from ramengpt.model.gpt import GPT
 from tests.model import reference
-from tests.model.tiny import packed, tiny_config, tiny_model
+from tests.model.tiny import layer_inputs, packed, tiny_config, tiny_model
 
 LENGTHS = [1, 150, 7, 42]
 LONG, SHORT = 1, 0
@@ -17,21 +16,11 @@ LONG, SHORT = 1, 0
 def attend(model: GPT, layer: int, x_TD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The layer's output, and the reference's."""
     tokens_T, _, positions_T = packed(LENGTHS)
-    module = model.blocks[layer].attention
-    context = PackedContext(positions_T, model.rotary, model.attention_kinds, "sdpa", None)
-    letter = model.config.value_embedding_pattern[layer]
-    value_TD = model.value_embeddings[letter](tokens_T) if letter != "-" else None
     lambdas = None if model.attention_lambda is None else model.attention_lambda[layer]
-    rotation = model.rotary(positions_T)
     first_THK = torch.linspace(-1, 1, x_TD.numel(), dtype=torch.float64).view(-1, 2, 16)
     first_THK = None if layer == 0 else first_THK
-    y_TD, _ = module(
-        x_TD,
-        value_TD=value_TD,
-        first_value_THK=first_THK,
-        lambdas_2=lambdas,
-        rotation=rotation.doubled() if module.kind.slots == 2 else rotation,
-        context=context,
+    y_TD, _ = model.blocks[layer].attention(
+        x_TD, first_value_THK=first_THK, lambdas_2=lambdas, **layer_inputs(model, layer, LENGTHS)
     )
     tokens = tokens_T.long()
     return y_TD, reference.attention(model, layer, x_TD, tokens, positions_T, first_THK)[0]

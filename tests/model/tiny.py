@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ramengpt.config.model import NetworkConfig
+from ramengpt.model.attention_backend import PackedContext
 from ramengpt.model.gpt import GPT
 
 TINY = {
@@ -117,6 +118,19 @@ def move_parameters(model: GPT) -> None:
         scale = 0.5 if parameter.dim() == 1 else parameter.size(-1) ** -0.5
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         parameter.add_((scale * noise).to(parameter))
+
+
+def layer_inputs(model: GPT, layer: int, lengths: list[int]) -> dict[str, Any]:
+    """What a layer gets beside the residual stream, for the documents of :func:`packed`."""
+    tokens_T, _, positions_T = packed(lengths)
+    letter = model.config.value_embedding_pattern[layer]
+    rotation = model.rotary(positions_T)
+    paired = model.config.paired_heads_pattern[layer] == "P"
+    return {
+        "value_TD": model.value_embeddings[letter](tokens_T) if letter != "-" else None,
+        "rotation": rotation.doubled() if paired else rotation,
+        "context": PackedContext(positions_T, model.rotary, model.attention_kinds, "sdpa", None),
+    }
 
 
 def packed(

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-from ruamel.yaml import YAML
 
 from tests.conftest import ROOT, project_environment
 from tests.pipeline.full_disk import STAGES
@@ -34,11 +33,6 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, st
     for package in ("pipeline", "ramengpt"):
         (project / package).symlink_to(ROOT / package)
     shrink(project)
-    yaml = YAML()
-    params = yaml.load((project / "params.yaml").read_text())
-    params["models"]["instant"] |= {"num_heads": 1, "head_dim": 16}
-    params["architectures"]["ramen"]["gate_inputs"] = 8
-    yaml.dump(params, project / "params.yaml")
     ways = ["limit", "refused", *(("tmpfs", "read_only") if can_mount() else ())]
     ran = subprocess.run(
         [*(OWN_MOUNTS if can_mount() else ()), sys.executable, "-m", "tests.pipeline.full_disk",

@@ -1,6 +1,7 @@
 """A project in a folder whose run has every kind of transition and takes a second."""
 
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ruamel.yaml import YAML
 
 from ramengpt.config import Config, load_config
 from ramengpt.data.index.bos_index import build_index
@@ -23,7 +23,7 @@ from ramengpt.training.run import train
 from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.session.folders import RunFolders
 from ramengpt.training.session.settings import RunOptions
-from tests.conftest import ROOT
+from tests.conftest import ROOT, edited_params
 
 STEPS = 12
 CLOCKED = {"step_seconds", "seconds", "tokens_per_second", "peak_memory_gib"}
@@ -35,26 +35,24 @@ def make_tiny_project(folder: Path) -> None:
 
     The current directory must be the folder.
     """
-    yaml = YAML()
-    params = yaml.load((ROOT / "params.yaml").read_text())
-    params |= {"dataset": "text", "model": "instant", "schedule": "instant"}
-    params["models"]["instant"] |= {"num_heads": 1, "head_dim": 16}
-    params["architectures"]["ramen"] |= {"gate_inputs": 8}
-    params["schedules"]["instant"] |= {
-        "micro_batch_tokens": 128,
-        "scheduled_steps": STEPS - 2,
-        "extension_steps": 2,
-        "batch": {"shape": "stepped", "fractions": [0.0, 0.8], "micro_batches": [1, 2]},
-        "window": {"fractions": [0.0, 0.5], "tokens": [128, 256], "validation_tokens": 256},
-        "sequence": {"fractions": [0.0, 0.4], "tokens": [64, 128]},
-        "embedding_split_fraction": 0.7,
-        "scalar_freeze_steps": 1,
-    }
-    params["train"] |= {"checkpoint_every_steps": 2, "checkpoints_kept": 2, "compile": "no"}
-    params["validation"] |= {"tokens": 256, "every_steps": 5}
-    params["tracking"] |= {"wandb": "disabled", "write_every_seconds": 0.01}
-    with (folder / "params.yaml").open("w") as file:
-        yaml.dump(params, file)
+    shutil.copy(ROOT / "params.yaml", folder)
+    with edited_params(folder) as params:
+        params |= {"dataset": "text", "model": "instant", "schedule": "instant"}
+        params["models"]["instant"] |= {"num_heads": 1, "head_dim": 16}
+        params["architectures"]["ramen"] |= {"gate_inputs": 8}
+        params["schedules"]["instant"] |= {
+            "micro_batch_tokens": 128,
+            "scheduled_steps": STEPS - 2,
+            "extension_steps": 2,
+            "batch": {"shape": "stepped", "fractions": [0.0, 0.8], "micro_batches": [1, 2]},
+            "window": {"fractions": [0.0, 0.5], "tokens": [128, 256], "validation_tokens": 256},
+            "sequence": {"fractions": [0.0, 0.4], "tokens": [64, 128]},
+            "embedding_split_fraction": 0.7,
+            "scalar_freeze_steps": 1,
+        }
+        params["train"] |= {"checkpoint_every_steps": 2, "checkpoints_kept": 2, "compile": "no"}
+        params["validation"] |= {"tokens": 256, "every_steps": 5}
+        params["tracking"] |= {"wandb": "disabled", "write_every_seconds": 0.01}
     store = folder / "data" / "shards" / "text"
     for split, name in (("val", "text_val_000000.bin"), ("train", "text_train_000001.bin")):
         write_documents(store / name, documents=30 if split == "train" else 4)
