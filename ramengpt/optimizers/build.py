@@ -41,8 +41,8 @@ def build_optimizers(
     Returns:
         The optimizers, at the state before the first step.
     Raises:
-        ValueError: a parameter belongs to no group, or to more than one optimizer, or there are no
-            embedding and head to tie; the message has the names.
+        ValueError: names parameters without a group or with several optimizers, or says that there
+            are no embedding and head to tie.
     """
     parameters = labelled_parameters(named_parameters)
     of_group = {group: [e for e in parameters if e.group == group] for group in GROUPS}
@@ -64,11 +64,7 @@ def build_optimizers(
             *_scalar_groups(of_group["scalar"], scalar_adam, compile=compile),
         ],
         pair,
-        {
-            "embedding": gradient_clipping.embedding_norm,
-            "hidden": gradient_clipping.hidden_norm,
-            "scalar": gradient_clipping.scalar_norm,
-        },
+        {group: getattr(gradient_clipping, f"{group}_norm") for group in GROUPS},
         hooks,
         embedding_tied=embedding_tied,
     )

@@ -68,8 +68,8 @@ class OptimizerSet:
         Returns:
             For each group that has parameters the norm before clipping, float32 on the device.
         """
-        if settings.embedding_tied:
-            self._tied_pair().merge_gradients()
+        if pair := self._tied_pair(settings):
+            pair.merge_gradients()
         norms: dict[str, Tensor] = {}
         for group, entries in self._parameters.items():
             if not entries:
@@ -90,7 +90,7 @@ class OptimizerSet:
             ValueError: a parameter has no gradient, or a split embedding would be tied again.
         """
         self._enter_phase(embedding_tied=settings.embedding_tied)
-        tied_pair = self._tied_pair() if settings.embedding_tied else None
+        tied_pair = self._tied_pair(settings)
         if tied_pair:
             tied_pair.merge_gradients()
         for param_group in self.param_groups:
@@ -103,19 +103,16 @@ class OptimizerSet:
         for hook in self._hooks:
             hook.after_step(settings)
 
-    def _tied_pair(self) -> EmbeddingPair:
-        """The pair that a plan says is tied."""
-        if self._pair is None:
-            raise ValueError("the plan ties embedding and head, but the model lacks one of them")
-        return self._pair
+    def _tied_pair(self, settings: StepSettings) -> EmbeddingPair | None:
+        """Embedding and head, while the plan ties them."""
+        return self._pair if settings.embedding_tied else None
 
     def _enter_phase(self, *, embedding_tied: bool) -> None:
         """Split the embedding from the head when the plan does so for the first time."""
         if embedding_tied and not self._embedding_tied:
             raise ValueError("embedding and head have been split and cannot be tied again")
-        if self._embedding_tied and not embedding_tied:
-            pair = self._tied_pair()
-            pair.embedding_group.inherit(pair.head_group)
+        if self._pair and self._embedding_tied and not embedding_tied:
+            self._pair.embedding_group.inherit(self._pair.head_group)
         self._embedding_tied = embedding_tied
 
     def zero_grad(self) -> None:
@@ -173,15 +170,12 @@ class OptimizerSet:
         param_groups = saved["param_groups"]
         for param_group in self.param_groups:
             self._check_saved(param_group, param_groups.get(param_group.name))
-        if unknown := sorted(
-            param_groups.keys() - {param_group.name for param_group in self.param_groups}
-        ):
+        names = {param_group.name for param_group in self.param_groups}
+        if unknown := sorted(param_groups.keys() - names):
             raise ValueError(f"saved optimizer state has unknown parts: {', '.join(unknown)}")
-        if saved["hooks"].keys() != {hook.name for hook in self._hooks}:
-            raise ValueError(
-                f"saved hooks: expected {[hook.name for hook in self._hooks]}, found "
-                f"{list(saved['hooks'])}"
-            )
+        hooks = [hook.name for hook in self._hooks]
+        if sorted(saved["hooks"]) != sorted(hooks):
+            raise ValueError(f"saved hooks: expected {hooks}, found {list(saved['hooks'])}")
         for hook in self._hooks:
             for name, tensors in hook.state.items():
                 torch._foreach_copy_(tensors, saved["hooks"][hook.name][name])
