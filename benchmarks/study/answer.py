@@ -105,5 +105,6 @@ def _sooner(arms: Mapping[str, Mapping[int, Entry]]) -> list[str]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    *first, last = [f"`{name}`" for name in sorted(names)]
+    """Names in a sentence; nothing without any."""
+    *first, last = [f"`{name}`" for name in sorted(names)] or [""]
     return f"{', '.join(first)} and {last}" if first else last

@@ -77,31 +77,33 @@ def found_settings(about: Mapping[str, Any], entries: Entries) -> dict[str, list
 def with_found_values(text: str, about: Mapping[str, Any], entries: Entries) -> str:
     """params.yaml with the values of :func:`found_settings`.
 
-    An optimizer with a momentum gets a schedule of its own, named like it.
+    A momentum that differs from the shared one gets a schedule named like the optimizer.
     """
     for name, settings in found_settings(about, entries).items():
         values = dict(setting.removesuffix(".").split("=", 1) for setting in settings)
         own = {key.split(".")[-1]: value for key, value in values.items() if key.startswith("opt")}
         if "momentum" in own:
-            schedule = yaml.safe_load(text)["momentum_schedules"][own["momentum"]]
+            shared = yaml.safe_load(text)["momentum_schedules"][own["momentum"]]
             prefix = f"momentum_schedules.{own['momentum']}."
-            schedule |= {key.removeprefix(prefix): values[key] for key in values if prefix in key}
-            text = _with_block(text, "momentum_schedules", name, schedule)
-            own["momentum"] = name
+            found = {key.removeprefix(prefix): values[key] for key in values if prefix in key}
+            found = shared | {key: float(value) for key, value in found.items()}
+            text = _with_block(text, "momentum_schedules", name, found if found != shared else {})
+            own["momentum"] = name if found != shared else own["momentum"]
         text = _with_values(text, name, own)
     return text
 
 
 def _with_block(text: str, section: str, name: str, values: Mapping[str, Any]) -> str:
-    """The text with an entry at the end of a section, in place of an earlier one of that name."""
+    """The text with an entry at the end of a section, in place of an earlier one; none if empty."""
     lines = "".join(f"    {key}: {value}\n" for key, value in values.items())
+    lines = f"  {name}:\n{lines}" if values else ""
     begin = re.search(rf"^{section}:\n", text, re.M)
     assert begin is not None
     body = re.match(r"(?: .*\n)*", text[begin.end() :])
     assert body is not None
     kept = re.sub(rf"^  {name}:.*\n(?:    .*\n)*", "", body[0], flags=re.M)
     rest = text[begin.end() + body.end() :]
-    return f"{text[: begin.end()]}{kept}  {name}:\n{lines}{rest}"
+    return f"{text[: begin.end()]}{kept}{lines}{rest}"
 
 
 def _with_values(text: str, optimizer: str, values: Mapping[str, str]) -> str:

@@ -164,7 +164,7 @@ def found_table(about: Mapping[str, Any], entries: Entries) -> str:
                 ", ".join(values),
             ]
         )
-    header = ["optimizer", "at params.yaml's values", "best", "trials", "the best one's values"]
+    header = ["optimizer", "at the start", "best", "trials", "the best one's values"]
     return markdown_table(TextTable(header, rows)) if rows else ""
 
 

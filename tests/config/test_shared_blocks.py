@@ -15,9 +15,10 @@ from tests.conftest import edited_params
 def test_rules_share_the_blocks_that_they_name() -> None:
     changes = ["momentum_schedules.ramped.peak=0.9", "polynomials.polar_express.steps=7"]
     for name in ("muon", "normuon"):
-        shared = load(f"optimizer={name}", *changes).optimizer
+        shared = load(f"optimizer={name}", f"optimizers.{name}.momentum=ramped", *changes).optimizer
         assert (shared.momentum.peak, shared.polar.steps) == (0.9, 7)
-    assert load("optimizer=aro", *changes).optimizer.momentum.peak == 0.95
+    aro = load("optimizer=aro", "optimizers.aro.momentum=constant", *changes).optimizer
+    assert aro.momentum.peak == 0.95
     assert load("optimizer=adam", "optimizers.adam.beta1=0.7").optimizer.momentum.peak == 0.7
     other = load("optimizer=muon", "optimizers.muon.polar=newton_schulz").optimizer
     assert other.polar == load("optimizer=muon_jordan").optimizer.polar

@@ -98,7 +98,7 @@ def test_after_the_split_the_learning_rate_is_scheduled_once() -> None:
     parameters = small_model()
     for name in ("embedding.weight", "head.weight"):
         parameters[name].wd_mul = 0.0
-    optimizers = optimizers_of(parameters, embedding_tied=True)
+    optimizers = optimizers_of(parameters, embedding_tied=True, head_learning_rate=None)
     train(parameters, optimizers, [TIED] * 2)
     before = values(parameters)
     for parameter in parameters.values():

@@ -18,7 +18,7 @@ SHAPES = [(2, 8, 8), (2, 12, 8), (2, 8, 12)]
 
 def soap_muon(every_steps: int = 1) -> SoapMuon:
     basis = PARAMS["bases"]["covariances"] | {"every_steps": every_steps}
-    return SoapMuon(optimizer_config("soap_muon", basis=basis), compile=False)
+    return SoapMuon(optimizer_config("soap_muon", basis=basis, beta2=0.9), compile=False)
 
 
 @pytest.mark.parametrize("every_steps", [1, 3])
