@@ -61,8 +61,9 @@ def rows() -> Iterator[str]:
         for preset in PRESETS
         for architecture in ARCHITECTURES
     ]
-    names.append("medium ramen, recomputed")
-    columns.append((*columns[-len(ARCHITECTURES)], RECOMPUTE))
+    default = load_config().architecture_name
+    names.append(f"medium {default}, recomputed")
+    columns.append((*columns[names.index(f"medium {default}")], RECOMPUTE))
     configs = [load_config(overrides) for overrides in columns]
     yield f"| card | GiB | precision | {' | '.join(names)} |\n"
     yield f"|---|---:|---|{'---:|' * len(names)}\n"
