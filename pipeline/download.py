@@ -6,6 +6,7 @@ Shards that are there and intact are kept. All of params.yaml is checked first.
 import argparse
 from collections.abc import Sequence
 
+from pipeline._edits import check_values_unchanged
 from ramengpt.cli import run_main
 from ramengpt.config import Config, load_config
 from ramengpt.data.shards.manifest import write_download_record
@@ -45,7 +46,10 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run the stage."""
     redo = parser().parse_args().redownload
-    download(load_config(), redo)
+    config = load_config()
+    download(config, redo)
+    keys = f"dataset or datasets.{config.dataset_name}"
+    check_values_unchanged(keys, lambda now: (now.dataset_name, now.dataset), config)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from pipeline._edits import check_values_unchanged
 from ramengpt.cli import run_main
 from ramengpt.config import load_config
 from ramengpt.files import write_bytes
@@ -20,7 +21,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run the stage."""
     parser().parse_args()
-    config = load_config().sample
+    params = load_config()
+    config = params.sample
     read_weights_config(WEIGHTS_FOLDER)  # before torch, which takes seconds to import
     import torch
 
@@ -38,6 +40,7 @@ def main() -> None:
         print(f"{prompt}{text}\n", flush=True)
         samples.append((prompt, text))
     write_bytes(SAMPLES_FILE, samples_page(samples, config).encode())
+    check_values_unchanged("sample", lambda now: now.sample, params)
     print(f"samples: {SAMPLES_FILE}")
 
 

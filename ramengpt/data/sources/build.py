@@ -89,6 +89,12 @@ def build_from_text(
     if isinstance(config, TextConfig):
         for file in found.sources:
             file.file.check_unchanged()
+        known = {file.file.path for file in found.sources}
+        for path in (file.file.path for file in find_text(config, root).sources):
+            if path not in known:
+                raise UserError(
+                    f"{_shown(path, root)}: appeared while the text was read; run again"
+                )
         check_split(plan, provenance, numbers)
         read = [_shown(file.file.path, root) for file in found.sources]
     else:

@@ -267,10 +267,11 @@ def test_what_was_read_and_left_out_is_reported(tmp_path, store, capsys, monkeyp
 
 
 @pytest.mark.usefixtures("serial")
-@pytest.mark.parametrize("change", ["grow", "touch", "vanish"])
+@pytest.mark.parametrize("change", ["grow", "touch", "vanish", "appear"])
 def test_a_file_that_changes_before_the_end_is_named(tmp_path, store, monkeypatch, change):
     write_files(tmp_path / "in")
     first = tmp_path / "in" / "a.jsonl"
+    last = tmp_path / "in" / "z.jsonl"
     original = shard_plan._write_shard
 
     def writing(plan, number, *rest):
@@ -278,13 +279,17 @@ def test_a_file_that_changes_before_the_end_is_named(tmp_path, store, monkeypatc
             first.write_bytes(first.read_bytes() + lines_of(["more"]))
         elif number == 3 and change == "touch":
             os.utime(first, ns=(1, 1))
+        elif number == 3 and change == "appear":
+            last.write_bytes(lines_of(["more"]))
         elif number == 3:
             first.unlink()
         return original(plan, number, *rest)
 
     monkeypatch.setattr(shard_plan, "_write_shard", writing)
-    expected = "vanished after" if change == "vanish" else "changed while it was read"
-    with pytest.raises(UserError, match=rf"a\.jsonl: {expected}"):
+    expected = {"vanish": r"a\.jsonl: vanished after", "appear": r"z\.jsonl: appeared while"}.get(
+        change, r"a\.jsonl: changed while it was read"
+    )
+    with pytest.raises(UserError, match=expected):
         built(text_config(tmp_path / "in" / "*"), local_settings(), store, 1, None)
 
 
