@@ -19,6 +19,7 @@ from ramengpt.errors import UserError, shown
 from ramengpt.training.schedule.plan_table import plan_table
 from ramengpt.training.schedule.run_steps import StopRules
 from ramengpt.training.session.folders import scratch_folders, stage_folders
+from ramengpt.training.session.outputs import announce_run
 from ramengpt.training.session.settings import RunOptions, plans_of
 
 
@@ -149,6 +150,11 @@ def main() -> None:
         return
     is_scratch_run = len(sys.argv) > 1
     folders = scratch_folders(arguments.out) if is_scratch_run else stage_folders()
+    if not is_scratch_run:
+        announce_run(folders.results)
+    # Only now: it takes seconds, in which DVC would show another run's numbers.
+    from ramengpt.training.run import train
+
     run_missing_stages(config)
     from ramengpt.training.run import train  # with torch, which takes seconds to import
 

@@ -27,6 +27,7 @@ PACKAGES = ("ramengpt", "pipeline")
 RULES_TABLE = "ramengpt/optimizers/rules.py"
 FREE = (
     "pipeline/_earlier_stages.py",
+    "pipeline/_edits.py",
     "ramengpt/__init__.py",
     "ramengpt/cli.py",
     "ramengpt/data/sources/restore.py",
@@ -110,11 +111,14 @@ def _check_imports_exist(tree: ast.AST, file: str, root: Path) -> None:
         UserError: names it. DVC copies into the folder of a queued run only what git knows.
     """
     for statement in ast.walk(tree):
-        module = statement.module if isinstance(statement, ast.ImportFrom) else None
-        path = (module or PACKAGES[0]).replace(".", "/")
-        if path.split("/")[0] not in PACKAGES:
+        if not isinstance(statement, ast.ImportFrom) or not statement.module:
             continue
-        if not (root / f"{path}.py").is_file() and not (root / path).is_dir():
+        path = statement.module.replace(".", "/")
+        if (
+            path.split("/")[0] in PACKAGES
+            and not (root / f"{path}.py").is_file()
+            and not (root / path).is_dir()
+        ):
             raise UserError(
                 f"{path}.py, which {file} imports, is not in {root}; a queued or temporary run has "
                 f"only files that git knows: `git add {path}.py`, then queue it again"

@@ -17,6 +17,8 @@ RESULTS = "results/train"
 SCRATCH_RESULTS = "results"
 CONFIG = "models/config.json"
 FILES = ("metrics.json", "train.tsv", "validation.tsv")
+MARKS = ("finished", "run")
+"""Of metrics.json, what says whose numbers it holds."""
 WORKSPACE = "workspace"
 LOCK = "dvc.lock"
 
@@ -179,7 +181,7 @@ def _parsed(name: str, texts: Sequence[str], params: Mapping[str, Any], folder: 
     metrics, train, validation = zip(texts, (f"{folder}/{file}" for file in FILES), strict=True)
     return ComparedRun(
         name,
-        {key: value for key, value in flatten(_parse_json(*metrics)).items() if key != "finished"},
+        {key: value for key, value in flatten(_parse_json(*metrics)).items() if key not in MARKS},
         flatten(params),
         _parse_rows(*train),
         _parse_rows(*validation),

@@ -11,6 +11,7 @@ from ramengpt.config import Config
 from ramengpt.errors import UserError
 from ramengpt.inference.weights import export_weights
 from ramengpt.progress import say
+from ramengpt.source_code import stage_code
 from ramengpt.training.loop import fit
 from ramengpt.training.micro_batch import out_of_memory_as_user_error
 from ramengpt.training.run_data import data_files, epochs_line, open_data, reading_order
@@ -26,7 +27,12 @@ from ramengpt.training.session.inputs import (
 )
 from ramengpt.training.session.interruption import stop_on_signals
 from ramengpt.training.session.lock import run_lock
-from ramengpt.training.session.outputs import publish_outputs, unpublished_weights, withdraw_outputs
+from ramengpt.training.session.outputs import (
+    announce_run,
+    publish_outputs,
+    unpublished_weights,
+    withdraw_outputs,
+)
 from ramengpt.training.session.own_device import own_device, shared_device
 from ramengpt.training.session.settings import RunOptions, plans_of
 from ramengpt.training.session.unresumable import COMMAND, unresumable_runs
@@ -49,7 +55,7 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
     """
     config = read_config()
     data = open_data(config)
-    inputs = run_inputs(config, options, data_files())
+    inputs = _inputs_now(config, options)
     plans = plans_of(config, options)
     checkpoints = CheckpointFolder(
         folders.checkpoints / inputs.fingerprint(), config.train.checkpoints_kept
@@ -81,6 +87,7 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
                 data,
                 checkpoints,
                 options=options,
+                name=inputs.name(),
                 record=record,
                 folders=folders,
                 show=view.show,
@@ -106,6 +113,10 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
     say(run_summary(metrics, folders.models, folders.results))
 
 
+def _inputs_now(config: Config, options: RunOptions) -> RunInputs:
+    return run_inputs(config, options, stage_code("train", config.optimizer.rule), data_files())
+
+
 def live_view(plans: Sequence[StepPlan], rules: StopRules) -> LiveView:
     """What shows the run; how many steps and tokens it will have is not known for all."""
     if rules.after_seconds is not None:
@@ -126,10 +137,11 @@ def withdraw_if_inputs_changed(
         UserError: they changed, or params.yaml is no longer readable.
     """
     try:
-        now = run_inputs(read_config(), options, data_files())
+        now = _inputs_now(read_config(), options)
         check_nothing_changed(inputs, now, checkpoints.folder)
     except (UserError, OSError):
         withdraw_outputs(folders)
+        announce_run(folders.results)
         raise
 
 

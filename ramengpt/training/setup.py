@@ -50,6 +50,7 @@ def prepared_run(
     checkpoints: CheckpointFolder,
     *,
     options: RunOptions,
+    name: str,
     record: Mapping[str, Any],
     folders: RunFolders,
     show: Callable[[Rows], None],
@@ -63,6 +64,7 @@ def prepared_run(
         data: the checked shards.
         checkpoints: of this run only.
         options: from the command line and the environment.
+        name: of the run, shown with its numbers.
         record: the run's settings, shown by wandb.
         folders: where the run writes; an earlier run's outputs there are withdrawn now.
         show: called with the logged rows.
@@ -91,6 +93,7 @@ def prepared_run(
     tracker = Tracker(
         folders.results,
         config.tracking,
+        name,
         record,
         wandb_directory=folders.wandb,
         state=state["tracker"],

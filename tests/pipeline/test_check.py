@@ -9,8 +9,14 @@ import pytest
 
 import pipeline.check
 from pipeline.check import STAGES
+from ramengpt.config import load_config
 from ramengpt.config.base import ConfigError
 from ramengpt.source_code import stage_code
+from ramengpt.training.session.folders import stage_folders
+from ramengpt.training.session.inputs import run_inputs
+from ramengpt.training.session.lock import run_lock
+from ramengpt.training.session.outputs import RESULT_FILES, shown_run, write_metrics
+from ramengpt.training.session.settings import RunOptions
 from tests.conftest import ROOT
 
 
@@ -77,3 +83,20 @@ def test_the_folder_for_text_is_kept_whatever_params_say(project: Path) -> None:
         pipeline.check.main()
     kept = "data/text/.gitkeep"
     assert (project / kept).read_bytes() == (ROOT / kept).read_bytes(), "git sees no change"
+
+
+def test_numbers_of_other_inputs_are_withdrawn_and_others_stay(project: Path) -> None:
+    folders = stage_folders()
+    code = stage_code("train", "normuon", project)
+    name = run_inputs(load_config(), RunOptions(None, None), code, []).name()
+    write_metrics(folders.results, {"run": name, "step": 4}, finished=True)
+    edit(project / "params.yaml", "temperature: 0.8", "temperature: 0.7")
+    pipeline.check.main()
+    assert shown_run(folders.results) == name
+    edit(project / "params.yaml", "\nseed: ", "\nseed: 4")
+    with run_lock(folders.lock, wait=False):
+        pipeline.check.main()
+    assert shown_run(folders.results) == name, "of a run that is going on"
+    pipeline.check.main()
+    assert shown_run(folders.results) is None
+    assert {file.name for file in folders.results.iterdir()} == set(RESULT_FILES)

@@ -102,6 +102,20 @@ def test_an_unknown_optimizer_does_not_cost_the_last_outputs(project: Project) -
     assert project.run("git", "status", "--short") == " M params.yaml\n"
 
 
+def test_a_stage_run_without_the_check_deletes_nothing_for_good(project: Project) -> None:
+    """With `-s`, DVC deletes the outputs of a stage before anything can refuse a value."""
+    before = (project.folder / "models/model.safetensors").read_bytes()
+    params = (project.folder / "params.yaml").read_text()
+    project.set("optimizer", "adamz")
+    printed = project.run("dvc", "repro", "-s", "train", fails=True)
+    assert "Parameters 'optimizers.adamz' are missing from 'params.yaml'" in printed
+    assert not (project.folder / "models").exists()
+    (project.folder / "params.yaml").write_text(params)
+    project.run("dvc", "checkout")
+    assert (project.folder / "models/model.safetensors").read_bytes() == before
+    assert project.repro() == []
+
+
 def test_scratch_runs_leave_the_stage_alone(project: Project) -> None:
     before = (project.folder / "models/model.safetensors").read_bytes()
     printed = project.run(

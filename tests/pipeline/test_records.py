@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -69,13 +70,18 @@ def training(project: Project, *command: str) -> Iterator[subprocess.Popen[str]]
 
 
 def test_a_killed_run_leaves_no_other_runs_numbers(project: Project) -> None:
-    """Nor does `dvc exp save` make a success of it; and while it went on, its own were shown."""
+    """Nor does `dvc exp save` make a success of it; and while it went on, its own were shown.
+
+    No other run gets into its folder meanwhile, and those started at once do not share one.
+    """
     project.set("optimizer", "bam")
     project.set("schedules.instant.scheduled_steps", 20000)
     with training(project, "dvc", "repro"):
         assert metrics(project)["finished"] is False
-        shown = project.run("dvc", "metrics", "show")
-        assert "False" in shown
+        assert re.search(r"train/metrics\.json +False +bam-", project.run("dvc", "metrics", "show"))
+        refused = project.run("python", "-m", "pipeline.train", fails=True)
+        assert "results: a run is already going here, in process" in refused
+        check_runs_started_at_once_keep_apart(project)
     assert not (project.folder / "models").exists()
     assert metrics(project)["finished"] is False
     refused = project.run("python", "-m", "ramengpt.comparison", "HEAD", "workspace", fails=True)
@@ -83,6 +89,58 @@ def test_a_killed_run_leaves_no_other_runs_numbers(project: Project) -> None:
     subprocess.run(["dvc", "exp", "save", "--name", "killed"], cwd=project.folder,
                    env=project_environment(), capture_output=True)  # fmt: skip
     assert "Running stage 'train'" in project.run("dvc", "repro", "--dry", "train")
+
+
+def check_runs_started_at_once_keep_apart(project: Project) -> None:
+    command = ("python", "-m", "pipeline.train", "--early_stop_steps", "1", "--seed")
+    runs = [
+        subprocess.Popen([*command, seed], cwd=project.folder, env=project_environment(),
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for seed in ("1", "2")
+    ]  # fmt: skip
+    assert [run.wait(LIMIT_SECONDS) for run in runs] == [0, 0]
+    configs = (project.folder / "runs").glob("*/models/config.json")
+    assert {json.loads(config.read_text())["run"]["seed"] for config in configs} == {1, 2}
+
+
+DYING_AT_THE_LAST_RENAME = """
+import os, pathlib, signal, sys
+rename = pathlib.Path.rename
+def dying(self, target):
+    if os.fspath(target) == "models":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+if "pipeline.train" in sys.orig_argv:
+    pathlib.Path.rename = dying
+"""
+
+
+def test_a_kill_before_the_last_rename_leaves_no_mixed_set(
+    project: Project, tmp_path: Path
+) -> None:
+    before = metrics(project)["run"]
+    (tmp_path / "sitecustomize.py").write_text(DYING_AT_THE_LAST_RENAME)
+    project.set("seed", 78)
+    project.run("dvc", "repro", fails=True, PYTHONPATH=str(tmp_path))
+    assert metrics(project)["run"] != before and metrics(project)["step"] == 4
+    assert not (project.folder / "models").exists()
+    refused = project.run("python", "-m", "ramengpt.inference.generate", fails=True)
+    assert "models" in refused and "Traceback" not in refused
+    project.run("dvc", "repro")
+    assert trained_with(project)["seed"] == 78 and metrics(project)["finished"] is True
+    names = {file.name for file in (project.folder / "models").iterdir()}
+    assert names == {"model.safetensors", "config.json"}
+    assert not (project.folder / "models.part").exists()
+
+
+def test_a_diverged_run_leaves_its_own_rows_and_no_weights(project: Project) -> None:
+    before = metrics(project)["run"]
+    project.set("optimizers.normuon.learning_rate", 1e30)
+    project.set("train.checkpoint_every_steps", 1)
+    printed = project.run("dvc", "repro", fails=True)
+    assert "last good checkpoint: " in printed and "Traceback" not in printed
+    assert not (project.folder / "models").exists()
+    assert metrics(project)["finished"] is False and metrics(project)["run"] != before
 
 
 @pytest.mark.parametrize(
@@ -107,7 +165,7 @@ def test_an_edit_while_training_is_not_recorded_as_what_ran(
     assert said in printed
     assert "Traceback" not in printed
     assert not (project.folder / "models").exists()
-    assert not (project.folder / "results/train/metrics.json").exists()
+    assert metrics(project) == {"finished": False}, "or DVC would show the recorded run's"
     recorded = (project.folder / "dvc.lock").read_text()
     assert recorded.partition("  train:")[2] == lock.partition("  train:")[2]
 
@@ -166,7 +224,10 @@ def test_a_comment_discards_no_killed_runs_progress(project: Project) -> None:
             time.sleep(0.05)
     project.edit("ramengpt/model/gpt.py", "# a comment")
     project.edit("ramengpt/optimizers/aro.py", "UNUSED = 1")
-    assert "resuming after step" in project.run("dvc", "repro", "train")
+    printed = project.run("dvc", "repro", "train", OMP_NUM_THREADS="3")
+    assert re.search(
+        r"resuming after step \d+, .*: not bit for bit, since threads \d -> 3", printed
+    )
     project.edit("ramengpt/model/gpt.py", "UNUSED = 1")
     project.set("schedules.instant.scheduled_steps", 4)
     assert "resuming" not in project.run("dvc", "repro", "train")
@@ -191,3 +252,26 @@ def test_the_users_text_is_a_dependency(project: Project, edit: str) -> None:
         file.write_text(content)
         new.unlink(missing_ok=True)
     assert "is cached" in project.run("dvc", "repro")
+
+
+CAPITALS = """
+_as_it_was = encode_documents
+
+
+def encode_documents(texts):
+    return _as_it_was([text.upper() for text in texts])
+"""
+
+
+def test_code_that_makes_tokens_is_a_dependency(project: Project) -> None:
+    """Also where the stage is run by hand, which looks at the store alone."""
+    manifest = project.folder / "data/manifest.json"
+    before = manifest.read_text()
+    project.edit("ramengpt/data/text/tokenizer.py", CAPITALS)
+    printed = project.run("dvc", "repro", "index")
+    assert re.findall(r"Running stage '(\w+)'", printed)[:3] == ["check", "download", "verify"]
+    assert manifest.read_text() != before
+    project.run("git", "restore", "ramengpt")
+    for stage in ("download", "verify"):
+        project.run("python", "-m", f"pipeline.{stage}")
+    assert manifest.read_text() == before

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from ramengpt.training.session import inputs
 from tests.training.tiny_run import make_tiny_project, train_in
 
 
@@ -25,7 +24,7 @@ def inside_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     monkeypatch.delenv("DATA_PATH", raising=False)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr(inputs, "stage_code", lambda *_: {"code": "the same"})
+    monkeypatch.setattr("ramengpt.training.run.stage_code", lambda *_: {"code": "the same"})
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 
 from ramengpt.config import Config, load_config
 from ramengpt.training.run import train
-from ramengpt.training.session import inputs
 from ramengpt.training.session.settings import RunOptions
 from tests.optimizers.models import OPTIMIZERS, PARAMS, optimizer_config
 from tests.training.tiny_run import (
@@ -51,7 +50,7 @@ def test_a_run_that_dies_in_its_last_step_ends_as_if_it_had_not(
     project: Path, shared: Config, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.setattr(inputs, "stage_code", lambda *_: {"code": "the same"})
+    monkeypatch.setattr("ramengpt.training.run.stage_code", lambda *_: {"code": "the same"})
     often = {"basis": PARAMS["bases"]["covariances"] | {"every_steps": 2}}
     changes = often if "basis" in PARAMS["optimizers"][name] else {}
     config = replace(shared, optimizer_name=name, optimizer=optimizer_config(name, **changes))

@@ -113,7 +113,8 @@ def test_inputs_edited_while_training_leave_no_output(
         train(lambda: load_config([f"seed={next(seeds)}"]), RunOptions(3, None), stage_folders())
     folders = stage_folders()
     assert not folders.models.exists()
-    assert not any((folders.results / name).exists() for name in RESULT_FILES)
+    assert json.loads((folders.results / "metrics.json").read_text()) == {"finished": False}
+    assert all((folders.results / name).read_bytes() == b"" for name in RESULT_FILES[1:])
     train(lambda: load_config(["seed=97"]), RunOptions(3, None), folders)
     assert json.loads((folders.models / "config.json").read_text())["run"]["seed"] == 97
 

@@ -12,7 +12,6 @@ from ramengpt.training import setup
 from ramengpt.training.loop import InterruptedRunError
 from ramengpt.training.run import train
 from ramengpt.training.schedule.run_steps import StopRules
-from ramengpt.training.session import inputs
 from ramengpt.training.session.settings import RunOptions
 from tests.training.tiny_run import before_each_step, folders_in, log_rows, make_tiny_project
 
@@ -21,7 +20,7 @@ from tests.training.tiny_run import before_each_step, folders_in, log_rows, make
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_tiny_project(tmp_path)
-    monkeypatch.setattr(inputs, "stage_code", lambda *_: {"code": "the same"})
+    monkeypatch.setattr("ramengpt.training.run.stage_code", lambda *_: {"code": "the same"})
 
 
 def run(rules: StopRules) -> dict:

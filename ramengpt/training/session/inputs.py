@@ -15,7 +15,6 @@ from typing import Any
 from ramengpt.config import Config
 from ramengpt.config.optimizer_blocks import SHARED_BLOCKS
 from ramengpt.errors import UserError
-from ramengpt.source_code import stage_code
 from ramengpt.training.session.settings import RunOptions, run_settings
 
 CHECKED_CODE = Path("data/code/train.json")
@@ -43,6 +42,10 @@ class RunInputs:
         content = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
+    def name(self) -> str:
+        """What metrics.json calls the run: its optimizer and the start of its fingerprint."""
+        return f"{self.settings['optimizer_name']}-{self.fingerprint()[:6]}"
+
     def differences(self, later: "RunInputs") -> list[str]:
         """Names of what differs: keys of params.yaml, then files."""
         return [
@@ -52,15 +55,23 @@ class RunInputs:
         ]
 
 
-def run_inputs(config: Config, options: RunOptions, data_files: Iterable[Path]) -> RunInputs:
+def run_inputs(
+    config: Config, options: RunOptions, code: dict[str, str], data_files: Iterable[Path]
+) -> RunInputs:
     """Read all inputs as they are now.
+
+    Args:
+        config: the selected values.
+        options: from the command line and the environment.
+        code: of stage train.
+        data_files: of its data.
 
     Raises:
         OSError: a data file cannot be read.
     """
     return RunInputs(
         json.loads(json.dumps(run_settings(config, options))),
-        stage_code("train", config.optimizer.rule),
+        code,
         {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in data_files},
     )
 

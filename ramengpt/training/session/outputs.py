@@ -1,8 +1,20 @@
 """The outputs of a run: one set, from one run, complete exactly when its weights are there.
 
     <results>/train.tsv, validation.tsv, plan.csv   grow during the run
-    <results>/metrics.json                          too; `finished` is true in a complete set
+    <results>/metrics.json                          too; `finished` is true in a complete set,
+                                                    and `run` names the run
     <models>/                                       appears last, in one rename
+
+For an output that is missing, `dvc exp show` and `dvc plots diff` read the one that dvc.lock names.
+In a queued experiment that is the run of the commit that it was queued from, and DVC even puts its
+files there. Therefore:
+
+* Stage `check` replaces the outputs of a run of other inputs by those of a run without numbers.
+* Stage `train` starts with that too, since DVC has deleted the outputs by then, and only then
+  imports what takes seconds, restores data and waits for a GPU.
+* `run` differs wherever parameters, code or data do, so that DVC's rows say whose numbers they
+  hold where nothing of ours can run: before the first stage, and of an experiment that failed, for
+  which DVC reads the commit that it was queued from.
 
 Why the outputs never mix two runs, whatever happens:
 
@@ -15,8 +27,8 @@ Why the outputs never mix two runs, whatever happens:
    start, the last row and `finished` are written, and the folder of weights is renamed. A kill
    before the rename leaves what 2 says, and the next start resumes from the newest checkpoint; a
    kill after it leaves the complete set.
-4. If the inputs have changed, everything is removed again: the rows would stand beside values that
-   they do not come from.
+4. If the inputs have changed, a run without numbers is put there instead: the rows would stand
+   beside values that they do not come from.
 """
 
 import json
@@ -46,6 +58,26 @@ def withdraw_outputs(folders: RunFolders) -> None:
     if folders.models.exists():
         folders.models.rename(unpublished_weights(folders))
         shutil.rmtree(unpublished_weights(folders))
+
+
+def shown_run(results: Path) -> str | None:
+    """The name of the run whose numbers are there; None if there are none."""
+    try:
+        metrics = json.loads((results / METRICS_FILE).read_text(encoding="utf-8"))
+        return str(metrics.get("run", "")) if metrics.keys() - {"finished"} else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError):
+        return ""
+
+
+def announce_run(results: Path) -> None:
+    """Put the files of a run without numbers where there are none."""
+    for name in RESULT_FILES[1:]:
+        if not (results / name).exists():
+            write_bytes(results / name, b"")
+    if not (results / METRICS_FILE).exists():
+        write_metrics(results, {}, finished=False)
 
 
 def write_metrics(results: Path, metrics: Mapping[str, Any], *, finished: bool) -> None:

@@ -38,6 +38,7 @@ class Tracker:
     Args:
         directory: where the files go; made if missing.
         config: the section `tracking`.
+        run_name: shown with the numbers.
         run_config: the run's settings, shown by wandb.
         wandb_directory: wandb writes into its subfolder `wandb`; outside DVC's outputs.
         state: from :meth:`state`, to resume from a checkpoint; None for a new run.
@@ -50,6 +51,7 @@ class Tracker:
         self,
         directory: Path,
         config: TrackingConfig,
+        run_name: str,
         run_config: Mapping[str, Any],
         *,
         wandb_directory: Path,
@@ -57,6 +59,7 @@ class Tracker:
     ) -> None:
         state = state or {}
         self.directory = directory
+        self._run_name = run_name
         self._write_every_seconds = config.write_every_seconds
         self._tables = {name: LogTable(state.get(name, "")) for name in TABLES}
         self._deferred = DeferredRows(config.log_every_steps, config.write_every_seconds)
@@ -98,7 +101,8 @@ class Tracker:
 
     def metrics(self) -> dict[str, Any]:
         """The numbers of metrics.json, from the newest known rows."""
-        metrics = headline(self._tables["train"].last, self._tables["validation"].last)
+        metrics: dict[str, Any] = {"run": self._run_name}
+        metrics |= headline(self._tables["train"].last, self._tables["validation"].last)
         steady = steady_tokens_per_second(self._tables["train"].rows())
         if steady is not None:
             metrics.setdefault("speed", {})["steady_tokens_per_second"] = steady

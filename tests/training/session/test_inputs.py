@@ -47,13 +47,14 @@ def test_every_difference_is_named_and_makes_another_run(after: RunInputs, named
 def test_values_code_and_data_are_all_read(tmp_path: Path) -> None:
     data = tmp_path / "manifest.json"
     data.write_text("one")
-    config, options = load_config(), RunOptions(None, None)
-    read = run_inputs(config, options, [data])
-    assert read == run_inputs(config, options, [data])
+    config, options, code = load_config(), RunOptions(None, None), {"a.py": "1"}
+    read = run_inputs(config, options, code, [data])
+    assert read == run_inputs(config, options, code, [data])
     assert read.settings["optimizer"]["rule"] == "normuon"
-    assert "ramengpt/optimizers/normuon.py" in read.code
+    assert read.code == code
+    assert read.name() == f"normuon-{read.fingerprint()[:6]}"
     data.write_text("two")
-    assert read.differences(run_inputs(config, options, [data])) == [str(data)]
+    assert read.differences(run_inputs(config, options, code, [data])) == [str(data)]
 
 
 def test_an_input_edited_after_the_check_is_refused(

@@ -19,7 +19,7 @@ def start(directory: Path, state: dict[str, str] | None = None, every: int = 10)
     config = TrackingConfig(
         wandb="disabled", wandb_project="p", log_every_steps=every, write_every_seconds=0.01
     )
-    return Tracker(directory, config, {}, wandb_directory=directory, state=state)
+    return Tracker(directory, config, "adam-0", {}, wandb_directory=directory, state=state)
 
 
 def train_row(step: int) -> dict[str, float | torch.Tensor]:
@@ -54,6 +54,7 @@ def test_metrics_are_few_and_nested(tmp_path):
     tracker.close()
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
         "finished": False,
+        "run": "adam-0",
         "validation": {"loss": 3.0},
         "train": {"loss": 2.5},
         "step": 4,

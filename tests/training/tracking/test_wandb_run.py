@@ -176,7 +176,7 @@ def test_rows_of_a_checkpoint_that_the_server_misses_are_sent_before_new_ones(tm
     rows = "".join(f"{step}\t{1 / step}\n" for step in range(1, 5))
     state = {"wandb_run_id": "resumed2", "train": f"step\tloss\n{rows}", "validation": ""}
     config = tracking("online")
-    tracker = Tracker(tmp_path, config, {}, wandb_directory=tmp_path, state=state)
+    tracker = Tracker(tmp_path, config, "adam-0", {}, wandb_directory=tmp_path, state=state)
     tracker.log(5, {"loss": 0.2})
     tracker.log(5, {"loss": 0.3}, table="validation")
     assert tracker.state()["wandb_run_id"] == "resumed2"
