@@ -152,11 +152,9 @@ def main() -> None:
     folders = scratch_folders(arguments.out) if is_scratch_run else stage_folders()
     if not is_scratch_run:
         announce_run(folders.results)
-    # Only now: it takes seconds, in which DVC would show another run's numbers.
-    from ramengpt.training.run import train
-
     run_missing_stages(config)
-    from ramengpt.training.run import train  # with torch, which takes seconds to import
+    # Only now: torch takes seconds to import, in which DVC would show another run's numbers.
+    from ramengpt.training.run import train
 
     train(lambda: config_of(arguments), options, folders)
 

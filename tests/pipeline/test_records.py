@@ -82,7 +82,8 @@ def test_a_killed_run_leaves_no_other_runs_numbers(project: Project) -> None:
         refused = project.run("python", "-m", "pipeline.train", fails=True)
         assert "results: a run is already going here, in process" in refused
         check_runs_started_at_once_keep_apart(project)
-    assert not (project.folder / "models").exists()
+    for file in ("models", "results/samples.md"):
+        assert not (project.folder / file).exists()
     assert metrics(project)["finished"] is False
     refused = project.run("python", "-m", "ramengpt.comparison", "HEAD", "workspace", fails=True)
     assert "workspace: " in refused and "Traceback" not in refused
@@ -124,7 +125,9 @@ def test_a_kill_before_the_last_rename_leaves_no_mixed_set(
     project.run("dvc", "repro", fails=True, PYTHONPATH=str(tmp_path))
     assert metrics(project)["run"] != before and metrics(project)["step"] == 4
     assert not (project.folder / "models").exists()
-    refused = project.run("python", "-m", "ramengpt.inference.generate", fails=True)
+    refused = project.run(
+        "python", "-m", "ramengpt.inference.generate", "--prompt", "x", fails=True
+    )
     assert "models" in refused and "Traceback" not in refused
     project.run("dvc", "repro")
     assert trained_with(project)["seed"] == 78 and metrics(project)["finished"] is True
@@ -135,7 +138,8 @@ def test_a_kill_before_the_last_rename_leaves_no_mixed_set(
 
 def test_a_diverged_run_leaves_its_own_rows_and_no_weights(project: Project) -> None:
     before = metrics(project)["run"]
-    project.set("optimizers.normuon.learning_rate", 1e30)
+    project.set("optimizers.normuon.learning_rate", 1000000.0)
+    project.set("scalar_adam.learning_rate", 1000000.0)
     project.set("train.checkpoint_every_steps", 1)
     printed = project.run("dvc", "repro", fails=True)
     assert "last good checkpoint: " in printed and "Traceback" not in printed
@@ -212,7 +216,11 @@ def test_what_decides_no_output_reruns_the_check_alone(project: Project) -> None
     assert "up to date" in project.run("dvc", "status")
 
 
-def test_a_comment_discards_no_killed_runs_progress(project: Project) -> None:
+def test_a_comment_discards_no_killed_runs_progress(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It resumes, and on another number of threads says that it is not bit for bit."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     project.set("schedules.instant.scheduled_steps", 40)
     project.set("train.checkpoint_every_steps", 10)
     pattern = "data/checkpoints/*/step-????????/checkpoint.json"
@@ -224,10 +232,8 @@ def test_a_comment_discards_no_killed_runs_progress(project: Project) -> None:
             time.sleep(0.05)
     project.edit("ramengpt/model/gpt.py", "# a comment")
     project.edit("ramengpt/optimizers/aro.py", "UNUSED = 1")
-    printed = project.run("dvc", "repro", "train", OMP_NUM_THREADS="3")
-    assert re.search(
-        r"resuming after step \d+, .*: not bit for bit, since threads \d -> 3", printed
-    )
+    printed = project.run("dvc", "repro", "train", OMP_NUM_THREADS="2")
+    assert re.search(r"resuming after step .* not bit for bit, since threads 1 -> 2", printed)
     project.edit("ramengpt/model/gpt.py", "UNUSED = 1")
     project.set("schedules.instant.scheduled_steps", 4)
     assert "resuming" not in project.run("dvc", "repro", "train")

@@ -16,7 +16,7 @@ from ramengpt.training import loop
 from ramengpt.training.loop import DivergedError
 from ramengpt.training.run import train
 from ramengpt.training.schedule.plan import StepPlan
-from ramengpt.training.session.folders import RunFolders, stage_folders
+from ramengpt.training.session.folders import SAMPLES_FILE, RunFolders, stage_folders
 from ramengpt.training.session.outputs import RESULT_FILES
 from ramengpt.training.session.settings import RunOptions
 from ramengpt.training.tracking import tracker
@@ -50,7 +50,7 @@ def put_outputs_of_an_earlier_run() -> None:
     """Files where a stage's outputs lie."""
     folders = stage_folders()
     files = [folders.models / name for name in ("model.safetensors", "config.json")]
-    files += [folders.results / name for name in RESULT_FILES]
+    files += [SAMPLES_FILE, *(folders.results / name for name in RESULT_FILES)]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(f"earlier {file.name}".encode())
@@ -58,7 +58,7 @@ def put_outputs_of_an_earlier_run() -> None:
 
 def check_unfinished(folders: RunFolders, steps: int) -> None:
     """Nothing is there but numbers of this run, marked as what they are."""
-    assert not folders.models.exists()
+    assert not folders.models.exists() and not SAMPLES_FILE.exists()
     metrics = json.loads((folders.results / "metrics.json").read_text())
     assert (metrics["finished"], metrics["step"]) == (False, steps)
     assert all("earlier" not in (folders.results / name).read_text() for name in RESULT_FILES)

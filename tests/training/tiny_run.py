@@ -85,7 +85,7 @@ def adopt_store(store: Path, dataset: str = "text") -> None:
 def folders_in(place: Path) -> RunFolders:
     """Everything that a run writes, in one folder."""
     return RunFolders(
-        place / "models", place / "results", place / "checkpoints", place, place, False
+        place / "models", None, place / "results", place / "checkpoints", place, place, False
     )
 
 

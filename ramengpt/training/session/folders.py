@@ -7,6 +7,8 @@ from pathlib import Path
 
 from ramengpt.errors import UserError
 
+SAMPLES_FILE = Path("results/samples.md")
+
 
 @dataclass(frozen=True)
 class RunFolders:
@@ -14,6 +16,7 @@ class RunFolders:
 
     Attributes:
         models: final weights.
+        samples: what stage sample makes from them; None of a scratch run.
         results: metrics and plots.
         checkpoints: has a subfolder for each run's fingerprint.
         wandb: parent of wandb's own folder.
@@ -22,6 +25,7 @@ class RunFolders:
     """
 
     models: Path
+    samples: Path | None
     results: Path
     checkpoints: Path
     wandb: Path
@@ -38,6 +42,7 @@ def stage_folders() -> RunFolders:
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
     return RunFolders(
         models=Path("models"),
+        samples=SAMPLES_FILE,
         results=Path("results/train"),
         checkpoints=root / "data" / "checkpoints",
         wandb=root,
@@ -64,6 +69,7 @@ def scratch_folders(out: Path | None) -> RunFolders:
         raise UserError(f"--out: expected a folder of its own, found {out}, the pipeline's")
     return RunFolders(
         models=out / "models",
+        samples=None,
         results=out / "results",
         checkpoints=out / "checkpoints",
         wandb=out,

@@ -51,9 +51,11 @@ def unpublished_weights(folders: RunFolders) -> Path:
 
 
 def withdraw_outputs(folders: RunFolders) -> None:
-    """Remove the complete or unfinished set of an earlier run."""
+    """Remove the complete or unfinished set of an earlier run, and samples of its weights."""
     for name in RESULT_FILES:
         (folders.results / name).unlink(missing_ok=True)
+    if folders.samples is not None:
+        folders.samples.unlink(missing_ok=True)
     shutil.rmtree(unpublished_weights(folders), ignore_errors=True)
     if folders.models.exists():
         folders.models.rename(unpublished_weights(folders))
