@@ -79,10 +79,10 @@ def _main(folder: Path, arguments: list[str], fault: Death | SizeLimit | None) -
     sys.argv = ["train", *arguments]
     from pipeline.train import main
     from ramengpt.cli import run_main
-    from ramengpt.training.session import inputs
+    from ramengpt.training import run
 
     # Code that is edited while tests run must not turn theirs into another run.
-    inputs.stage_code = lambda *_: {"code": "the same"}
+    run.stage_code = lambda *_: {"code": "the same"}
     if isinstance(fault, Death):
         _arrange(fault)
     elif fault:
