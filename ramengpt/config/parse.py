@@ -14,6 +14,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from ramengpt.config.base import ConfigError
 from ramengpt.errors import shortened
+from ramengpt.files import open_regular
 
 MAX_BYTES = 2**16
 MAX_DEPTH = 20
@@ -33,7 +34,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: it is missing, unreadable, too large, no UTF-8 or no YAML of keys and values.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise ConfigError(f"{path}: expected at most {MAX_BYTES:,} bytes, found more")

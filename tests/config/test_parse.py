@@ -1,5 +1,6 @@
 """YAML from anywhere: plain values, or one line that says where it is wrong."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,9 @@ def test_a_file_holds_keys_and_values(tmp_path: Path, text: str) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         read_yaml(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "params.yaml")
+    with pytest.raises(ConfigError, match=r"params\.yaml: cannot be read: Not a regular file"):
+        read_yaml(tmp_path / "params.yaml")

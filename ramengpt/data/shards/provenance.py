@@ -16,7 +16,7 @@ from ramengpt.data.shards.checksums import Checksums
 from ramengpt.data.shards.format import Split, inspect_shard
 from ramengpt.data.shards.manifest import DownloadedShard
 from ramengpt.errors import UserError
-from ramengpt.files import write_bytes
+from ramengpt.files import open_regular, write_bytes
 from ramengpt.source_code import decisive_text
 
 PROVENANCE_NAME = ".provenance.json"
@@ -25,6 +25,10 @@ Position = tuple[int, int, int]
 """Where a text resumes: number of the source file, of the record in it, of the token in that."""
 
 TEXT_START: Position = (0, 0, 0)
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError),
+)
+"""What reading a file of JSON that holds something else can raise."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,19 @@ class ShardOrigin:
     end: Position
     last: bool
     counts: dict[str, int]
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "ShardOrigin":
+        """Read what :meth:`Provenance.save` wrote.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError, OverflowError: it wrote something else.
+        """
+        source, record, token = (int(number) for number in content["end"])
+        counts = {str(name): int(count) for name, count in content["counts"].items()}
+        if min(source, record, token, *counts.values()) < 0:
+            raise ValueError("positions and counts begin at 0")
+        return cls(str(content["sha256"]), (source, record, token), bool(content["last"]), counts)
 
 
 def code_digest(files: Iterable[Path]) -> str:
@@ -78,17 +95,18 @@ class Provenance:
     def _load(self) -> dict[str, ShardOrigin]:
         """What is recorded; a file that cannot be read only costs the work of rebuilding."""
         try:
-            content = json.loads((self.folder / PROVENANCE_NAME).read_bytes())
-            self.ours = {str(file) for file in content.get("ours", content["shards"])}
+            with open_regular(self.folder / PROVENANCE_NAME) as file:
+                content = json.loads(file.read())
+            origins = {
+                name: ShardOrigin.from_json(origin) for name, origin in content["shards"].items()
+            }
+            self.ours = {str(name) for name in content.get("ours", origins)}
             if content["source"] != self.source:
                 self.replaced = True
                 return {}
             self.pinned = str(content["pinned"])
-            return {
-                file: ShardOrigin(**{**origin, "end": tuple(origin["end"])})
-                for file, origin in content["shards"].items()
-            }
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return origins
+        except UNREADABLE:
             return {}
 
     def claim(self, file: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ramengpt.errors import UserError, shown_path
+from ramengpt.files import open_regular
 
 CHUNK_BYTES = 2**20
 COMPRESSED_BYTES = 2**13  # what comes out of each is held in memory, whatever it decompresses to
@@ -86,7 +87,7 @@ class InputFile:
             UserError: it cannot be read, is damaged or cut short, or changed meanwhile.
         """
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 chunks = _as_utf8(self.path, _decompressed(self.path, file))
                 with io.BufferedReader(_Chunks(chunks), CHUNK_BYTES) as reader:
                     yield reader
@@ -211,14 +212,24 @@ def _as_utf8(path: Path, chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield head
         yield from chunks
         return
-    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+    decoder = codecs.getincrementaldecoder(encoding)(_lone_surrogate.__name__)
     yield _encode(decoder.decode(head))
     for chunk in chunks:
         yield _encode(decoder.decode(chunk))
+    decoder.errors = "strict"
     try:
         yield _encode(decoder.decode(b"", final=True))
     except UnicodeDecodeError:
         raise EOFError(f"it ends within a character of {encoding.upper()}") from None
+
+
+def _lone_surrogate(error: UnicodeError) -> tuple[str, int]:
+    """Stands for what no character is: a lone surrogate, or a number beyond Unicode's."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\ud800", error.end
+
+
+codecs.register_error(_lone_surrogate.__name__, _lone_surrogate)
 
 
 def _encode(text: str) -> bytes:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 ROWS_OF_DIFFERENCES = 16
+BUFFER_BYTES = 2**20
 MOST_CHARACTERS = 300
 """Of a list of columns in a message."""
 
@@ -40,13 +41,14 @@ class ParquetFile:
 
         self.file.check_unchanged()
         try:
-            with Reader(self.file.path) as reader:
+            with Reader(self.file.path, buffer_size=BUFFER_BYTES, pre_buffer=False) as reader:
                 self._check_column(reader)
+                self._check_row_groups(reader)
                 differences = any(map(_holds_differences, _chunks(reader, self.field)))
             with Reader(
                 self.file.path,
                 read_dictionary=[] if differences else [self.field],
-                buffer_size=2**20,
+                buffer_size=BUFFER_BYTES,
                 pre_buffer=False,
                 page_checksum_verification=True,
             ) as reader:
@@ -58,7 +60,7 @@ class ParquetFile:
             raise
         except (ValueError, OSError, MemoryError, NotImplementedError) as error:
             self.file.check_unchanged()
-            reason = " ".join(str(error).split())[:200]
+            reason = shortened(" ".join(str(error).split()), 200)
             raise UserError(
                 f"{self.name}: damaged or cut short, not a whole .parquet file ({reason}); "
                 "replace it with a whole copy"
@@ -77,6 +79,12 @@ class ParquetFile:
         kind = reader.schema_arrow.field(self.field).type
         if kind.num_fields:
             raise _no_strings(self.name, kind)
+
+    def _check_row_groups(self, reader: "pyarrow.parquet.ParquetFile") -> None:
+        """Raise an OSError if a row group's description is damaged, where asking for it aborts."""
+        for number in range(reader.num_row_groups):
+            rows = reader.iter_batches(1, [number], [self.field], use_threads=False)
+            next(iter(rows), None)
 
     def _rows(
         self, reader: "pyarrow.parquet.ParquetFile", first: int, differences: bool

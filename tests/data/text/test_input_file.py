@@ -54,6 +54,15 @@ def test_what_is_no_utf_16_is_marked_or_refused(tmp_path):
         content_of(write(tmp_path, "", lone[:-1]))
 
 
+def test_numbers_beyond_unicode_are_marked(tmp_path):
+    start = codecs.BOM_UTF32_LE + "a".encode("utf-32-le")
+    for number in (0x110000, 0x7FFFFFFF, 0xD800):
+        content = start + number.to_bytes(4, "little") + "b".encode("utf-32-le")
+        assert content_of(write(tmp_path, "", content)) == b"a\xffb"
+        with pytest.raises(UserError, match="ends within a character of UTF-32-LE"):
+            content_of(write(tmp_path, "", content[:-1]))
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
 def test_a_cut_anywhere_is_noticed(tmp_path, suffix):
     whole = COMPRESS[suffix](TEXT.encode())

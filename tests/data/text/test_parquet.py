@@ -109,6 +109,19 @@ def test_damage_names_the_file(tmp_path_factory, data):
         assert "\n" not in str(error)
 
 
+def test_a_damaged_footer_is_one_printable_line(tmp_path):
+    path = write(tmp_path / "a.parquet", pa.array([f"text {number}" for number in range(99)]))
+    content = path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    for place in range(footer, footer + 120):
+        for byte in (b"\0", b"\x1b", b"\xff"):
+            path.write_bytes(content[:place] + byte + content[place + 1 :])
+            try:
+                rows_of(path)
+            except UserError as error:
+                assert str(error).isprintable()
+
+
 def test_a_file_that_is_cut_short(tmp_path):
     path = write(tmp_path / "a.parquet", pa.array(["x"] * 9))
     content = path.read_bytes()
