@@ -1,10 +1,12 @@
 """Run many scratch runs in parallel, several on each GPU; finished runs are not repeated.
 
-Each run is a process of its own, `python -m pipeline.train --out FOLDER/NAME`, and sees one GPU.
-Its output goes to FOLDER/NAME/output.txt and its results to FOLDER/NAME/results; weights are
+Each run is what `python -m pipeline.train --out FOLDER/NAME` does and sees one GPU; runs of an arm
+follow each other in one process (:mod:`benchmarks.run_worker`), which compiles for all of them. A
+run's output goes to FOLDER/NAME/output.txt and its results to FOLDER/NAME/results; weights are
 deleted except for their config, since a hundred runs would fill a disk. A run that is timed has a
-GPU to itself. A run that fails or times out is tried once more, then recorded as failed without
-affecting the others, and retried by the next call; that training diverged is a result.
+GPU and a process to itself. A run that fails or times out is tried once more, then recorded as
+failed without affecting the others, and retried by the next call; that training diverged is a
+result.
 """
 
 import functools
@@ -15,14 +17,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import machine
+from benchmarks.run_places import Child, places
 from benchmarks.run_record import DIVERGED, DONE, FAILED, Entry, Plan, Run, RunRecord, measured
+from benchmarks.run_worker import Worker
 from ramengpt.errors import UserError
 from ramengpt.inference.weights_config import WEIGHTS_FILE
 from ramengpt.progress import scaled
@@ -66,21 +70,6 @@ class PoolOptions:
             raise UserError(f"--processes: expected at least 1, found {self.processes_each}")
 
 
-@dataclass(frozen=True)
-class Child:
-    """A running process."""
-
-    run: Run
-    gpu: str
-    process: subprocess.Popen[bytes]
-    started: float
-
-    @property
-    def seconds(self) -> float:
-        """Since it was started."""
-        return time.monotonic() - self.started
-
-
 def run_all(plan: Plan, record: RunRecord, options: PoolOptions) -> bool:
     """Run everything that is planned and not in the record yet.
 
@@ -99,16 +88,19 @@ def run_all(plan: Plan, record: RunRecord, options: PoolOptions) -> bool:
     gpus = visible_gpus()
     most = len(gpus) * options.processes_each
     running: list[Child] = []
+    idle: list[Worker] = []
     failed: set[str] = set()
-    with stop_on_signals() as stop, all_ended(running):
+    with stop_on_signals() as stop, all_ended(running, idle):
         due = _due(plan, record, running)
         if due:
             where = f"{len(gpus)} GPUs" if gpus[0] else "the CPU"
             print(f"{len(due)} runs, {most} at a time, on {where}", flush=True)
         while True:
             if time.monotonic() < options.deadline:
+                known = {arm for worker in idle for arm in worker.arms}
+                due.sort(key=lambda run: run.arm not in known)
                 for run, gpu in places(due, running, gpus, options.processes_each):
-                    running.append(start(run, gpu, most, options))
+                    running.append(start(run, _worker(run, gpu, idle, most), options))
             if not running:
                 return not due
             for child in _wait_for_an_end(running, options.timeout_seconds, stop):
@@ -117,34 +109,12 @@ def run_all(plan: Plan, record: RunRecord, options: PoolOptions) -> bool:
                     record.add(entry)
                 failed |= {child.run.name} if entry["status"] == FAILED else set()
                 running.remove(child)
+                if child.worker.status() == 0 and not child.run.alone:
+                    idle.append(child.worker)
+                else:
+                    end([child.worker])
                 due = _due(plan, record, running)
                 _tell(entry, len(running), len(due))
-
-
-def places(
-    due: list[Run], running: list[Child], gpus: list[str], processes_each: int
-) -> list[tuple[Run, str]]:
-    """Which runs can start now, and where: on the GPU with the fewest.
-
-    Runs that need a GPU to themselves wait until all others have ended: a process that compiles
-    slows down one on another GPU too.
-    """
-    loads = {gpu: [child.run for child in running if child.gpu == gpu] for gpu in gpus}
-    shared = [run for run in due if not run.alone]
-    among_themselves = not shared and all(child.run.alone for child in running)
-    most = 1 if among_themselves else processes_each
-    found = []
-    for run in due if among_themselves else shared:
-        free = [
-            gpu
-            for gpu, load in loads.items()
-            if len(load) < most and not any(each.alone for each in load)
-        ]
-        if free:
-            gpu = min(free, key=lambda gpu: len(loads[gpu]))
-            loads[gpu].append(run)
-            found.append((run, gpu))
-    return found
 
 
 def _due(plan: Plan, record: RunRecord, running: list[Child]) -> list[Run]:
@@ -169,7 +139,7 @@ def _wait_for_an_end(
         ended = [
             child
             for child in running
-            if child.process.poll() is not None or child.seconds > timeout_seconds
+            if child.worker.status() is not None or child.seconds > timeout_seconds
         ]
         if ended:
             return ended
@@ -199,32 +169,42 @@ def card_name() -> str:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
 
 
-def command_of(run: Run, options: PoolOptions) -> list[str]:
-    """The command line of a run."""
-    command = [sys.executable, "-m", "pipeline.train", "--out", str(options.folder / run.name)]
-    command += ["--seed", str(run.seed), *options.arguments]
-    for setting in (*options.settings, *run.settings):
-        command += ["--set", setting]
-    return command
+def worker_command() -> list[str]:
+    """Starts a worker."""
+    return [sys.executable, "-m", "benchmarks.run_worker"]
 
 
-def start(run: Run, gpu: str, workers: int, options: PoolOptions) -> Child:
-    """Start a run on a GPU, with its share of the cores."""
+def _worker(run: Run, gpu: str, idle: list[Worker], most: int) -> Worker:
+    """A worker on a GPU for a run: one that knows its arm, any, or a new one.
+
+    What is timed has a new one, and no idle one keeps the GPU's memory.
+    """
+    here = [worker for worker in idle if worker.gpu == gpu]
+    if run.alone:
+        end(here)
+        idle[:] = [worker for worker in idle if worker not in here]
+    elif here:
+        chosen = next((worker for worker in here if run.arm in worker.arms), here[0])
+        idle.remove(chosen)
+        return chosen
+    threads = str(max(1, (os.cpu_count() or 1) // most))  # its share of the cores
+    shares = {"OMP_NUM_THREADS": threads, "TORCHINDUCTOR_COMPILE_THREADS": threads}
+    return Worker(worker_command(), gpu, shares | dict(os.environ))
+
+
+def arguments_of(run: Run, options: PoolOptions) -> list[str]:
+    """Of `pipeline.train`, for a run."""
+    arguments = ["--out", str(options.folder / run.name), "--seed", str(run.seed)]
+    settings = (*options.settings, *run.settings)
+    return [*arguments, *options.arguments, *(f"--set={setting}" for setting in settings)]
+
+
+def start(run: Run, worker: Worker, options: PoolOptions) -> Child:
+    """Let a worker train a run."""
     folder = options.folder / run.name
     folder.mkdir(parents=True, exist_ok=True)
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    shares = {"OMP_NUM_THREADS": threads, "TORCHINDUCTOR_COMPILE_THREADS": threads}
-    environment = shares | dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
-    with (folder / OUTPUT_FILE).open("wb") as output:
-        process = subprocess.Popen(
-            command_of(run, options),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the pool, which passes it on
-        )
-    return Child(run, gpu, process, time.monotonic())
+    worker.begin(run.arm, arguments_of(run, options), folder / OUTPUT_FILE)
+    return Child(run, worker, time.monotonic())
 
 
 def finish(child: Child, options: PoolOptions) -> Entry:
@@ -236,14 +216,15 @@ def finish(child: Child, options: PoolOptions) -> Entry:
         "wall_seconds": round(child.seconds, 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
-    if child.process.poll() is None:
-        end([child])
+    status = child.worker.status()
+    if status is None:
+        end([child.worker])
         error = f"no end after {options.timeout_seconds:g} seconds"
         return entry | {"status": FAILED, "error": error}
-    if child.process.returncode != 0:
-        error = error_line(folder / OUTPUT_FILE) or f"exit status {child.process.returncode}"
-        status = DIVERGED if DIVERGED_LINE.match(error) else FAILED
-        return entry | {"status": status, "error": error}
+    if status != 0:
+        error = error_line(folder / OUTPUT_FILE) or f"exit status {status}"
+        diverged = DIVERGED_LINE.match(error)
+        return entry | {"status": DIVERGED if diverged else FAILED, "error": error}
     try:
         entry |= {"status": DONE} | measured(folder / "results")
     except (OSError, ValueError) as problem:
@@ -261,26 +242,27 @@ def error_line(output: Path) -> str:
     return (errors or lines or [""])[-1][:300]
 
 
-def end(children: list[Child]) -> None:
-    """Ask processes to stop; kill them and what they started if they take too long."""
-    for child in children:
-        child.process.terminate()
+def end(workers: Iterable[Worker]) -> None:
+    """Ask workers to stop; kill them and what they started if they take too long."""
+    processes = [worker.process for worker in workers]
+    for process in processes:
+        process.terminate()
     patience = time.monotonic() + GRACE_SECONDS
-    for child in children:
+    for process in processes:
         try:
-            child.process.wait(max(0.0, patience - time.monotonic()))
+            process.wait(max(0.0, patience - time.monotonic()))
         except subprocess.TimeoutExpired:
-            os.killpg(child.process.pid, signal.SIGKILL)
-            child.process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @contextmanager
-def all_ended(running: list[Child]) -> Iterator[None]:
+def all_ended(running: list[Child], idle: list[Worker]) -> Iterator[None]:
     """Stop all processes, however the block ends."""
     try:
         yield
     finally:
-        end(running)
+        end([*(child.worker for child in running), *idle])
 
 
 def _tell(entry: Entry, going: int, due: int) -> None:

@@ -40,6 +40,11 @@ class Run:
     labels: Mapping[str, Any]
     alone: bool = False
 
+    @property
+    def arm(self) -> str:
+        """Runs of an arm differ in seeds and rates only."""
+        return str(self.labels.get("arm", self.name))
+
     def entry(self) -> Entry:
         """What is recorded of the run itself."""
         settings = list(self.settings)

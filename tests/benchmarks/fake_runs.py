@@ -10,12 +10,24 @@ from pathlib import Path
 import pytest
 
 from benchmarks import run_pool
-from benchmarks.run_pool import PoolOptions
-from benchmarks.run_record import Entry, Run
+from benchmarks.run_record import Entry
+from tests.conftest import ROOT
 
-CHILD = """
+WORKER = """
 import json, os, pathlib, sys, time
-out, settings = pathlib.Path(sys.argv[1]), dict(each.split("=") for each in sys.argv[2:])
+sys.path.insert(0, ROOT)
+from benchmarks.run_worker import serve
+
+def train(arguments):
+    exec(RUN, {"argv": arguments})
+
+serve(train)
+"""
+RUN = """
+import json, os, pathlib, sys, time
+out = pathlib.Path(argv[1])
+settings = [each.removeprefix("--set=") for each in argv if each.startswith("--set=")]
+settings = dict(each.split("=") for each in settings if each.count("=") == 1)
 with open(out.parent / "started.txt", "a") as file:
     file.write(out.name + "\\n")
 (out / "pid").write_text(str(os.getpid()))
@@ -28,6 +40,8 @@ while "until" in settings and not (out.parent / settings["until"]).exists():
 if "fail" in settings:
     print("Traceback (most recent call last):\\nMemoryError: out of it\\nsome advice")
     sys.exit(1)
+if "nothing" in settings:
+    sys.exit(0)
 loss = float(settings.get("loss", 4))
 (out / "seconds").write_text(f"{began} {time.monotonic()}")
 (out / "results").mkdir(exist_ok=True)
@@ -44,13 +58,9 @@ steps = ["1\\t10.0\\t6", "2\\t1.0\\t5", "3\\t1.0\\t5", "4\\t1.0\\t5"]
 
 
 def be_fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start tiny processes in place of runs."""
-
-    def command(run: Run, options: PoolOptions) -> list[str]:
-        settings = [each for each in (*options.settings, *run.settings) if each.count("=") == 1]
-        return [sys.executable, "-S", "-c", CHILD, str(options.folder / run.name), *settings]
-
-    monkeypatch.setattr(run_pool, "command_of", command)
+    """Start tiny runs in place of real ones."""
+    script = f"ROOT = {str(ROOT)!r}\nRUN = {RUN!r}\n{WORKER}"
+    monkeypatch.setattr(run_pool, "worker_command", lambda: [sys.executable, "-S", "-c", script])
 
 
 def started(folder: Path) -> list[str]:

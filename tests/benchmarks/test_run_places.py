@@ -1,11 +1,15 @@
 """No GPU is idle while a run could begin there, and what is timed has one to itself at the end."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.run_pool import Child, places
+from benchmarks.run_places import Child, places
 from benchmarks.run_record import Run
+from benchmarks.run_worker import Worker
 
 
 def run(name: str, *, alone: bool = False) -> Run:
@@ -13,7 +17,7 @@ def run(name: str, *, alone: bool = False) -> Run:
 
 
 def going(name: str, gpu: str, *, alone: bool = False) -> Child:
-    return Child(run(name, alone=alone), gpu, process=None, started=0.0)
+    return Child(run(name, alone=alone), cast(Worker, SimpleNamespace(gpu=gpu)), started=0.0)
 
 
 @st.composite

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import run_pool
-from benchmarks.run_pool import Child, PoolOptions, error_line, run_all, visible_gpus
+from benchmarks.run_places import Child
+from benchmarks.run_pool import PoolOptions, error_line, run_all, visible_gpus
 from benchmarks.run_record import Entries, Run, RunRecord
 from ramengpt.training.loop import InterruptedRunError
 from tests.benchmarks.fake_runs import be_fake, started
@@ -179,11 +180,10 @@ def test_the_runs_of_another_study_are_not_mixed_in(tmp_path: Path) -> None:
 
 
 def test_a_run_without_its_results_has_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(run_pool, "command_of", lambda *_: ["true"])
     record = record_in(tmp_path)
-    assert run_all(lambda _: [run("a")], record, options(tmp_path))
+    assert run_all(lambda _: [run("a", "nothing=1")], record, options(tmp_path))
     assert record.entries["a"]["status"] == "failed"
     assert "metrics.json" in record.entries["a"]["error"]
 
@@ -211,3 +211,29 @@ def test_gpus_go_by_the_names_that_the_environment_gives(monkeypatch: pytest.Mon
     assert visible_gpus() == ["3", "5"]
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert visible_gpus() == [""]
+
+
+def test_runs_follow_each_other_in_one_process_and_what_is_timed_has_its_own(
+    tmp_path: Path,
+) -> None:
+    def arm(name: str, *, alone: bool = False) -> Run:
+        return Run(name, 1, (), {"arm": name[0]}, alone)
+
+    runs = [*(arm(f"{letter}{n}") for n in range(3) for letter in "ab"), arm("a-alone", alone=True)]
+    assert run_all(lambda _: runs, record_in(tmp_path), options(tmp_path))
+    process_of = {each.name: (tmp_path / each.name / "pid").read_text() for each in runs}
+    assert (
+        len({process_of[f"a{n}"] for n in range(3)} | {process_of[f"b{n}"] for n in range(3)}) <= 2
+    )
+    assert process_of["a-alone"] not in {
+        pid for name, pid in process_of.items() if name[1:] != "-alone"
+    }
+    assert not [name for name in process_of if alive(tmp_path, name)]
+
+
+def test_a_run_that_fails_ends_its_process(tmp_path: Path) -> None:
+    runs = [run("a"), run("b", "fail=1"), run("c")]
+    record = record_in(tmp_path)
+    assert run_all(lambda _: runs, record, options(tmp_path, 1))
+    assert [record.entries[name]["status"] for name in "abc"] == ["done", "failed", "done"]
+    assert len({(tmp_path / name / "pid").read_text() for name in "abc"}) == 3
