@@ -43,8 +43,8 @@ MEASURED = (
 )
 """All entries of params.yaml."""
 VARIANTS = (
-    ("normuon", ("optimizers.normuon.query_key_block_heads=2",)),
-    ("muon_eq_r", ("optimizers.muon_eq_r.query_key_block_heads=2",)),
+    ("normuon", ("parameters.attention.query_key_block_heads=2",)),
+    ("muon_eq_r", ("parameters.attention.query_key_block_heads=2",)),
     ("soap_muon", ("bases.covariances.every_steps=1",)),
 )
 """Optimizers under other values, measured too."""

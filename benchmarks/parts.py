@@ -3,8 +3,8 @@
     python -m benchmarks.parts --out runs/parts --model base --processes 3
     python -m benchmarks.parts --out runs/small --model small --early_stop_steps 201 --alone
 
-Arms: `ramen`, and `ramen` with one part more; `speedrun` as params.yaml has it, `speedrun` without
-one of its parts, and with one that it has not. Every arm is trained with the same seeds, none of
+Arms: `ramen` and `speedrun` as params.yaml has them, each without one of its parts, and each with
+one that it has not. Every arm is trained with the same seeds, none of
 which has chosen anything, on equal tokens; differences are taken seed by seed. `parts.json` in the
 folder gains a line with every finished run, `parts.md` has the table. A stopped study resumes with
 the same command. With `--alone` each run has a GPU to itself, so that the table has seconds too.
@@ -14,7 +14,7 @@ the same command. With `--alone` each run has a GPU to itself, so that the table
 import argparse
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -24,6 +24,8 @@ from benchmarks.study_command import add_limits, pool_options, run_and_report
 from ramengpt.cli import run_main
 from ramengpt.comparison.page import markdown_table
 from ramengpt.comparison.tables import TextTable
+from ramengpt.config import load_config
+from ramengpt.errors import UserError
 
 SEEDS = (4001, 4002, 4003)
 SCHEDULES = {
@@ -64,7 +66,8 @@ SHARED = (
     "tracking.wandb=disabled",
     "train.checkpoint_every_steps=0",
 )
-PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+Switch = tuple[tuple[str, ...], tuple[str, ...]]
+PARTS: dict[str, Switch] = {
     "bigram embedding": (("bigram_embedding=true",), ("bigram_embedding=false",)),
     "exclusive attention": (("exclusive_attention=true",), ("exclusive_attention=false",)),
     "untied value embeddings": (
@@ -75,62 +78,89 @@ PARTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("attention_init_gain=0.5", "attention_output_init_gain=0.5"),
         ("attention_init_gain=1.0", "attention_output_init_gain=0.0"),
     ),
+    "late attention": (("late_attention=true",), ("late_attention=false",)),
+    "dense connections": (("dense_connections=true",), ("dense_connections=false",)),
+    "paired heads": (("paired_heads=true",), ("paired_heads=false",)),
+    "value residual": (("value_residual=true",), ("value_residual=false",)),
+    "gains by sublayer": (("sublayer_gains=true",), ("sublayer_gains=false",)),
+    "gains by token": (("token_gains=true",), ("token_gains=false",)),
+    "hyper-connections": (("hyper_connections=true",), ("hyper_connections=false",)),
+    "multi-token loss": (("multi_token_loss=true",), ("multi_token_loss=false",)),
+    "prefix loss": (("prefix_loss=true",), ("prefix_loss=false",)),
+    "q and k by pairs of heads": (
+        ("parameters={attention: {query_key_block_heads: 2}}",),
+        ("parameters={}",),
+    ),
 }
-"""What `speedrun` has and `ramen` has not: how it is switched on and off."""
-FURTHER_PARTS = {
-    "late attention": ("late_attention=true",),
-    "dense connections": ("dense_connections=true",),
-    "paired heads": ("paired_heads=true",),
-    "value residual": ("value_residual=true",),
-    "gains by sublayer": ("sublayer_gains=true",),
-    "gains by token": ("token_gains=true",),
-    "hyper-connections": ("hyper_connections=true",),
-    "multi-token loss": ("multi_token_loss=true",),
-    "prefix loss": ("prefix_loss=true",),
+"""How each is switched on and off in an architecture."""
+OF_BIGRAMS: dict[str, Switch] = {
+    "bigrams after attention": (
+        ("bigram_after_attention=true",),
+        ("bigram_after_attention=false",),
+    ),
+    "7.5 vocabularies of bigrams": (("bigram_vocabularies=7.5",), ("bigram_vocabularies=5.0",)),
+    "split value gate": (("split_value_gate=true",), ("split_value_gate=false",)),
 }
-"""What neither has."""
-OF_BIGRAMS = {
-    "bigrams after attention": ("bigram_after_attention=true",),
-    "7.5 vocabularies of bigrams": ("bigram_vocabularies=7.5",),
-    "split value gate": ("split_value_gate=true",),
-}
-"""Forms of parts that `ramen` has not, or in which it has no choice."""
-TRAINING = {
-    "q and k by pairs of heads": ("optimizers.normuon.query_key_block_heads=2",),
+"""Forms of parts that only `speedrun` has."""
+TRAINING: dict[str, Switch] = {
     "average for evaluation": (
-        "hooks.evaluation_average.share=0.8",
-        "hooks.evaluation_average.start_fraction=0.3",
-        "hooks.evaluation_average.horizon_fraction=0.04",
+        (
+            "hooks.evaluation_average.share=0.8",
+            "hooks.evaluation_average.start_fraction=0.3",
+            "hooks.evaluation_average.horizon_fraction=0.04",
+        ),
+        ("hooks.evaluation_average.share=0.0",),
     ),
-    "no epsilon": ("embedding_adam.epsilon=1e-15", "scalar_adam.epsilon=1e-15"),
+    "no epsilon": (
+        ("embedding_adam.epsilon=1e-15", "scalar_adam.epsilon=1e-15"),
+        ("embedding_adam.epsilon=1e-8", "scalar_adam.epsilon=1e-8"),
+    ),
     "Adam's betas by label": (
-        *(f"parameters.{label}.beta1=0.5" for label in ("head", "embedding")),
-        *(f"parameters.{label}.beta1=0.75" for label in ("value_embedding", "bigram_embedding")),
+        (
+            *(f"parameters.{label}.beta1=0.5" for label in ("head", "embedding")),
+            *(
+                f"parameters.{label}.beta1=0.75"
+                for label in ("value_embedding", "bigram_embedding")
+            ),
+        ),
+        (),
     ),
-    "slower bigram gains": ("parameters.bigram_lambda.lr_mul=1.0",),
+    "slower bigram gains": (
+        ("parameters.bigram_lambda.lr_mul=1.0",),
+        ("parameters.bigram_lambda.lr_mul=5.0",),
+    ),
 }
-"""How it is trained, in place of how both are."""
+"""How either is trained."""
+BASELINES = ("ramen", "speedrun")
 
 
-def _of(architecture: str, settings: Iterable[str]) -> tuple[str, ...]:
-    return (
-        f"architecture={architecture}",
-        *(f"architectures.{architecture}.{setting}" for setting in settings),
-    )
+def study_arms(settings: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Both architectures; each without every part that it has, and with every part that it has not.
+
+    Args:
+        settings: what all arms share, as `key=value`.
+
+    Returns:
+        By its name, what an arm adds to these.
+    """
+    arms: dict[str, tuple[str, ...]] = {}
+    for baseline in BASELINES:
+        arms[baseline] = own = (f"architecture={baseline}",)
+        config = load_config([*settings, *own])
+        parts = PARTS | OF_BIGRAMS if baseline == "speedrun" else PARTS
+        switches = {name: _within(baseline, switch) for name, switch in parts.items()} | TRAINING
+        for name, (on, off) in switches.items():
+            if load_config([*settings, *own, *on]) == config:
+                arms[f"{baseline} without {name}"] = (*own, *off)
+            else:
+                arms[f"{baseline} with {name}"] = (*own, *on)
+    return arms
 
 
-ARMS: dict[str, tuple[str, ...]] = {
-    "ramen": _of("ramen", ()),
-    "speedrun": _of("speedrun", ()),
-    **{f"speedrun without {part}": _of("speedrun", off) for part, (_, off) in PARTS.items()},
-    **{
-        f"speedrun with {part}": _of("speedrun", on)
-        for part, on in (FURTHER_PARTS | OF_BIGRAMS).items()
-    },
-    **{f"speedrun with {name}": (*_of("speedrun", ()), *on) for name, on in TRAINING.items()},
-    **{f"ramen with {part}": _of("ramen", on) for part, (on, _) in PARTS.items()},
-    **{f"ramen with {part}": _of("ramen", on) for part, on in FURTHER_PARTS.items()},
-}
+def _within(architecture: str, switch: Switch) -> Switch:
+    on, off = switch
+    prefix = f"architectures.{architecture}."
+    return tuple(prefix + setting for setting in on), tuple(prefix + setting for setting in off)
 
 
 def settings_of(model: str) -> tuple[str, ...]:
@@ -140,19 +170,19 @@ def settings_of(model: str) -> tuple[str, ...]:
 
 
 def study_runs(
-    arms: Sequence[str], seeds: Sequence[int], every_steps: int, *, alone: bool
+    arms: Mapping[str, tuple[str, ...]], seeds: Sequence[int], every_steps: int, *, alone: bool
 ) -> list[Run]:
     """Every arm with every seed, the first seed of all arms first."""
     return [
         Run(
             f"{arm.replace(' ', '-').replace(chr(39), '')}-{seed}",
             seed,
-            (*ARMS[arm], f"validation.every_steps={every_steps}"),
+            (*settings, f"validation.every_steps={every_steps}"),
             {"arm": arm},
             alone,
         )
         for seed in seeds
-        for arm in arms
+        for arm, settings in arms.items()
     ]
 
 
@@ -192,6 +222,15 @@ def _standard_error(values: Sequence[float]) -> str:
     return f"{stdev(values) / math.sqrt(len(values)):.4f}" if len(values) > 1 else "?"
 
 
+def _chosen(
+    names: Sequence[str] | None, arms: dict[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    unknown = [name for name in names or () if name not in arms]
+    if unknown:
+        raise UserError(f"--arms: there is no {unknown[0]!r}; there are {', '.join(arms)}")
+    return {name: arms[name] for name in names or arms}
+
+
 def main() -> None:
     """Run the study, or print the table of one.
 
@@ -205,7 +244,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/parts"))
     parser.add_argument("--model", choices=sorted(SCHEDULES), default="base")
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     add_limits(parser, processes=3)
     parser.add_argument("--alone", action="store_true", help="each run has a GPU to itself")
@@ -221,7 +260,12 @@ def main() -> None:
     settings = (*settings_of(arguments.model), *arguments.set)
     run_arguments = ("--early_stop_steps", str(steps)) if steps else ()
     options = pool_options(arguments, settings, run_arguments)
-    runs = study_runs(arguments.arms, arguments.seeds, arguments.every_steps, alone=arguments.alone)
+    runs = study_runs(
+        _chosen(arguments.arms, study_arms(settings)),
+        arguments.seeds,
+        arguments.every_steps,
+        alone=arguments.alone,
+    )
     about = {
         "settings": [*settings, *run_arguments],
         "machine": study_machine(),

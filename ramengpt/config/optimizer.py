@@ -10,7 +10,6 @@ from pydantic import Field
 
 from ramengpt.config.base import (
     Count,
-    CountOrNone,
     Decay,
     Fraction,
     NonNegative,
@@ -57,12 +56,10 @@ class PolarRuleConfig(RuleConfig):
     Attributes:
         momentum: over the run.
         polar: the polynomials.
-        query_key_block_heads: orthogonalise q and k in blocks of this many heads; 0: as a whole.
     """
 
     momentum: MomentumConfig
     polar: PolarConfig
-    query_key_block_heads: CountOrNone
 
 
 class OrthogonalisedConfig(PolarRuleConfig, MomentumRuleConfig):

@@ -6,7 +6,7 @@ These are all labels that there are; an architecture may override some of the nu
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from ramengpt.config.base import Decay, NonNegative, Positive, Section
+from ramengpt.config.base import CountOrNone, Decay, NonNegative, Positive, Section
 
 Group = Literal["embedding", "hidden", "scalar"]
 """Embeddings and head; hidden matrices; scalars and gates: each has its own optimizer."""
@@ -17,6 +17,17 @@ class HiddenNumbers(Section):
 
     lr_mul: NonNegative
     wd_mul: NonNegative
+
+
+class AttentionNumbers(HiddenNumbers):
+    """The same for attention's matrices.
+
+    Attributes:
+        query_key_block_heads: optimizers that orthogonalise by polynomials do so with q and k in
+            blocks of this many heads; 0: as a whole.
+    """
+
+    query_key_block_heads: CountOrNone
 
 
 class LabelNumbers(HiddenNumbers):
@@ -38,6 +49,7 @@ class OwnNumbers(Section):
     beta1: Decay | None = None
     beta2: Decay | None = None
     epsilon: Positive | None = None
+    query_key_block_heads: CountOrNone | None = None
 
 
 class ParametersConfig(Section):
@@ -46,7 +58,7 @@ class ParametersConfig(Section):
     embedding: LabelNumbers
     head: LabelNumbers
     value_embedding: LabelNumbers
-    attention: HiddenNumbers
+    attention: AttentionNumbers
     mlp_in: HiddenNumbers
     mlp_out: HiddenNumbers
     attention_gate: LabelNumbers
@@ -83,7 +95,7 @@ class ParametersConfig(Section):
 
 
 def check_labels(own: Mapping[str, OwnNumbers]) -> None:
-    """Refuse labels that do not exist, and Adam's numbers for those that it does not update.
+    """Refuse labels that do not exist, and numbers that a label does not have.
 
     Raises:
         ValueError: says which.
@@ -96,6 +108,5 @@ def check_labels(own: Mapping[str, OwnNumbers]) -> None:
         known = getattr(ParametersConfig.model_fields[label].annotation, "model_fields", {})
         if unknown := numbers.model_dump(exclude_none=True).keys() - known:
             raise ValueError(
-                f"{label} has no {', '.join(sorted(unknown))}: the selected optimizer updates it, "
-                "not Adam; set that in its entry"
+                f"{label} has no {', '.join(sorted(unknown))}, only {', '.join(known)}"
             )

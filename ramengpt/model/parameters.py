@@ -62,9 +62,10 @@ def optional_parameter(exists: bool, label: str, *shape: int) -> torch.nn.Parame
 
 
 def set_multipliers(parameters: Iterable[torch.nn.Parameter], config: ParametersConfig) -> None:
-    """Give every parameter the `.lr_mul`, `.wd_mul` and `.own_adam` of its label.
+    """Give every parameter the `.lr_mul`, `.wd_mul` and the other numbers of its label.
 
-    `own_adam` has the numbers of Adam that stand in place of those of the parameter's group.
+    `query_key_block_heads` is 0 for all but attention's; `own_adam` has the numbers of Adam that
+    stand in place of those of the parameter's group.
 
     Args:
         parameters: made by `make_parameter`.
@@ -74,4 +75,6 @@ def set_multipliers(parameters: Iterable[torch.nn.Parameter], config: Parameters
         numbers = getattr(config, parameter.label).model_dump(exclude_none=True)  # type: ignore[attr-defined]
         parameter.lr_mul = numbers.pop("lr_mul")  # type: ignore[attr-defined]
         parameter.wd_mul = numbers.pop("wd_mul")  # type: ignore[attr-defined]
+        heads = numbers.pop("query_key_block_heads", 0)
+        parameter.query_key_block_heads = heads  # type: ignore[attr-defined]
         parameter.own_adam = numbers  # type: ignore[attr-defined]

@@ -89,13 +89,8 @@ def _hidden_groups(
 ) -> list[ParamGroup]:
     """The blocks of hidden matrices, by shape."""
     rule = make_rule(optimizer, compile=compile)
-    stacks = block_stacks(
-        entries,
-        oriented=rule.oriented,
-        query_key_block_heads=(
-            optimizer.query_key_block_heads if isinstance(optimizer, PolarRuleConfig) else 0
-        ),
-    )
+    by_heads = isinstance(optimizer, PolarRuleConfig)
+    stacks = block_stacks(entries, oriented=rule.oriented, by_heads=by_heads)
     return [
         ParamGroup(
             name=f"hidden/{'x'.join(str(size) for size in stack.weight().shape[1:])}",

@@ -26,6 +26,8 @@ class LabelledParameter:
             the dim of that block (0 or 1) which is the residual stream; empty otherwise.
         head_dim: of a matrix whose first two blocks are q and k: rows of each of their heads;
             None otherwise.
+        query_key_block_heads: rules that orthogonalise by polynomials do so with q and k in blocks
+            of this many heads; 0: as a whole.
         own_adam: numbers of Adam in place of those of the group, by name.
     """
 
@@ -37,6 +39,7 @@ class LabelledParameter:
     wd_mul: float
     residual_dims: tuple[int, ...]
     head_dim: int | None
+    query_key_block_heads: int
     own_adam: Mapping[str, float]
 
 
@@ -87,6 +90,7 @@ def _labelled(name: str, parameter: torch.nn.Parameter) -> LabelledParameter:
         wd_mul=getattr(parameter, "wd_mul", 1.0),
         residual_dims=getattr(parameter, "residual_dims", ()),
         head_dim=getattr(parameter, "head_dim", None),
+        query_key_block_heads=getattr(parameter, "query_key_block_heads", 0),
         own_adam=getattr(parameter, "own_adam", {}),
     )
 

@@ -135,7 +135,7 @@ class SingleStack:
 
 
 def block_stacks(
-    entries: Sequence[LabelledParameter], *, oriented: bool, query_key_block_heads: int
+    entries: Sequence[LabelledParameter], *, oriented: bool, by_heads: bool
 ) -> list[BlockStack]:
     """Stack the blocks of hidden matrices by shape.
 
@@ -143,7 +143,7 @@ def block_stacks(
         entries: hidden matrices.
         oriented: whether blocks are turned so that their rows are the residual stream, or the
             other side where that is shorter, since only the shorter one can be rotated.
-        query_key_block_heads: q and k are cut into blocks of so many heads; 0: not cut.
+        by_heads: whether q and k are cut into blocks of as many heads as the entry says.
     Returns:
         One stack for each shape, in the order in which shapes first occur.
     Raises:
@@ -152,7 +152,7 @@ def block_stacks(
     by_shape: dict[tuple[int, int], list[Block]] = {}
     for entry in entries:
         columns = entry.parameter.size(1)
-        for name, first_row, rows, residual_dim in _cuts(entry, query_key_block_heads):
+        for name, first_row, rows, residual_dim in _cuts(entry, by_heads=by_heads):
             row_dim = residual_dim if rows == columns else int(columns < rows)
             transposed = oriented and row_dim == 1
             shape = (columns, rows) if transposed else (rows, columns)
@@ -161,21 +161,21 @@ def block_stacks(
     return [BlockStack(blocks) for blocks in by_shape.values()]
 
 
-def _cuts(
-    entry: LabelledParameter, query_key_block_heads: int
-) -> Iterator[tuple[str, int, int, int]]:
+def _cuts(entry: LabelledParameter, *, by_heads: bool) -> Iterator[tuple[str, int, int, int]]:
     """Name, first row, number of rows and residual dim of each block of a hidden matrix."""
     rows = entry.parameter.size(0) // len(entry.residual_dims)
+    heads = entry.query_key_block_heads if by_heads else 0
     for number, residual_dim in enumerate(entry.residual_dims):
-        if not query_key_block_heads or entry.head_dim is None or number > 1:
+        if not heads or entry.head_dim is None or number > 1:
             yield f"{number}", number * rows, rows, residual_dim
             continue
-        if rows % (query_key_block_heads * entry.head_dim):
+        if rows % (heads * entry.head_dim):
             raise UserError(
-                f"params.yaml: query_key_block_heads of the selected optimizer: expected a divisor "
-                f"of the model's {rows // entry.head_dim} heads, found {query_key_block_heads}"
+                f"params.yaml: query_key_block_heads of parameters.{entry.label} or the selected "
+                f"architecture: expected a divisor of the model's {rows // entry.head_dim} heads, "
+                f"or 0, found {heads}"
             )
-        piece_rows = query_key_block_heads * entry.head_dim
+        piece_rows = heads * entry.head_dim
         for piece in range(rows // piece_rows):
             first_row = number * rows + piece * piece_rows
             yield f"{number}.{piece}", first_row, piece_rows, residual_dim

@@ -112,11 +112,9 @@ def importing_compiler(*, enabled: bool) -> Iterator[None]:
     thread = threading.Thread(target=_import_compiler)
     if enabled:
         thread.start()
-    try:
-        yield
-    finally:
-        if enabled:
-            thread.join()
+    yield
+    if enabled:
+        thread.join()
 
 
 def _import_compiler() -> None:

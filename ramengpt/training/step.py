@@ -37,7 +37,7 @@ def accumulate_gradients(
     for _ in range(micro_batches):
         for batch in next(batches):
             loss = loss_function(*batch)
-            loss.backward(torch.full_like(loss, scale / micro_batches))
+            (loss / micro_batches * scale).backward()
             losses.append(loss.detach())
     return torch.stack(losses).sum() / micro_batches
 

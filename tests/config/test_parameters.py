@@ -23,7 +23,7 @@ def test_an_architectures_own_numbers_take_the_place_of_the_shared_ones() -> Non
     ("own", "reason"),
     [
         ("{hed: {lr_mul: 1.0}}", "architectures.ramen: unknown label hed, expected one of embed"),
-        ("{mlp_in: {beta1: 0.5}}", "mlp_in has no beta1: the selected optimizer updates it"),
+        ("{mlp_in: {beta1: 0.5}}", "mlp_in has no beta1, only lr_mul, wd_mul"),
         ("{head: {beta1: 1.5}}", "architectures.ramen.parameters.head.beta1: expected"),
         ("{head: {beta3: 0.5}}", "architectures.ramen.parameters.head.beta3: unknown key"),
     ],

@@ -123,7 +123,9 @@ def test_q_and_k_can_be_orthogonalised_by_pairs_of_heads(optimizer: str) -> None
     for heads in (0, 2):
         parameters = small_model()
         before = parameters["0.qkvo"].detach().clone()
-        optimizers = optimizers_of(parameters, optimizer, query_key_block_heads=heads)
+        for name in ("0.qkvo", "1.qkvo"):
+            parameters[name].query_key_block_heads = heads
+        optimizers = optimizers_of(parameters, optimizer)
         set_gradients(parameters, 0)
         for first_row in (0, 24, 32):  # a pair of q, one of k, half of v
             parameters["0.qkvo"].grad[first_row : first_row + 8] *= 1e-4
@@ -141,8 +143,10 @@ def test_q_and_k_can_be_orthogonalised_by_pairs_of_heads(optimizer: str) -> None
 
 
 def test_heads_that_cannot_be_cut_so_are_refused() -> None:
-    with pytest.raises(UserError, match="expected a divisor of the model's 4 heads, found 3"):
-        optimizers_of(small_model(), "muon", query_key_block_heads=3)
+    parameters = small_model()
+    parameters["0.qkvo"].query_key_block_heads = 3
+    with pytest.raises(UserError, match="a divisor of the model's 4 heads, or 0, found 3"):
+        optimizers_of(parameters, "muon")
 
 
 def test_a_tall_and_a_wide_update_have_the_same_rms_for_each_input() -> None:

@@ -50,9 +50,10 @@ def test_a_later_process_loads_what_fits(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_compiler_is_there_after_the_block() -> None:
-    for enabled in (True, False):
-        with pytest.raises(ValueError), importing_compiler(enabled=enabled):
-            raise ValueError
+    with importing_compiler(enabled=True):
+        pass
+    with importing_compiler(enabled=False):
+        pass
     assert torch._inductor.compile_fx
 
 
