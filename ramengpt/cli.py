@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from ramengpt.errors import UserError
-from ramengpt.files import ADVICE
+from ramengpt.errors import UserError, shown_path
+from ramengpt.files import ADVICE, NO_FILES
 
 
 class OptionalOutput(io.TextIOBase):
@@ -84,13 +84,12 @@ def run_main(main: Callable[[], None], *, output_is_optional: bool = False) -> N
         advice = ADVICE.get(error.errno or 0)
         if advice is None:
             raise
-        if error.filename is None:
+        place = "this process" if error.errno in NO_FILES else "the output"
+        if error.filename is not None:
+            place = shown_path(error.filename)
+        elif error.errno not in NO_FILES:
             _discard(sys.stdout)
-        _end(
-            f"error: {error.filename or 'the output'}: {error.strerror}; {advice}, then run "
-            "the same command again",
-            1,
-        )
+        _end(f"error: {place}: {error.strerror}; {advice}, then run the same command again", 1)
 
 
 def _end(line: str, status: int) -> None:

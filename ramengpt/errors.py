@@ -28,7 +28,7 @@ def shown(value: Any) -> str:
         return f"a {type(value).__name__} of {len(value)} values"
 
 
-def shown_path(path: Path) -> str:
+def shown_path(path: Path | str) -> str:
     """Write a path in full, since its end says which file is meant; escape what is unprintable."""
     return shortened(str(path), len(str(path)))
 

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 TEMPORARY_SUFFIX = ".part"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_FILES = (errno.EMFILE, errno.ENFILE)
 ADVICE = {
     **dict.fromkeys(NO_ROOM, "make room there"),
     errno.EROFS: "its disk is read-only; make it writable or work in another folder",
@@ -19,8 +20,11 @@ ADVICE = {
     errno.EIO: "check the disk",
     errno.ENOENT: "it was removed while the command ran, or its folder is missing; put it back",
     errno.ENOTDIR: "something that is no folder is in its way; move that away",
+    errno.EEXIST: "something that is no folder is in its way; move that away",
     errno.EISDIR: "a folder is in its way; move that away",
     errno.ENAMETOOLONG: "use shorter names",
+    **dict.fromkeys(NO_FILES, "raise `ulimit -n`"),
+    errno.ESTALE: "its network disk has lost it; mount the disk again",
     errno.ELOOP: "its links lead in a circle; replace them by files",
 }
 """What to do about the system's errors, whichever file they are about."""

@@ -88,14 +88,26 @@ def test_what_exists_to_print_fails_when_it_cannot() -> None:
     assert gone.stderr == ""
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENOENT])
+@pytest.mark.parametrize(
+    "number",
+    [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENOENT, errno.EEXIST, errno.EMFILE],
+)
 def test_an_error_about_a_file_names_it(number: int, capsys) -> None:
     def main() -> None:
-        raise OSError(number, os.strerror(number), "results/index/metrics.json")
+        raise OSError(number, os.strerror(number), "results/in\ndex")
 
     with pytest.raises(SystemExit) as ended:
         run_main(main)
     assert ended.value.code == 1
     said = capsys.readouterr().err
-    assert said.startswith(f"error: results/index/metrics.json: {os.strerror(number)}; ")
+    assert said.startswith(f"error: results/in\\ndex: {os.strerror(number)}; ")
     assert said.count("\n") == 1
+
+
+def test_too_many_open_files_are_not_the_outputs_fault(capsys) -> None:
+    def main() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with pytest.raises(SystemExit):
+        run_main(main)
+    assert capsys.readouterr().err.startswith("error: this process: Too many open files; raise")

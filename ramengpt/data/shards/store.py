@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramengpt.errors import UserError, shown
+from ramengpt.errors import UserError, shown, shown_path
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Store:
     def announce(self) -> None:
         """Say on standard error that DATA_PATH is in force, since DVC cannot track it."""
         if self.data_path:
-            sys.stderr.write(f"DATA_PATH={self.data_path}: the shards are in {self.folder}\n")
+            place = shown_path(self.folder)
+            sys.stderr.write(f"DATA_PATH={shown_path(self.data_path)}: the shards are in {place}\n")
 
 
 def locate_store(dataset: str, environment: Mapping[str, str] = os.environ) -> Store:

@@ -14,7 +14,7 @@ from ramengpt.data.shards.manifest import DownloadRecord
 from ramengpt.data.sources.build import build_from_text
 from ramengpt.data.sources.docstrings import build_docstrings
 from ramengpt.data.sources.hub_shards import fetch_shards
-from ramengpt.errors import UserError
+from ramengpt.errors import UserError, shown_path
 from ramengpt.files import ADVICE
 from ramengpt.progress import say
 
@@ -70,7 +70,7 @@ def locked_store(folder: Path) -> Iterator[None]:
         finally:
             lock.release()
     except OSError as error:
-        where = error.filename or folder
+        where = shown_path(error.filename or folder)
         advice = ADVICE.get(error.errno or 0, "fix its permissions")
         raise UserError(
             f"{where}: {error.strerror or error}; {advice}, or let DATA_PATH name another folder; "
