@@ -1,3 +1,5 @@
+"""Networks that cannot be are refused, and sizes that follow from others."""
+
 import pytest
 from pydantic import ValidationError
 

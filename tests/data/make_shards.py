@@ -40,9 +40,7 @@ def random_tokens(seed: int, num_tokens: int, mean_document_tokens: int = 20) ->
     return tokens.tolist()
 
 
-def write_store(
-    folder: Path, shards: dict[str, Sequence[int]], dataset: str = "tiny"
-) -> DownloadRecord:
+def write_store(folder: Path, shards: dict[str, Sequence[int]]) -> DownloadRecord:
     """Write shards by file name, in order, and return their download record."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
@@ -52,7 +50,7 @@ def write_store(
         split: Split = "val" if "_val_" in file else "train"
         digest = hashlib.sha256(content).hexdigest()
         entries.append(DownloadedShard(file, split, len(content), digest))
-    return DownloadRecord(dataset, tuple(entries))
+    return DownloadRecord("tiny", tuple(entries))
 
 
 def tiny_store(folder: Path, num_tokens: int = 3000) -> DownloadRecord:

@@ -1,3 +1,5 @@
+"""The whole network against its plain equations: documents, windows, gradients."""
+
 import pytest
 import torch
 from hypothesis import given, settings

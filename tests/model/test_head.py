@@ -1,3 +1,5 @@
+"""Softcapped logits and their losses."""
+
 import torch
 
 from ramengpt.model.head import Head

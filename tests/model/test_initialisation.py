@@ -1,3 +1,5 @@
+"""The first value of every parameter."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""The interval of keys that a query sees, against its definition."""
+
 import pytest
 import torch
 from hypothesis import given, settings

@@ -1,3 +1,5 @@
+"""The MLP with every activation, and its training in float8."""
+
 import math
 from typing import get_args
 

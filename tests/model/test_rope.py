@@ -1,3 +1,5 @@
+"""Rotations, and what a new window does to them."""
+
 import math
 
 import pytest

@@ -27,8 +27,8 @@ def stepped(
     return weight
 
 
-def gradients_of(shape: tuple[int, ...], steps: int = 12) -> list[Tensor]:
-    return [gaussian(*shape, seed=seed) for seed in range(1, steps + 1)]
+def gradients_of(shape: tuple[int, ...]) -> list[Tensor]:
+    return [gaussian(*shape, seed=seed) for seed in range(1, 13)]
 
 
 def shapes_of(name: str) -> list[tuple[int, ...]]:

@@ -34,8 +34,8 @@ def update_of(
     return update, new
 
 
-def identity(size: int = 12) -> Tensor:
-    return torch.eye(size, dtype=torch.float64)
+def identity() -> Tensor:
+    return torch.eye(12, dtype=torch.float64)
 
 
 def test_steps_follow_the_equations() -> None:

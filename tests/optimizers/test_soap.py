@@ -8,9 +8,9 @@ from ramengpt.optimizers.soap import Soap
 from tests.optimizers.models import PARAMS, gaussian, optimizer_config, scalars
 
 
-def soap(epsilon: float = 1e-8, **basis) -> Soap:
+def soap(**basis) -> Soap:
     values = PARAMS["bases"]["covariances"] | basis
-    return Soap(optimizer_config("soap", epsilon=epsilon, basis=values), compile=False)
+    return Soap(optimizer_config("soap", epsilon=1e-8, basis=values), compile=False)
 
 
 def graded(*shape: int, seed: int) -> torch.Tensor:

@@ -69,14 +69,14 @@ def write_documents(path: Path, documents: int) -> None:
             writer.write(np.concatenate([[BOS_TOKEN], tokens]).astype(np.uint16))
 
 
-def adopt_store(store: Path, dataset: str = "text") -> None:
+def adopt_store(store: Path) -> None:
     """Do what download, verify and index leave behind for the shards of a folder."""
     shards = [
         DownloadedShard(path.name, split, path.stat().st_size, file_sha256(path))
         for split in ("val", "train")
         for path in sorted(store.glob(f"*_{split}_*.bin"))
     ]
-    manifest, faults = verify_shards(DownloadRecord(dataset, tuple(shards)), store, lambda _: None)
+    manifest, faults = verify_shards(DownloadRecord("text", tuple(shards)), store, lambda _: None)
     assert manifest is not None, faults
     write_manifest(manifest)
     build_index(manifest, store)

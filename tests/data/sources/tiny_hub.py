@@ -23,9 +23,9 @@ FILES = {
 FIRST = "tiny_train_000001.bin"
 
 
-def hub_settings(connections: int = 3, attempts: int = 3) -> DownloadConfig:
+def hub_settings(attempts: int = 3) -> DownloadConfig:
     return DownloadConfig(
-        connections=connections,
+        connections=3,
         processes=1,
         attempts=attempts,
         backoff_seconds=0.01,
