@@ -4,10 +4,13 @@ import functools
 import operator
 import re
 import subprocess
+import tempfile
+import time
 from pathlib import Path
 
 from tests.conftest import copy_project, edited_params, project_environment
 
+QUEUE_LIMIT_SECONDS = 300
 ALL = ["check", "download", "verify", "index", "train", "sample"]
 
 
@@ -42,17 +45,20 @@ class Project:
 
     def run(self, *command: str, fails: bool = False, **environment: str) -> str:
         """Run a command as a user would; give back all it printed."""
-        ended = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=project_environment() | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=500,
-        )
-        assert (ended.returncode != 0) == fails, ended.stdout
-        return ended.stdout
+        # A file, since the workers of `dvc queue start` would keep a pipe open until they end.
+        with tempfile.TemporaryFile("w+") as printed:
+            ended = subprocess.run(
+                command,
+                cwd=self.folder,
+                env=project_environment() | environment,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                timeout=500,
+            )
+            printed.seek(0)
+            output = printed.read()
+        assert (ended.returncode != 0) == fails, output
+        return output
 
     def commit(self, message: str) -> None:
         """Commit everything that git would take."""
@@ -62,6 +68,16 @@ class Project:
     def repro(self) -> list[str]:
         """Reproduce; give back the stages that ran."""
         return re.findall(r"Running stage '(\w+)'", self.run("dvc", "repro"))
+
+    def drained_queue(self) -> str:
+        """Wait until no queued experiment is left to run; give back `dvc queue status`."""
+        limit = time.monotonic() + QUEUE_LIMIT_SECONDS
+        while True:
+            status = self.run("dvc", "queue", "status")
+            if "Running" not in status and "Queued" not in status:
+                return status
+            assert time.monotonic() < limit, status
+            time.sleep(2)
 
     def set(self, key: str, value: object) -> None:
         """Edit params.yaml by hand."""

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 
 import pytest
 
@@ -17,7 +16,6 @@ pytestmark = [
 PAGE = ROOT / "README.md"
 HEADING = "## A day with ramengpt\n"
 OPTIMIZERS = ["adam", "muon", "normuon", "bam", "aro"]
-QUEUE_LIMIT_SECONDS = 300
 TERMINAL_COLUMNS = 80
 
 
@@ -25,18 +23,6 @@ def blocks_of_the_day() -> list[str]:
     """The section's blocks of commands."""
     section = PAGE.read_text().split(HEADING, 1)[1].split("\n## ", 1)[0]
     return re.findall(r"```bash\n(.*?)```", section, flags=re.DOTALL)
-
-
-def wait_for_queue(project: Project) -> None:
-    """Wait until every queued experiment has succeeded; fail as soon as one has not."""
-    limit = time.monotonic() + QUEUE_LIMIT_SECONDS
-    while True:
-        status = project.run("dvc", "queue", "status")
-        assert "Failed" not in status and time.monotonic() < limit, status
-        if "Running" not in status and "Queued" not in status:
-            assert status.count("Success") == len(OPTIMIZERS), status
-            return
-        time.sleep(2)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +33,8 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, list[tuple[s
     for block in blocks_of_the_day():
         printed.append((block, project.run("bash", "-euo", "pipefail", "-c", block)))
         if "dvc queue start" in block:
-            wait_for_queue(project)
+            status = project.drained_queue()
+            assert status.count("Success") == len(OPTIMIZERS), status
     return project, printed
 
 

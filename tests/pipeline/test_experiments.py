@@ -1,6 +1,7 @@
 """What reruns when, with real DVC in a fresh clone: the promises of dvc.yaml."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,38 +40,42 @@ def test_a_second_repro_runs_nothing(project: Project) -> None:
     assert project.repro() == []
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
+def test_an_inactive_value_reruns_the_check_alone(project: Project) -> None:
+    for key, value in (
         ("optimizers.bam.learning_rate", 0.0123),
         ("bases.covariances.every_steps", 11),
         ("architectures.plain.attention_scale_gain", 0.2),
         ("schedules.small.scheduled_steps", 4001),
         ("datasets.fineweb10B.train_shards", 3),
         ("download.attempts", 7),
-    ],
-)
-def test_an_inactive_value_reruns_the_check_alone(
-    project: Project, key: str, value: object
-) -> None:
-    project.set(key, value)
+    ):
+        project.set(key, value)
     assert project.repro() == ["check"]
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("polynomials.polar_express.cushion", 0.03),
-        ("optimizer", "bam"),
-        ("architecture", "plain"),
+def test_an_active_value_reruns_training(project: Project) -> None:
+    assert stale(project, "polynomials.polar_express.cushion", 0.03) == ["train"]
+    project.set("optimizer", "bam")
+    project.set("architecture", "plain")
+    assert project.repro() == ["check", "train", "sample"]
+    for key, value in (
         ("optimizers.bam.learning_rate", 0.0124),
         ("architectures.plain.attention_scale_gain", 0.15),
         ("schedules.instant.scheduled_steps", 3),
-    ],
-)
-def test_an_active_value_reruns_training(project: Project, key: str, value: object) -> None:
+    ):
+        assert stale(project, key, value) == ["train"]
+    assert project.repro() == ["check"], "the values are back"
+
+
+def stale(project: Project, key: str, value: object) -> list[str]:
+    """Stages that DVC would run with another value; params.yaml is as before afterwards."""
+    path = project.folder / "params.yaml"
+    before = path.read_text()
     project.set(key, value)
-    assert project.repro() == ["check", "train", "sample"]
+    project.run("dvc", "repro", "check")
+    stages = re.findall(r"^(\w+):$", project.run("dvc", "status"), re.MULTILINE)
+    path.write_text(before)
+    return stages
 
 
 def test_code_that_training_imports_reruns_training_alone(project: Project) -> None:
@@ -117,14 +122,24 @@ def test_a_stage_run_without_the_check_deletes_nothing_for_good(project: Project
 
 
 def test_scratch_runs_leave_the_stage_alone(project: Project) -> None:
+    """With the original's environment: its layout of shards, its micro-batch, no checkpoints."""
     before = (project.folder / "models/model.safetensors").read_bytes()
+    store, seeds = project.folder / "data/shards/text", project.folder / "runs/seed"
+    (seeds / "data").mkdir(parents=True)
+    store.rename(seeds / "data/text")
     printed = project.run(
         "python", "-m", "pipeline.train", "--early_stop_steps", "2", "--seed", "123",
-        "--activation", "swiglu", "--ffn_dim", "64", "--checkpoint_every", "1",
-        "--set", "optimizer=adam", "--out", "runs/smoke", BATCH_SIZE_MULTIPLE="2",
+        "--activation", "swiglu", "--ffn_dim", "64", "--checkpoint_every", "0",
+        "--set", "optimizer=adam", "--out", "runs/smoke",
+        BATCH_SIZE_MULTIPLE="1", DATA_PATH="runs/seed",
     )  # fmt: skip
-    assert "BATCH_SIZE_MULTIPLE=2" in printed
-    config = json.loads((project.folder / "runs/smoke/models/config.json").read_text())
-    assert "swiglu" in json.dumps(config)
+    assert "BATCH_SIZE_MULTIPLE=1: micro-batches of 1 x 128 = 128 tokens; " in printed
+    assert f"DATA_PATH=runs/seed: the shards are in {seeds}/data/text\n" in printed
+    run = json.loads((project.folder / "runs/smoke/models/config.json").read_text())["run"]
+    assert (run["slice_sequences"], run["environments"][0]["micro_batch_tokens"]) == (1, 128)
+    assert run["data_path"] == "runs/seed"
+    assert "swiglu" in json.dumps(run)
+    assert not store.exists()
+    (seeds / "data/text").rename(store)
     assert (project.folder / "models/model.safetensors").read_bytes() == before
     assert project.repro() == []
