@@ -77,6 +77,8 @@ class Project:
             if "Running" not in status and "Queued" not in status:
                 return status
             assert time.monotonic() < limit, status
+            if "Worker status: 0 active, 0 idle" in status:  # DVC's workers may stop early
+                self.run("dvc", "queue", "start")
             time.sleep(2)
 
     def set(self, key: str, value: object) -> None:
