@@ -59,7 +59,8 @@ def own_folder(project: Project) -> list[Path]:
 
 
 def printed_by_the_run(project: Project) -> str:
-    return "".join(log.read_text() for log in (project.folder / ".dvc/tmp/exps").rglob("*.out"))
+    logs = (project.folder / ".dvc/tmp/exps/run").glob("*/*.out")
+    return "".join(log.read_text() for log in logs)
 
 
 def metrics_of_the_run(project: Project) -> dict[str, Any]:
