@@ -175,26 +175,8 @@ def configure(device: torch.device, cache_folder: Path | None = None) -> None:
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for float32 GEMMs
         patch_triton_shared_memory(profile(device))
-        use_expandable_segments()
     else:
         keep_freed_memory()
-
-
-def use_expandable_segments() -> bool:
-    """Let PyTorch grow its segments of GPU memory, so that slices of many lengths reuse them.
-
-    Not on AMD GPUs, where it was not tried, nor in WSL, where some drivers fail with it. What the
-    user sets in `PYTORCH_ALLOC_CONF` wins.
-
-    Returns:
-        Whether it is set. Unlike the variable, this also works after CUDA's start.
-    """
-    if torch.version.hip is not None or "microsoft" in platform.release().lower():
-        return False
-    if any(name in os.environ for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")):
-        return False
-    torch._C._accelerator_setAllocatorSettings("expandable_segments:True")
-    return True
 
 
 def keep_freed_memory() -> bool:

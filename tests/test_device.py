@@ -206,43 +206,6 @@ def test_inductor_reads_the_cache_variable_by_that_name(monkeypatch, tmp_path):
     assert cache_dir() == str(tmp_path / "inductor")
 
 
-@pytest.mark.parametrize(
-    ("hip", "release", "variable", "expected"),
-    [
-        (None, "6.8.0-generic", None, True),
-        ("6.4", "6.8.0-generic", None, False),
-        (None, "6.6.87.2-microsoft-standard-WSL2", None, False),
-        (None, "6.8.0-generic", "PYTORCH_ALLOC_CONF", False),
-        (None, "6.8.0-generic", "PYTORCH_CUDA_ALLOC_CONF", False),
-    ],
-)
-def test_segments_expand_but_in_wsl_on_amd_and_where_the_user_says_otherwise(
-    hip, release, variable, expected, monkeypatch
-):
-    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
-        monkeypatch.delenv(name, raising=False)
-    if variable:
-        monkeypatch.setenv(variable, "expandable_segments:False")
-    monkeypatch.setattr(torch.version, "hip", hip)
-    monkeypatch.setattr(platform, "release", lambda: release)
-    before = torch._C._accelerator_getAllocatorSettings()
-    try:
-        assert device.use_expandable_segments() is expected
-        found = torch._C._accelerator_getAllocatorSettings()
-        assert found == ("expandable_segments:True" if expected else before)
-    finally:
-        torch._C._accelerator_setAllocatorSettings(before)
-
-
-@pytest.mark.gpu
-def test_a_run_on_a_gpu_has_expandable_segments(monkeypatch):
-    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
-        monkeypatch.delenv(name, raising=False)
-    device.configure(torch.device("cuda", 0))
-    torch.zeros(1, device="cuda")
-    assert torch.cuda.memory._snapshot()["allocator_settings"]["expandable_segments"]
-
-
 def test_a_part_of_the_cards_memory_stays_free():
     assert 0.8 * 24 < device.usable_memory_bytes(card(memory_gib=24)) / 2**30 < 0.9 * 24
 
