@@ -169,14 +169,12 @@ def run_steps(config: Config) -> dict[str, float]:
     from ramengpt.model.cost import flops_per_token
     from ramengpt.training.memory import MemoryEstimate
     from ramengpt.training.network import build_model, build_run_optimizers, compiled_loss
-    from ramengpt.training.saved_graph import importing_compiler
 
     device = torch.device("cuda")
     configure(device)
     plans = plan_run(config.schedule, config.optimizer.momentum)
     first = plans[0]
-    with importing_compiler(enabled=True):
-        model = build_model(config, device)
+    model = build_model(config, device)
     optimizers = build_run_optimizers(config, model, plans)
     tokens, sequence_tokens = first.micro_batch_tokens, first.sequence_tokens
     batches = [

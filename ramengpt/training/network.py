@@ -17,7 +17,6 @@ from ramengpt.model.attention_backend import resolve_backend
 from ramengpt.model.gpt import GPT
 from ramengpt.model.parameters import set_multipliers
 from ramengpt.optimizers import OptimizerSet, build_optimizers
-from ramengpt.training.saved_graph import SavedGraph
 from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.step import LossFunction
 
@@ -141,8 +140,7 @@ def build_run_optimizers(config: Config, model: GPT, plans: Sequence[StepPlan]) 
 
 
 def compiled_loss(config: Config, model: GPT, device: torch.device) -> LossFunction:
-    """The model's mean loss: one graph, compiled once for all windows and steps, or plain."""
+    """The model's mean loss: one graph, compiled once for all windows and batch sizes, or plain."""
     if not should_compile(config, device):
         return model
-    settings = (config.network, config.train, config.schedule.sequence, profile(device))
-    return SavedGraph(model, repr(settings))
+    return torch.compile(model, dynamic=False, fullgraph=True)

@@ -20,14 +20,8 @@ from ramengpt.progress import say
 from ramengpt.training.loop import Rows, TrainingRun, Validation, restore
 from ramengpt.training.loss_scale import LossScale
 from ramengpt.training.micro_batch import choose_slice_tokens, slices_line
-from ramengpt.training.network import (
-    build_model,
-    build_run_optimizers,
-    compiled_loss,
-    should_compile,
-)
+from ramengpt.training.network import build_model, build_run_optimizers, compiled_loss
 from ramengpt.training.run_data import Data, reading_order
-from ramengpt.training.saved_graph import importing_compiler
 from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.schedule.plan_table import write_plan
 from ramengpt.training.schedule.run_steps import BudgetClock, steps_of_run
@@ -73,8 +67,7 @@ def prepared_run(
         The run; leaving the block stops the thread that loads batches and closes the tracker.
     """
     configure(device)
-    with importing_compiler(enabled=should_compile(config, device)):
-        model = build_model(config, device)
+    model = build_model(config, device)
     optimizers = build_run_optimizers(config, model, plans)
     slice_tokens = _slice_tokens(config, model, device, options.slice_sequences)
     state = _resume(checkpoints, model, optimizers)
