@@ -54,7 +54,7 @@ def test_an_inactive_value_reruns_the_check_alone(project: Project) -> None:
 
 
 def test_an_active_value_reruns_training(project: Project) -> None:
-    assert stale(project, "polynomials.polar_express.cushion", 0.03) == ["train"]
+    assert stale(project, "polynomials.polar_express.cushion", 0.03) == ["train", "sample"]
     project.set("optimizer", "bam")
     project.set("architecture", "plain")
     assert project.repro() == ["check", "train", "sample"]
@@ -63,12 +63,15 @@ def test_an_active_value_reruns_training(project: Project) -> None:
         ("architectures.plain.attention_scale_gain", 0.15),
         ("schedules.instant.scheduled_steps", 3),
     ):
-        assert stale(project, key, value) == ["train"]
+        assert stale(project, key, value) == ["train", "sample"]
     assert project.repro() == ["check"], "the values are back"
 
 
 def stale(project: Project, key: str, value: object) -> list[str]:
-    """Stages that DVC would run with another value; params.yaml is as before afterwards."""
+    """Stages that DVC would run with another value; params.yaml is as before afterwards.
+
+    Stage check has withdrawn the outputs of the run with the value before.
+    """
     path = project.folder / "params.yaml"
     before = path.read_text()
     project.set(key, value)
