@@ -6,12 +6,17 @@ import torch
 from ramengpt.config import load_config
 from ramengpt.training.memory import MemoryEstimate
 
-SPEEDRUN = ("architecture=speedrun",)
 OLD_SPEEDRUN = (
     "architecture=speedrun",
     "architectures.speedrun.late_attention=true",
     "architectures.speedrun.dense_connections=true",
+    "architectures.speedrun.value_residual=false",
+    "architectures.speedrun.prefix_loss=false",
+    "architectures.speedrun.bigram_vocabularies=5.0",
 )
+SPEEDRUN = ("architecture=speedrun",)
+AVERAGED = (*SPEEDRUN, "hooks.evaluation_average.share=0.8")
+NO_BIGRAMS = (*SPEEDRUN, "architectures.speedrun.bigram_embedding=false")
 
 
 def estimate(*overrides: str, dtype: torch.dtype = torch.bfloat16) -> MemoryEstimate:
@@ -29,7 +34,11 @@ def estimate(*overrides: str, dtype: torch.dtype = torch.bfloat16) -> MemoryEsti
         ("base", 65_536, ("architectures.ramen.dense_connections=true",), 4.97),
         ("base", 65_536, OLD_SPEEDRUN, 6.75),
         ("base", 65_536, (*OLD_SPEEDRUN, "hooks.evaluation_average.share=0.5"), 7.30),
+        ("base", 65_536, SPEEDRUN, 7.27),
+        ("base", 65_536, AVERAGED, 7.93),
+        ("base", 65_536, NO_BIGRAMS, 5.79),
         ("small", 65_536, (), 21.78),
+        ("small", 65_536, AVERAGED, 33.8),
         ("small", 65_536, OLD_SPEEDRUN, 29.0),
     ],
 )
