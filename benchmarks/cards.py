@@ -3,10 +3,10 @@
 The cards are descriptions of what PyTorch reports for them, not devices.
 """
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.generated_page import rewrite, with_table
 from ramengpt.config import Config, load_config
 from ramengpt.device import Architecture, Profile, choose_dtype
 from ramengpt.errors import UserError
@@ -14,7 +14,7 @@ from ramengpt.training.memory import MemoryEstimate
 from ramengpt.training.micro_batch import choose_slice_tokens, runs_compiled
 
 PAGE = Path("docs/cards.md")
-BEGIN, END = "<!-- begin: python -m benchmarks.cards -->\n", "<!-- end -->\n"
+BEGIN = "<!-- begin: python -m benchmarks.cards -->\n"
 PRESETS = ("base", "small", "medium")
 ARCHITECTURES = ("ramen", "speedrun", "plain")
 RECOMPUTE = "train.recompute_activations=true"
@@ -75,14 +75,12 @@ def rows() -> Iterator[str]:
 
 def page(before: str) -> str:
     """The page with its table computed again."""
-    head, _, rest = before.partition(BEGIN)
-    return f"{head}{BEGIN}\n{''.join(rows())}\n{END}{rest.partition(END)[2]}"
+    return with_table(before, BEGIN, rows())
 
 
 def main() -> None:
     """Rewrite the page."""
-    argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
-    PAGE.write_text(page(PAGE.read_text()))
+    rewrite(PAGE, page, __doc__)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
     python -m benchmarks.parts --out runs/small --model small --early_stop_steps 201 --alone
 
 Arms: `ramen` and `speedrun` as params.yaml has them, each without one of its parts, and each with
-one that it has not. Every arm is trained with the same seeds, none of
-which has chosen anything, on equal tokens; differences are taken seed by seed. `parts.json` in the
-folder gains a line with every finished run, `parts.md` has the table. A stopped study resumes with
-the same command. With `--alone` each run has a GPU to itself, so that the table has seconds too.
+one that it has not. Every arm is trained with the same seeds, none of which has chosen anything, on
+equal tokens; differences are taken seed by seed. `parts.json` in the folder gains a line with every
+finished run, `parts.md` has the table. A stopped study resumes with the same command. With
+`--alone` each run has a GPU to itself, so that the table has seconds too.
 `--tables docs/results/parts_base.json` only prints the table of such a record.
 """
 

@@ -5,7 +5,6 @@
 It describes the versions of requirements.lock, which must be installed.
 """
 
-import argparse
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,10 +13,11 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from benchmarks.generated_page import rewrite, with_table
 from ramengpt.source_code import ROOT
 
 PAGE = ROOT / "docs" / "requirements.md"
-BEGIN, END = "<!-- begin: python -m benchmarks.requirements -->\n", "<!-- end -->\n"
+BEGIN = "<!-- begin: python -m benchmarks.requirements -->\n"
 SOURCE_LABELS = ("source", "source code", "repository", "github", "code", "homepage", "home")
 REGISTRY = re.compile(r"://([\w-]+\.)*pypi\.", re.IGNORECASE)
 
@@ -93,14 +93,12 @@ def rows() -> Iterator[str]:
 
 def page(before: str) -> str:
     """The page with its table made again."""
-    head, _, rest = before.partition(BEGIN)
-    return f"{head}{BEGIN}\n{''.join(rows())}\n{END}{rest.partition(END)[2]}"
+    return with_table(before, BEGIN, rows())
 
 
 def main() -> None:
     """Rewrite the page."""
-    argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0]).parse_args()
-    PAGE.write_text(page(PAGE.read_text()))
+    rewrite(PAGE, page, __doc__)
 
 
 if __name__ == "__main__":

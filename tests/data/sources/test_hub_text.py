@@ -1,5 +1,7 @@
 """Raw text on the Hub, from a local copy laid out like FineWeb."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,20 @@ from tests.data.sources.text_builds import (
 )
 
 
+def local_copy(folder: Path, name: str, subset: str, train_shards: int) -> HubTextConfig:
+    return HubTextConfig(
+        kind="hub_text",
+        name=name,
+        repository=str(folder),
+        subset=subset,
+        revision="main",
+        text_field="text",
+        val_tokens=2000,
+        shard_tokens=3000,
+        train_shards=train_shards,
+    )
+
+
 def test_raw_fineweb_from_a_local_copy(tmp_path, store, serial, monkeypatch):
     # Not by the environment: the libraries read it once, for all tests that follow.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -28,17 +44,7 @@ def test_raw_fineweb_from_a_local_copy(tmp_path, store, serial, monkeypatch):
         (copy / name).write_bytes(content)
 
     def config(train_shards: int) -> HubTextConfig:
-        return HubTextConfig(
-            kind="hub_text",
-            name="fineweb",
-            repository=str(copy),
-            subset="sample-10BT",
-            revision="main",
-            text_field="text",
-            val_tokens=2000,
-            shard_tokens=3000,
-            train_shards=train_shards,
-        )
+        return local_copy(copy, "fineweb", "sample-10BT", train_shards)
 
     built(config(1), local_settings(), store, 1, None)
     val_stamp = (store / "fineweb_val_000000.bin").stat().st_mtime_ns
@@ -52,17 +58,7 @@ def test_raw_fineweb_from_a_local_copy(tmp_path, store, serial, monkeypatch):
 
 def test_a_repository_of_json_lines_is_one_line_that_says_so(tmp_path):
     (tmp_path / "train.jsonl").write_bytes(lines_of(["one", "two"]))
-    config = HubTextConfig(
-        kind="hub_text",
-        name="lines",
-        repository=str(tmp_path),
-        subset="default",
-        revision="main",
-        text_field="text",
-        val_tokens=2000,
-        shard_tokens=3000,
-        train_shards=1,
-    )
+    config = local_copy(tmp_path, "lines", "default", train_shards=1)
     with pytest.raises(UserError, match=r"not Parquet.* use dataset=text") as refusal:
         open_hub_text(config, "main")
     assert "\n" not in str(refusal.value) and str(refusal.value).startswith(str(tmp_path))
