@@ -5,25 +5,21 @@ Without a file: on the validation split that the pipeline prepared, as training 
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from ramengpt.cli import run_main
 from ramengpt.config import load_config
-from ramengpt.data.batches.batcher import BatchRequest
-from ramengpt.data.batches.indexed_split import IndexedShard, SplitShards
-from ramengpt.data.batches.loader import validation_batches
-from ramengpt.data.batches.validation_stream import ValidationStream
+from ramengpt.data.batches.indexed_split import SplitShards
 from ramengpt.data.index.bos_index import check_index
 from ramengpt.data.shards.manifest import read_manifest
 from ramengpt.data.shards.store import locate_store
 from ramengpt.data.sources.restore import restore_shards
 from ramengpt.errors import UserError
-from ramengpt.inference.text_evaluation import Evaluation, evaluate, read_tokens
-from ramengpt.inference.weights import Weights, load_weights
-from ramengpt.progress import Progress
+from ramengpt.inference.weights_config import read_weights_config
+
+if TYPE_CHECKING:
+    from ramengpt.inference.weights import Weights
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     return flags
 
 
-def validation_shards() -> Sequence[IndexedShard]:
+def validation_shards() -> SplitShards:
     """The validation split that data/manifest.json describes; lost shards are restored."""
     manifest = read_manifest()
     store = locate_store(manifest.dataset)
@@ -58,18 +54,7 @@ def validation_shards() -> Sequence[IndexedShard]:
     return SplitShards(manifest, "val", store.folder)
 
 
-def evaluate_shards(
-    weights: Weights, shards: Sequence[IndexedShard], tokens: int, label: str
-) -> Evaluation:
-    """Predict the first tokens of some shards, as validation does during training."""
-    device = next(weights.model.parameters()).device
-    stream = ValidationStream(shards, tokens)
-    request = BatchRequest(weights.config.micro_batch_tokens, weights.config.max_sequence_tokens)
-    with Progress(label, stream.num_tokens, "tokens") as progress:
-        return evaluate(weights.model, validation_batches(stream, request, device), progress)
-
-
-def print_tasks(weights: Weights, arguments: argparse.Namespace) -> None:
+def print_tasks(weights: "Weights", arguments: argparse.Namespace) -> None:
     """Print the harness's table for some of its tasks.
 
     Raises:
@@ -92,6 +77,12 @@ def main() -> None:
     arguments = parser().parse_args()
     if arguments.tokens is not None and arguments.tokens < 1:
         raise UserError(f"--tokens: expected at least 1, found {arguments.tokens}")
+    read_weights_config(arguments.weights)  # before torch, which takes seconds to import
+    import torch
+
+    from ramengpt.inference.text_evaluation import evaluate_shards, read_tokens
+    from ramengpt.inference.weights import load_weights
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if arguments.tasks is not None:
         print_tasks(load_weights(arguments.weights, device), arguments)

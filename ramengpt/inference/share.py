@@ -16,14 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ramengpt.cli import run_main
 from ramengpt.data.sources.hub_client import hub_transport
 from ramengpt.errors import UserError, shown
 from ramengpt.inference.model_card import model_card
-from ramengpt.inference.weights import load_weights
-from ramengpt.inference.weights_config import CONFIG_FILE, WEIGHTS_FILE
+from ramengpt.inference.weights_config import CONFIG_FILE, WEIGHTS_FILE, read_weights_config
 
 METRICS_FILE, SAMPLES_FILE, CARD_FILE = "metrics.json", "samples.md", "README.md"
 FILES = (WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, SAMPLES_FILE, CARD_FILE)
@@ -43,7 +40,11 @@ def push(repository: str, folder: Path, *, private: bool) -> str:
     Raises:
         UserError: weights or metrics are missing or unfinished, or the Hub refuses.
     """
+    read_weights_config(folder)  # before torch, which takes seconds to import
+    import torch
     from huggingface_hub import HfApi
+
+    from ramengpt.inference.weights import load_weights
 
     weights = load_weights(folder, torch.device("cpu"))
     metrics, samples = _results_of(folder)
@@ -87,7 +88,10 @@ def pull(repository: str, folder: Path) -> None:
     Raises:
         UserError: the folder exists, the Hub refuses, or what came is no network of ours.
     """
+    import torch
     from huggingface_hub import snapshot_download
+
+    from ramengpt.inference.weights import load_weights
 
     if folder.exists():
         raise UserError(f"{folder}: exists already; choose another folder with --to")

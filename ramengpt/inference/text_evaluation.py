@@ -7,15 +7,17 @@ not of the bits per byte.
 Shapes: T packed tokens, V vocabulary.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ramengpt.data.batches.batcher import BatchRequest
 from ramengpt.data.batches.indexed_split import IndexedShard
-from ramengpt.data.batches.loader import ValidationBatch
+from ramengpt.data.batches.loader import ValidationBatch, validation_batches
+from ramengpt.data.batches.validation_stream import ValidationStream
 from ramengpt.data.shards.format import (
     BOS_TOKEN,
     HEADER_BYTES,
@@ -30,6 +32,7 @@ from ramengpt.data.text.tokenizer import encode_document, token_byte_lengths
 from ramengpt.errors import UserError, shown_path
 from ramengpt.files import open_regular
 from ramengpt.inference.held_out_loss import EvaluatedModel, bits_per_byte
+from ramengpt.inference.weights import Weights
 from ramengpt.progress import Progress
 
 CHUNK_TOKENS = 2**20
@@ -76,6 +79,17 @@ def evaluate(
         progress.advance(batch.valid_tokens)
     bits = bits_per_byte(text_nats, text_bytes)
     return Evaluation(tokens, nats / tokens, text_bytes, bits)
+
+
+def evaluate_shards(
+    weights: Weights, shards: Sequence[IndexedShard], tokens: int, label: str
+) -> Evaluation:
+    """Predict the first tokens of some shards, as validation does during training."""
+    device = next(weights.model.parameters()).device
+    stream = ValidationStream(shards, tokens)
+    request = BatchRequest(weights.config.micro_batch_tokens, weights.config.max_sequence_tokens)
+    with Progress(label, stream.num_tokens, "tokens") as progress:
+        return evaluate(weights.model, validation_batches(stream, request, device), progress)
 
 
 def read_tokens(path: Path) -> IndexedShard:

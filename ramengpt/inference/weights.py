@@ -5,7 +5,7 @@
 
 The attention window that the network is to be used with is part of its state (`rotary.*`), so
 loading the two files gives the network as it was evaluated. The first file's metadata hold a
-checksum of the tensors and of the network, so that a flipped bit in either file is refused.
+checksum of the network and one of the tensors, so that a flipped bit in either file is refused.
 """
 
 import hashlib
@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from ramengpt.device import choose_dtype, flex_kernel_options, profile
-from ramengpt.errors import shortened
-from ramengpt.files import flush_folder, open_regular, write_bytes
+from ramengpt.files import flush_folder, write_bytes
 from ramengpt.inference.weights_config import (
     CONFIG_FILE,
     FORMAT,
@@ -28,7 +27,9 @@ from ramengpt.inference.weights_config import (
     WEIGHTS_FILE,
     WeightsConfig,
     WeightsError,
+    open_weights,
     read_weights_config,
+    weights_checksums,
 )
 from ramengpt.model.attention_backend import resolve_backend
 from ramengpt.model.gpt import GPT
@@ -86,7 +87,7 @@ def export_weights(
     folder.mkdir(parents=True)
     # Not by save_file: it reports a full disk without the file's name and the system's number.
     # One entry only: safetensors writes several in random order, so equal runs would differ.
-    metadata = {"sha256": _digest(config, tensors)}
+    metadata = {"sha256": f"{config.network_sha256}-{_tensors_sha256(tensors)}"}
     write_bytes(folder / WEIGHTS_FILE, save(tensors, metadata))
     write_bytes(folder / CONFIG_FILE, (config.model_dump_json(indent=2) + "\n").encode())
     flush_folder(folder)
@@ -106,12 +107,12 @@ def load_weights(folder: Path, device: torch.device) -> Weights:
     """
     config = read_weights_config(folder)
     path = folder / WEIGHTS_FILE
-    tensors, metadata = _read_tensors(path)
-    with torch.device("meta"):
-        described = _build(config, torch.device("cpu"))
-    _check_fit(path, tensors, described.state_dict())
-    if metadata.get("sha256") != _digest(config, tensors):
-        raise WeightsError(f"{folder}: {WEIGHTS_FILE} or {CONFIG_FILE} is damaged; {RESTORE}")
+    with open_weights(path, "pt") as file:
+        names = file.offset_keys()  # in the order in which they lie on the disk
+        tensors = {name: file.get_tensor(name) for name in names}
+        _, expected_sha256 = weights_checksums(file)
+    if _tensors_sha256(tensors) != expected_sha256:
+        raise WeightsError(f"{path}: damaged, its checksum is another; {RESTORE}")
     _check_finite(path, tensors)
     model = _build(config, device)
     model.load_state_dict(tensors)
@@ -134,31 +135,13 @@ def _build(config: WeightsConfig, device: torch.device) -> GPT:
     )
 
 
-def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors, mapped rather than read, and the metadata beside them."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        open_regular(path).close()  # safe_open would wait for the writer of a named pipe
-        with safe_open(path, framework="pt") as file:
-            names = file.offset_keys()  # in the order in which they lie on the disk
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: missing; {RESTORE}") from None
-    except (OSError, SafetensorError) as error:
-        reason = shortened(" ".join(str(error).split()), 200)
-        raise WeightsError(
-            f"{path}: damaged or no safetensors file ({reason}); {RESTORE}"
-        ) from None
-
-
-def _digest(config: WeightsConfig, tensors: Mapping[str, Tensor]) -> str:
-    """Sha256 of the tensors, their names and shapes, and the network that they belong to."""
-    network = config.model.model_dump_json() + str(config.max_sequence_tokens)
-    digest = hashlib.sha256(network.encode())
+def _tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Checksum of the tensors, their names, types and shapes."""
+    digest = hashlib.sha256()
     for name in sorted(tensors):
-        digest.update(f"{name} {_shape(tensors[name])}".encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -167,26 +150,3 @@ def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             count = int((~tensor.isfinite()).sum())
             raise WeightsError(f"{path}: {name}: {count} values are not finite; train again")
-
-
-def _check_fit(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Compare names and shapes; the error counts the differences and shows the first."""
-    differences = [
-        f"{shortened(name)}: expected {_shape(expected.get(name))}, found {_shape(found.get(name))}"
-        for name in dict.fromkeys([*expected, *found])
-        if _shape(expected.get(name)) != _shape(found.get(name))
-    ]
-    if differences:
-        raise WeightsError(
-            f"{path}: weights of another model than {CONFIG_FILE} describes, "
-            f"{len(differences)} tensors differ, the first is {differences[0]}; keep both files "
-            "of one run together"
-        )
-
-
-def _shape(tensor: Tensor | None) -> str:
-    return (
-        "none"
-        if tensor is None
-        else f"{tensor.dtype}".removeprefix("torch.") + str(list(tensor.shape))
-    )

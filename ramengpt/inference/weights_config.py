@@ -1,5 +1,12 @@
-"""config.json, which says what trained weights are: read without torch, slow to import."""
+"""config.json, which says what trained weights are: read without torch, slow to import.
 
+The metadata of model.safetensors hold the checksum of the network that the weights belong to, so
+that any other network in config.json is refused without torch too.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +20,7 @@ from ramengpt.files import open_regular
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-FORMAT = "ramengpt-2"
+FORMAT = "ramengpt-3"
 MAX_CONFIG_BYTES = 2**20
 RESTORE = "restore both files (`dvc checkout`), or train again"
 
@@ -39,15 +46,56 @@ class WeightsConfig(Section):
     micro_batch_tokens: Tokens
     run: dict[str, Any]
 
+    @property
+    def network_sha256(self) -> str:
+        """Checksum of what decides how the weights are used."""
+        network = self.model.model_dump_json() + str(self.max_sequence_tokens)
+        return hashlib.sha256(network.encode()).hexdigest()
+
+
+@contextmanager
+def open_weights(path: Path, framework: str) -> Iterator[Any]:
+    """Open a .safetensors file.
+
+    Args:
+        path: the file; it is mapped rather than read.
+        framework: what its tensors become: "pt", or "np" to do without torch.
+
+    Yields:
+        The open `safetensors.safe_open`.
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        open_regular(path).close()  # safe_open would wait for the writer of a named pipe
+        with safe_open(path, framework=framework) as file:
+            yield file
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: missing; {RESTORE}") from None
+    except (OSError, SafetensorError) as error:
+        reason = shortened(" ".join(str(error).split()), 200)
+        raise WeightsError(
+            f"{path}: damaged or no safetensors file ({reason}); {RESTORE}"
+        ) from None
+
+
+def weights_checksums(file: Any) -> tuple[str, str]:
+    """Checksums of the network and of the tensors, from an open file's metadata."""
+    network, _, tensors = (file.metadata() or {}).get("sha256", "").partition("-")
+    return network, tensors
+
 
 def read_weights_config(folder: Path) -> WeightsConfig:
-    """Read config.json.
+    """Read config.json, and check that the weights beside it are those of its network.
 
     Args:
         folder: as :func:`ramengpt.inference.weights.export_weights` wrote it.
 
     Raises:
-        WeightsError: the folder or the file is missing or damaged.
+        WeightsError: the folder or a file is missing or damaged, or they do not belong together.
     """
     path = folder / CONFIG_FILE
     try:
@@ -73,4 +121,10 @@ def read_weights_config(folder: Path) -> WeightsConfig:
     if config.format != FORMAT:
         found = shortened(config.format)
         raise WeightsError(f"{path}: format: expected {FORMAT!r}, found {found!r}; train again")
+    with open_weights(folder / WEIGHTS_FILE, "np") as file:
+        network, _ = weights_checksums(file)
+    if network != config.network_sha256:
+        raise WeightsError(
+            f"{path}: another network than that of the weights in {WEIGHTS_FILE}; {RESTORE}"
+        )
     return config

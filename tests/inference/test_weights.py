@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ramengpt.inference.decoding import Decoder
@@ -69,21 +70,22 @@ def test_a_cut_file_is_damaged(folder, kept_bytes):
     assert "\n" not in str(error.value)
 
 
-def test_weights_of_another_model_are_refused_with_the_first_difference(folder, tmp_path):
-    other = export_tiny(tmp_path / "other", tiny_model(smear=False, ffn_dim=24))
+@pytest.mark.parametrize("changes", [{"smear": False}, {"activation": "gelu"}], ids=repr)
+def test_weights_of_another_network_are_refused(folder, tmp_path, changes):
+    other = export_tiny(tmp_path / "other", tiny_model(**changes))
     (folder / WEIGHTS_FILE).write_bytes((other / WEIGHTS_FILE).read_bytes())
-    with pytest.raises(
-        WeightsError, match=r"another model.* 10 tensors differ.*found none"
-    ) as error:
+    with pytest.raises(WeightsError, match="another network than that of the weights") as error:
         load_weights(folder, CPU)
     assert "\n" not in str(error.value)
 
 
 def test_a_tensor_of_another_type_is_refused(folder):
+    with safe_open(folder / WEIGHTS_FILE, "pt") as file:
+        metadata = file.metadata()
     tensors = load_file(folder / WEIGHTS_FILE)
     tensors["head.weight"] = tensors["head.weight"].bfloat16()
-    save_file(tensors, folder / WEIGHTS_FILE)
-    with pytest.raises(WeightsError, match=r"head.weight: expected float32.*found bfloat16"):
+    save_file(tensors, folder / WEIGHTS_FILE, metadata)
+    with pytest.raises(WeightsError, match=r"damaged, its checksum is another; restore both"):
         load_weights(folder, CPU)
 
 
@@ -93,15 +95,7 @@ def test_a_flipped_bit_is_refused(folder, place):
     content = bytearray(path.read_bytes())
     content[int(len(content) * place)] ^= 1 << 3
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match="is damaged; restore both files"):
-        load_weights(folder, CPU)
-
-
-def test_a_network_of_the_same_shapes_that_was_not_trained_is_refused(folder):
-    config = json.loads((folder / CONFIG_FILE).read_text())
-    config["model"]["activation"] = "gelu"
-    (folder / CONFIG_FILE).write_text(json.dumps(config))
-    with pytest.raises(WeightsError, match=f"{WEIGHTS_FILE} or {CONFIG_FILE} is damaged"):
+    with pytest.raises(WeightsError, match="damaged, its checksum is another; restore both"):
         load_weights(folder, CPU)
 
 

@@ -20,8 +20,10 @@ def folder(tmp_path: Path) -> Path:
             lambda config: config["model"].update(gate_inputs=17),
             "gate_inputs must be at most width",
         ),
-        (lambda config: config.update(format="gpt-9"), "format: expected 'ramengpt-2'"),
+        (lambda config: config.update(format="gpt-9"), "format: expected 'ramengpt-3'"),
         (lambda config: config.update(surprise=1), "surprise"),
+        (lambda config: config["model"].update(activation="gelu"), "another network"),
+        (lambda config: config.update(max_sequence_tokens=63), "another network"),
     ],
 )
 def test_a_config_that_means_nothing_is_one_line(folder, change, message):
