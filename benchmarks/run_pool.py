@@ -39,7 +39,7 @@ GRACE_SECONDS = 15.0
 OUTPUT_FILE = "output.txt"
 TIMEOUT_SECONDS = 420.0
 """Of one run in a study."""
-DIVERGED_LINE = re.compile(r"error: step \d+: the \w+ loss is .*; training stopped")
+DIVERGED_LINE = re.compile(r"error: step \d+: .*; training stopped")
 
 
 @dataclass(frozen=True)

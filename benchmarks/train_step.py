@@ -4,7 +4,6 @@ Every measurement runs in its own process, so that compile caches and peak memor
 first process of a configuration has an empty compile cache (cold), the second reuses it (warm).
 
     python -m benchmarks.train_step --presets small --architectures ramen,plain
-    python -m benchmarks.train_step --presets small --nested_blocks     # a candidate, see below
 """
 
 import argparse
@@ -29,7 +28,6 @@ from benchmarks.ceilings import Ceilings, measure_ceilings
 from benchmarks.report import Report
 from ramengpt.config import Config, load_config
 from ramengpt.data.batches.slices import Batch
-from ramengpt.model.block import Block
 from ramengpt.model.gpt import GPT
 from ramengpt.training.schedule.plan import StepPlan, plan_run
 from ramengpt.training.step import train_step
@@ -38,25 +36,22 @@ STARTED = "RAMENGPT_BENCHMARK_STARTED"  # environment: when the parent started t
 MEDIAN_DOCUMENT_TOKENS = 400.0  # FineWeb's documents are about log-normal around this
 STEPS = 20
 DISTINCT_BATCHES = 4
-NESTED_BLOCKS = "--nested_blocks"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What one measurement trains: selectors, further values, and whether blocks are nested."""
+    """What one measurement trains: selectors and further values."""
 
     preset: str
     architecture: str
     backend: str
     optimizer: str
     overrides: tuple[str, ...]
-    nested_blocks: bool
 
     def name(self) -> str:
         """As the table shows it."""
-        nested = ("nested blocks",) if self.nested_blocks else ()
         parts = (self.preset, self.architecture, self.backend, self.optimizer)
-        return ", ".join((*parts, *self.overrides, *nested))
+        return ", ".join((*parts, *self.overrides))
 
     def arguments(self) -> list[str]:
         """Of the process that measures it."""
@@ -68,16 +63,7 @@ class Setting:
             f"train.attention_backend={self.backend}",
             *self.overrides,
         ]
-        values = [argument for value in chosen for argument in ("--set", value)]
-        return values + [NESTED_BLOCKS] * self.nested_blocks
-
-
-def nest_blocks() -> None:
-    """Candidate: compile the blocks of one kind once, and call them from the network's one graph.
-
-    PyTorch's nested compile regions; elsewhere the compiler sees every layer by itself.
-    """
-    Block.forward = torch.compiler.nested_compile_region(Block.forward)  # type: ignore[method-assign]
+        return [argument for value in chosen for argument in ("--set", value)]
 
 
 def synthetic_batch(tokens: int, sequence_tokens: int, vocabulary: int, seed: int) -> Batch:
@@ -120,12 +106,10 @@ def settings(
     backends: Sequence[str] = ("flex",),
     optimizers: Sequence[str] = ("normuon",),
     overrides: tuple[str, ...] = (),
-    *,
-    nested_blocks: bool = False,
 ) -> list[Setting]:
     """Every combination."""
     combinations = product(presets, architectures, backends, optimizers)
-    return [Setting(*chosen, overrides, nested_blocks) for chosen in combinations]
+    return [Setting(*chosen, overrides) for chosen in combinations]
 
 
 def compare(
@@ -238,28 +222,21 @@ def main() -> None:
     parser.add_argument("--backends", default="flex")
     parser.add_argument("--optimizers", default="normuon")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument(NESTED_BLOCKS, action="store_true", help="compare with nested blocks too")
     parser.add_argument("--seconds", type=float, default=600, help="begin nothing after this long")
     parser.add_argument("--json", type=Path, default=Path("results/benchmarks/train_step.json"))
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        if arguments.nested_blocks:
-            nest_blocks()
         print(json.dumps(run_steps(load_config(arguments.set))))
         return
     report = Report(arguments.seconds)
-    asked = partial(
-        settings,
+    chosen = settings(
         arguments.presets.split(","),
         arguments.architectures.split(","),
         arguments.backends.split(","),
         arguments.optimizers.split(","),
         tuple(arguments.set),
     )
-    chosen = asked()
-    if arguments.nested_blocks:
-        chosen += asked(nested_blocks=True)
     compare(report, chosen)
     report.write(arguments.json)
 

@@ -73,6 +73,7 @@ TESTED_ELSEWHERE = {
     "ramengpt.kernels.head.triton_kernels": "tests/kernels/head/test_softcapped_cross_entropy.py",
     "ramengpt.kernels.qkv_prologue_triton": "tests/kernels/test_qkv_prologue.py",
     "ramengpt.kernels.relu_squared_mlp_persistent": "tests/kernels/test_relu_squared_mlp.py",
+    "ramengpt.training.saved_state": "tests/training/test_setup.py",
 }
 
 

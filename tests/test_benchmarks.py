@@ -99,16 +99,13 @@ def test_every_setting_of_whole_steps_is_a_process_with_a_configuration_of_its_o
         ["sdpa"],
         ["adam"],
         ("seed=7",),
-        nested_blocks=True,
     )
     assert len({setting.name() for setting in chosen}) == 4
     trained = []
     monkeypatch.setattr(train_step, "run_steps", lambda config: trained.append(config) or {})
-    monkeypatch.setattr(train_step, "nest_blocks", lambda: trained.append("nested"))
     monkeypatch.setattr(sys, "argv", ["train_step", "--child", *chosen[3].arguments()])
     train_step.main()
-    nested, config = trained
-    assert nested == "nested"
+    (config,) = trained
     names = (config.model_name, config.architecture_name, config.optimizer_name, config.seed)
     assert names == ("small", "plain", "adam", 7)
     assert config.train.attention_backend == "sdpa"

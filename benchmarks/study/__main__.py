@@ -29,13 +29,8 @@ from benchmarks.study_command import add_limits, pool_options, run_and_report
 from ramengpt.cli import run_main
 
 
-def main() -> None:
-    """Run the study, or print the tables of one.
-
-    Raises:
-        SystemExit: with status 1 if there was too little time.
-        UserError: the folder's runs come from other versions or had other settings.
-    """
+def study_parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.study",
         description=__doc__,
@@ -56,13 +51,27 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--tables", type=Path, metavar="JSON", help="print its tables and stop")
     parser.add_argument("--publish", type=Path, metavar="JSON", help="see above, and stop")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Run the study, or print or publish the tables of one."""
+    arguments = study_parser().parse_args()
     if arguments.tables:
         print(study_page(*read_record(arguments.tables)), end="")
-        return
-    if arguments.publish:
+    elif arguments.publish:
         publish(arguments.publish, Path())
-        return
+    else:
+        run_study(arguments)
+
+
+def run_study(arguments: argparse.Namespace) -> None:
+    """Run what the folder's record lacks; write the page and the pictures, however that ends.
+
+    Raises:
+        SystemExit: with status 1 if there was too little time.
+        UserError: the folder's runs come from other versions or had other settings.
+    """
     study = Study(
         TASKS[arguments.model],
         tuple(arm_called(name) for name in arguments.arms),

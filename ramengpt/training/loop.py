@@ -1,27 +1,13 @@
 """The training loop: plan, step, log, validate, save. Stopped after any step, it can resume."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-
-from ramengpt.data.batches.loader import TrainingBatches, ValidationBatch
 from ramengpt.errors import UserError
 from ramengpt.inference.held_out_loss import bits_per_byte, validation_loss
-from ramengpt.model.gpt import GPT
-from ramengpt.optimizers import OptimizerSet
-from ramengpt.training.loss_scale import LossScale
+from ramengpt.training.divergence import not_finite_in_row, not_finite_in_state
+from ramengpt.training.saved_state import state_after
 from ramengpt.training.schedule.plan import StepPlan
-from ramengpt.training.schedule.run_steps import BudgetClock, RunSteps
-from ramengpt.training.session.checkpoint import CheckpointFolder
 from ramengpt.training.session.interruption import StopRequest
-from ramengpt.training.step import LossFunction, train_step
-from ramengpt.training.tracking import Tracker
-from ramengpt.training.tracking.measurements import Measurements
-
-Rows = Iterable[tuple[str, Mapping[str, float]]]
+from ramengpt.training.step import train_step
+from ramengpt.training.training_run import Rows, TrainingRun
 
 
 class DivergedError(UserError):
@@ -34,64 +20,6 @@ class InterruptedRunError(UserError):
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
         self.exit_status = exit_status
-
-
-@dataclass(frozen=True)
-class Validation:
-    """How held-out loss is measured.
-
-    Attributes:
-        batches: each call starts again at the first batch of the validation split.
-        micro_batch_tokens: of those batches.
-        window_tokens: attention window.
-        every_steps: between two measurements; the last step is measured too.
-        text_bytes: of the text that those batches hold.
-    """
-
-    batches: Callable[[], Iterable[ValidationBatch]]
-    micro_batch_tokens: int
-    window_tokens: int
-    every_steps: int
-    text_bytes: int
-
-
-@dataclass
-class TrainingRun:
-    """Everything that :func:`fit` needs.
-
-    Attributes:
-        model: ``optimizers`` hold each of its parameters exactly once.
-        loss_function: the model's mean loss, compiled or not.
-        optimizers: update the model's parameters.
-        steps: the remaining ones, at least one.
-        budget: counts the seconds of training, from the end of the first step, which compiles.
-        stop_at_loss: the first validation at or below it ends the run; None: none does.
-        loss_scale: of a run in float16.
-        batches: the micro-batches of those steps.
-        validation: how the same model is evaluated.
-        measurements: what is logged besides the loss.
-        tracker: logs every row.
-        show: called with (table, row) pairs once their values are known.
-        checkpoints: of this run only.
-        checkpoint_every_steps: 0 writes no checkpoint.
-        environments: where the run has computed so far, kept in its checkpoints.
-    """
-
-    model: GPT
-    loss_function: LossFunction
-    optimizers: OptimizerSet
-    steps: RunSteps
-    budget: BudgetClock
-    stop_at_loss: float | None
-    loss_scale: LossScale | None
-    batches: TrainingBatches
-    validation: Validation
-    measurements: Measurements
-    tracker: Tracker
-    show: Callable[[Rows], None]
-    checkpoints: CheckpointFolder
-    checkpoint_every_steps: int
-    environments: Sequence[Mapping[str, str | int]]
 
 
 def fit(run: TrainingRun, stop: StopRequest) -> bool:
@@ -149,69 +77,13 @@ def _interrupted(run: TrainingRun, stopped: str, stop: StopRequest) -> Interrupt
     return InterruptedRunError(f"{stopped}, {saved}", stop.exit_status)
 
 
-def restore(model: GPT, optimizers: OptimizerSet, state: Mapping[str, Any]) -> None:
-    """Restore model, optimizers and random state from a checkpoint.
-
-    The tracker, the clock, the plans and the batches are built from the same state.
-    """
-    model.load_state_dict(state["model"])
-    optimizers.load_state_dict(state["optimizers"])
-    torch.set_rng_state(state["random"]["cpu"].cpu())
-    if state["random"]["cuda"] is not None:
-        torch.cuda.set_rng_state(state["random"]["cuda"].cpu())
-
-
 def _save(run: TrainingRun, plan: StepPlan) -> None:
     _report_and_check_finite(run, run.tracker.flush())
     with run.budget.paused():
-        state = _state(run, plan)
-        _check_state_is_finite(run, state)
+        state = state_after(plan, run)
+        found = not_finite_in_state({key: state[key] for key in ("model", "optimizers")})
+        _stop_if_diverged(run, plan.step + 1, found)
         run.checkpoints.save(plan.step + 1, state)
-
-
-def _state(run: TrainingRun, plan: StepPlan) -> dict[str, Any]:
-    """All that decides what follows a step."""
-    on_cuda = torch.cuda.is_initialized()
-    return {
-        "step": plan.step + 1,
-        "tokens": plan.tokens_before + plan.tokens,
-        "budget_seconds": run.budget.seconds,
-        "model": run.model.state_dict(),
-        "optimizers": run.optimizers.state_dict(),
-        "cursor": run.batches.cursor,
-        "random": {
-            "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state() if on_cuda else None,
-        },
-        "tracker": run.tracker.state(),
-        "seconds": run.measurements.clock.seconds,
-        "loss_scale": run.loss_scale.state_dict() if run.loss_scale else None,
-        "environments": [dict(environment) for environment in run.environments],
-    }
-
-
-def _check_state_is_finite(run: TrainingRun, state: Mapping[str, Any]) -> None:
-    """Loss and norms are computed before the update, which may overflow although they do not."""
-    tensors = dict(_tensors({key: state[key] for key in ("model", "optimizers")}))
-    finite = [tensor.isfinite().all() for tensor in tensors.values()]
-    if finite and not bool(torch.stack([each.to(finite[0].device) for each in finite]).all()):
-        name = next(name for name, each in zip(tensors, finite, strict=True) if not bool(each))
-        raise DivergedError(
-            f"step {state['step']}: {name} holds a value that is not finite; training stopped; "
-            f"{_where_to_resume(run)}"
-        )
-
-
-def _tensors(state: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Floating-point tensors of a nested state, each with its path."""
-    if isinstance(state, torch.Tensor) and state.is_floating_point():
-        yield path, state
-    elif isinstance(state, Mapping):
-        for key, value in state.items():
-            yield from _tensors(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(state, list | tuple):
-        for number, value in enumerate(state):
-            yield from _tensors(value, f"{path}.{number}")
 
 
 def _validate(run: TrainingRun, plan: StepPlan) -> float:
@@ -234,26 +106,17 @@ def _validate(run: TrainingRun, plan: StepPlan) -> float:
 def _report_and_check_finite(run: TrainingRun, rows: Rows) -> None:
     """Show the new rows; stop at one whose loss or norm is not finite."""
     for table, row in rows:
-        norms = {name: value for name, value in row.items() if name.startswith("gradient_norm_")}
-        if not all(math.isfinite(value) for value in (row["loss"], *norms.values())):
-            raise _diverged(run, table, row, norms)
+        _stop_if_diverged(run, int(row["step"]), not_finite_in_row(table, row))
     run.show(rows)
 
 
-def _diverged(
-    run: TrainingRun, table: str, row: Mapping[str, float], norms: Mapping[str, float]
-) -> DivergedError:
-    listed = ", ".join(f"{name}: {value:.4g}" for name, value in norms.items())
-    return DivergedError(
-        f"step {row['step']:.0f}: the {table} loss is {row['loss']:.4g} "
-        f"({listed or 'measured on held-out text'}); training stopped; {_where_to_resume(run)}"
-    )
-
-
-def _where_to_resume(run: TrainingRun) -> str:
+def _stop_if_diverged(run: TrainingRun, step: int, not_finite: str) -> None:
+    if not not_finite:
+        return
     saved = run.checkpoints.steps()
     newest = str(run.checkpoints.path(saved[-1])) if saved else "none was written yet"
-    return (
-        f"last good checkpoint: {newest}; log: {run.tracker.directory}. Lower the learning rate, "
-        "or clip gradients (gradient_clipping in params.yaml)"
+    raise DivergedError(
+        f"step {step}: {not_finite}; training stopped; last good checkpoint: {newest}; log: "
+        f"{run.tracker.directory}. Lower the learning rate, or clip gradients (gradient_clipping "
+        "in params.yaml)"
     )

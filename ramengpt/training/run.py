@@ -11,20 +11,13 @@ from ramengpt.config import Config
 from ramengpt.errors import UserError
 from ramengpt.inference.weights import export_weights
 from ramengpt.progress import say
-from ramengpt.source_code import stage_code
 from ramengpt.training.loop import fit
 from ramengpt.training.micro_batch import out_of_memory_as_user_error
-from ramengpt.training.run_data import data_files, epochs_line, open_data, reading_order
+from ramengpt.training.run_data import epochs_line, reading_order
 from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.schedule.run_steps import StopRules
-from ramengpt.training.session.checkpoint import CheckpointFolder
 from ramengpt.training.session.folders import RunFolders
-from ramengpt.training.session.inputs import (
-    RunInputs,
-    check_inputs_match_stage_check,
-    check_nothing_changed,
-    run_inputs,
-)
+from ramengpt.training.session.inputs import check_inputs_match_stage_check, check_nothing_changed
 from ramengpt.training.session.interruption import stop_on_signals
 from ramengpt.training.session.lock import run_lock
 from ramengpt.training.session.outputs import (
@@ -34,9 +27,9 @@ from ramengpt.training.session.outputs import (
     withdraw_outputs,
 )
 from ramengpt.training.session.own_device import own_device, shared_device
-from ramengpt.training.session.settings import RunOptions, plans_of
+from ramengpt.training.session.settings import RunOptions
 from ramengpt.training.session.unresumable import COMMAND, unresumable_runs
-from ramengpt.training.setup import prepared_run
+from ramengpt.training.setup import RunSpec, inputs_now, prepared_run, specify_run
 from ramengpt.training.tracking.live_view import LiveView, run_summary
 
 
@@ -53,45 +46,24 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
             diverged loss, inputs edited during the run, or an interruption.
         OSError: a disk is full or refuses; it names the place.
     """
-    config = read_config()
-    data = open_data(config)
-    inputs = _inputs_now(config, options)
-    plans = plans_of(config, options)
-    checkpoints = CheckpointFolder(
-        folders.checkpoints / inputs.fingerprint(), config.train.checkpoints_kept
-    )
+    spec = specify_run(read_config(), options, folders)
     with (
         out_of_memory_as_user_error(),
         run_lock(folders.lock, wait=False),
-        run_lock(checkpoints.folder, wait=folders.recorded),
+        run_lock(spec.checkpoints.folder, wait=folders.recorded),
         own_device() if folders.recorded else shared_device() as device,
         stop_on_signals() as stop,
     ):
         if folders.recorded:
-            check_inputs_match_stage_check(inputs)
-        checkpoints.describe(asdict(inputs))
+            check_inputs_match_stage_check(spec.inputs)
+        spec.checkpoints.describe(asdict(spec.inputs))
         report_unresumable_runs(folders.checkpoints)
         rules = options.stop_rules
         if rules.after_seconds is None:
-            say(epochs_line(data.train, reading_order(config), plans))
-        record = inputs.settings | {
-            "data_path": data.data_path,
-            "slice_sequences": options.slice_sequences,
-        }
+            say(epochs_line(spec.data.train, reading_order(spec.config), spec.plans))
         with (
-            live_view(plans, rules) as view,
-            prepared_run(
-                config,
-                device,
-                plans,
-                data,
-                checkpoints,
-                options=options,
-                name=inputs.name(),
-                record=record,
-                folders=folders,
-                show=view.show,
-            ) as run,
+            live_view(spec.plans, rules) as view,
+            prepared_run(spec, device, view.show) as run,
         ):
             say(f"the log grows in {folders.results}")
             reached = fit(run, stop)
@@ -100,21 +72,17 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
             export_weights(
                 run.model,
                 unpublished_weights(folders),
-                window_tokens=config.schedule.window.validation_tokens,
+                window_tokens=run.validation.window_tokens,
                 micro_batch_tokens=run.validation.micro_batch_tokens,
-                run=record | {"environments": run.environments},
+                run=spec.record | {"environments": run.environments},
             )
         if folders.recorded:
-            withdraw_if_inputs_changed(inputs, read_config, options, folders, checkpoints)
+            withdraw_if_inputs_changed(spec, read_config)
         metrics = run.tracker.metrics()
         metrics |= rules.record(loss_reached=reached, spent_seconds=spent_seconds)
         publish_outputs(folders, metrics)
-        checkpoints.remove()
+        spec.checkpoints.remove()
     say(run_summary(metrics, folders.models, folders.results))
-
-
-def _inputs_now(config: Config, options: RunOptions) -> RunInputs:
-    return run_inputs(config, options, stage_code("train", config.optimizer.rule), data_files())
 
 
 def live_view(plans: Sequence[StepPlan], rules: StopRules) -> LiveView:
@@ -124,24 +92,18 @@ def live_view(plans: Sequence[StepPlan], rules: StopRules) -> LiveView:
     return LiveView(len(plans), plans[-1].tokens_before + plans[-1].tokens)
 
 
-def withdraw_if_inputs_changed(
-    inputs: RunInputs,
-    read_config: Callable[[], Config],
-    options: RunOptions,
-    folders: RunFolders,
-    checkpoints: CheckpointFolder,
-) -> None:
+def withdraw_if_inputs_changed(spec: RunSpec, read_config: Callable[[], Config]) -> None:
     """Withdraw the outputs if params.yaml, code or data changed since the run started.
 
     Raises:
         UserError: they changed, or params.yaml is no longer readable.
     """
     try:
-        now = _inputs_now(read_config(), options)
-        check_nothing_changed(inputs, now, checkpoints.folder)
+        now = inputs_now(read_config(), spec.options)
+        check_nothing_changed(spec.inputs, now, spec.checkpoints.folder)
     except (UserError, OSError):
-        withdraw_outputs(folders)
-        announce_run(folders.results)
+        withdraw_outputs(spec.folders)
+        announce_run(spec.folders.results)
         raise
 
 

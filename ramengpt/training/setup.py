@@ -1,107 +1,126 @@
 """Build what `loop.fit` trains: from params.yaml, checked data and the newest checkpoint."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ramengpt.config import Config
-from ramengpt.data.batches.batcher import START, BatchRequest, Cursor
+from ramengpt.data.batches.batcher import BatchRequest, Cursor
 from ramengpt.data.batches.loader import TrainingBatches, ValidationBatch, validation_batches
 from ramengpt.data.batches.validation_stream import ValidationStream
 from ramengpt.data.text.tokenizer import token_byte_lengths
 from ramengpt.device import configure, profile
 from ramengpt.model.cost import flops_per_token
 from ramengpt.model.gpt import GPT
-from ramengpt.optimizers import OptimizerSet
 from ramengpt.progress import say
-from ramengpt.training.loop import Rows, TrainingRun, Validation, restore
+from ramengpt.source_code import stage_code
 from ramengpt.training.loss_scale import LossScale
 from ramengpt.training.micro_batch import choose_slice_tokens, slices_line
 from ramengpt.training.network import build_model, build_run_optimizers, compiled_loss
-from ramengpt.training.run_data import Data, reading_order
+from ramengpt.training.run_data import Data, data_files, open_data, reading_order
+from ramengpt.training.saved_state import resume
 from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.schedule.plan_table import write_plan
-from ramengpt.training.schedule.run_steps import BudgetClock, steps_of_run
+from ramengpt.training.schedule.run_steps import BudgetClock, RunSteps, steps_of_run
 from ramengpt.training.session.checkpoint import CheckpointFolder
-from ramengpt.training.session.environment import compute_environment, resumed_environments
+from ramengpt.training.session.environment import (
+    Environment,
+    compute_environment,
+    resumed_environments,
+)
 from ramengpt.training.session.folders import RunFolders
+from ramengpt.training.session.inputs import RunInputs, run_inputs
 from ramengpt.training.session.outputs import withdraw_outputs
-from ramengpt.training.session.settings import RunOptions
+from ramengpt.training.session.settings import RunOptions, plans_of
 from ramengpt.training.tracking import Tracker
 from ramengpt.training.tracking.clock import StepClock
 from ramengpt.training.tracking.measurements import Measurements, matmul_flops_per_second
+from ramengpt.training.training_run import Rows, TrainingRun, Validation
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What is known of a run before it has a device.
+
+    Attributes:
+        config: the selected values.
+        options: from the command line and the environment.
+        folders: where it writes.
+        data: the checked shards.
+        inputs: all that its result follows from.
+        plans: one per step of the whole run.
+        checkpoints: of this run only.
+    """
+
+    config: Config
+    options: RunOptions
+    folders: RunFolders
+    data: Data
+    inputs: RunInputs
+    plans: tuple[StepPlan, ...]
+    checkpoints: CheckpointFolder
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What wandb and the weights' config say of the run."""
+        places = {"data_path": self.data.data_path, "slice_sequences": self.options.slice_sequences}
+        return self.inputs.settings | places
+
+
+def specify_run(config: Config, options: RunOptions, folders: RunFolders) -> RunSpec:
+    """Open the data and the checkpoints of a run.
+
+    Raises:
+        UserError: the data differs from what was verified.
+        OSError: the folder of checkpoints cannot be made.
+    """
+    data = open_data(config)
+    inputs = inputs_now(config, options)
+    folder = folders.checkpoints / inputs.fingerprint()
+    checkpoints = CheckpointFolder(folder, config.train.checkpoints_kept)
+    plans = plans_of(config, options)
+    return RunSpec(config, options, folders, data, inputs, plans, checkpoints)
+
+
+def inputs_now(config: Config, options: RunOptions) -> RunInputs:
+    """What the result of such a run follows from, as it is at this moment."""
+    return run_inputs(config, options, stage_code("train", config.optimizer.rule), data_files())
 
 
 @contextmanager
 def prepared_run(
-    config: Config,
-    device: torch.device,
-    plans: Sequence[StepPlan],
-    data: Data,
-    checkpoints: CheckpointFolder,
-    *,
-    options: RunOptions,
-    name: str,
-    record: Mapping[str, Any],
-    folders: RunFolders,
-    show: Callable[[Rows], None],
+    spec: RunSpec, device: torch.device, show: Callable[[Rows], None]
 ) -> Iterator[TrainingRun]:
     """Build a run at its start, or at its newest checkpoint.
 
+    Outputs of an earlier run are withdrawn once nothing can refuse this one.
+
     Args:
-        config: the selected values.
+        spec: what is trained.
         device: where it trains.
-        plans: one per step of the whole run.
-        data: the checked shards.
-        checkpoints: of this run only.
-        options: from the command line and the environment.
-        name: of the run, shown with its numbers.
-        record: the run's settings, shown by wandb.
-        folders: where the run writes; an earlier run's outputs there are withdrawn now.
         show: called with the logged rows.
 
     Yields:
         The run; leaving the block stops the thread that loads batches and closes the tracker.
     """
+    config = spec.config
     configure(device)
     model = build_model(config, device)
-    optimizers = build_run_optimizers(config, model, plans)
-    slice_tokens = _slice_tokens(config, model, device, options.slice_sequences)
-    state = _resume(checkpoints, model, optimizers)
-    environment = compute_environment(
-        device, slice_tokens, recompute_activations=config.train.recompute_activations
-    )
-    environments, exactness = resumed_environments(state["environments"], environment)
-    if exactness:
-        path = checkpoints.path(state["step"])
-        say(f"resuming after step {state['step']}, from {path}: {exactness}")
+    optimizers = build_run_optimizers(config, model, spec.plans)
+    slice_tokens = _slice_tokens(spec, model, device)
+    state = resume(spec.checkpoints, model, optimizers)
+    environments = _environments(spec, device, slice_tokens, state)
     budget = BudgetClock(state["budget_seconds"], time.monotonic)
-    steps = steps_of_run(plans, options.stop_rules, budget, state)
-    withdraw_outputs(folders)
-    write_plan(plans, folders.results / "plan.csv")
-    clock = StepClock(device, state["seconds"])
-    tracker = Tracker(
-        folders.results,
-        config.tracking,
-        name,
-        record,
-        wandb_directory=folders.wandb,
-        state=state["tracker"],
-    )
+    steps = steps_of_run(spec.plans, spec.options.stop_rules, budget, state)
+    withdraw_outputs(spec.folders)
+    write_plan(spec.plans, spec.folders.results / "plan.csv")
     with (
-        closing(tracker),
-        TrainingBatches(
-            data.train,
-            reading_order(config),
-            Cursor.from_json(state["cursor"]),
-            _requests(steps.ahead()),
-            device,
-            capacity_tokens=max(plan.micro_batch_tokens for plan in plans),
-            slice_tokens=slice_tokens,
-        ) as batches,
+        closing(_tracker(spec, state["tracker"])) as tracker,
+        _batches(spec, steps, state["cursor"], device, slice_tokens) as batches,
     ):
         yield TrainingRun(
             model=model,
@@ -109,55 +128,76 @@ def prepared_run(
             optimizers=optimizers,
             steps=steps,
             budget=budget,
-            stop_at_loss=options.stop_rules.at_loss,
+            stop_at_loss=spec.options.stop_rules.at_loss,
             loss_scale=_loss_scale(model, state["loss_scale"]),
             batches=batches,
-            validation=_validation(config, slice_tokens, data.validation, model, device),
-            measurements=_measurements(config, model, clock, device),
+            validation=_validation(config, slice_tokens, spec.data.validation, model, device),
+            measurements=_measurements(config, model, StepClock(device, state["seconds"]), device),
             tracker=tracker,
             show=show,
-            checkpoints=checkpoints,
+            checkpoints=spec.checkpoints,
             checkpoint_every_steps=config.train.checkpoint_every_steps,
             environments=environments,
         )
 
 
-def _slice_tokens(
-    config: Config, model: GPT, device: torch.device, slice_sequences: int | None
-) -> int:
+def _slice_tokens(spec: RunSpec, model: GPT, device: torch.device) -> int:
     """How many tokens pass through the network at once; said where it is not a micro-batch."""
     device_profile = profile(device)
-    tokens = choose_slice_tokens(config, device_profile, model.compute_dtype, slice_sequences)
-    if line := slices_line(config, tokens, device_profile):
+    tokens = choose_slice_tokens(
+        spec.config, device_profile, model.compute_dtype, spec.options.slice_sequences
+    )
+    if line := slices_line(spec.config, tokens, device_profile):
         say(line)
     return tokens
 
 
-def _resume(
-    checkpoints: CheckpointFolder, model: GPT, optimizers: OptimizerSet
-) -> Mapping[str, Any]:
-    """Restore model, optimizers and random state from the newest checkpoint, if there is one.
+def _environments(
+    spec: RunSpec, device: torch.device, slice_tokens: int, state: Mapping[str, Any]
+) -> list[Environment]:
+    """Where the run has computed so far, this process included; says how exactly it resumes."""
+    recomputes = spec.config.train.recompute_activations
+    environment = compute_environment(device, slice_tokens, recompute_activations=recomputes)
+    environments, exactness = resumed_environments(state["environments"], environment)
+    if exactness:
+        path = spec.checkpoints.path(state["step"])
+        say(f"resuming after step {state['step']}, from {path}: {exactness}")
+    return environments
 
-    Returns:
-        `step`, `tokens`, `seconds`, `budget_seconds`, `cursor`, `tracker`, `environments` and
-        `loss_scale` for the rest of the set-up.
-    """
-    state, skipped = checkpoints.load_newest()
-    for line in skipped:
-        say(line)
-    if state is None:
-        return {
-            "step": 0,
-            "tokens": 0,
-            "seconds": 0.0,
-            "budget_seconds": 0.0,
-            "cursor": START.to_json(),
-            "tracker": None,
-            "environments": [],
-            "loss_scale": None,
-        }
-    restore(model, optimizers, state)
-    return state
+
+def _tracker(spec: RunSpec, state: Mapping[str, str]) -> Tracker:
+    return Tracker(
+        spec.folders.results,
+        spec.config.tracking,
+        spec.inputs.name(),
+        spec.record,
+        wandb_directory=spec.folders.wandb,
+        state=state,
+    )
+
+
+def _batches(
+    spec: RunSpec,
+    steps: RunSteps,
+    cursor: Mapping[str, int],
+    device: torch.device,
+    slice_tokens: int,
+) -> TrainingBatches:
+    """Every micro-batch of some steps, requested ahead of use."""
+    requests = (
+        BatchRequest(plan.micro_batch_tokens, plan.sequence_tokens)
+        for plan in steps.ahead()
+        for _ in range(plan.micro_batches)
+    )
+    return TrainingBatches(
+        spec.data.train,
+        reading_order(spec.config),
+        Cursor.from_json(cursor),
+        requests,
+        device,
+        capacity_tokens=max(plan.micro_batch_tokens for plan in spec.plans),
+        slice_tokens=slice_tokens,
+    )
 
 
 def _loss_scale(model: GPT, saved: Mapping[str, Any] | None) -> LossScale | None:
@@ -168,13 +208,6 @@ def _loss_scale(model: GPT, saved: Mapping[str, Any] | None) -> LossScale | None
     if saved is not None:
         loss_scale.load_state_dict(saved)
     return loss_scale
-
-
-def _requests(steps: Iterable[StepPlan]) -> Iterator[BatchRequest]:
-    """Every micro-batch of some steps, drawn as they are."""
-    for plan in steps:
-        for _ in range(plan.micro_batches):
-            yield BatchRequest(plan.micro_batch_tokens, plan.sequence_tokens)
 
 
 def _validation(

@@ -151,6 +151,8 @@ def test_what_a_study_needs() -> None:
 def test_divergence_is_told_from_other_failures() -> None:
     checkpoints = SimpleNamespace(steps=list)
     run = SimpleNamespace(checkpoints=checkpoints, tracker=SimpleNamespace(directory="runs/x"))
-    error = loop._diverged(run, "train", {"step": 3, "loss": math.nan}, {"gradient_norm_x": 1.0})
-    assert DIVERGED_LINE.match(f"error: {error}"[:300])
+    for found in ("the train loss is nan (gradient_norm_x: 1)", "model.head.weight holds a value"):
+        with pytest.raises(UserError) as diverged:
+            loop._stop_if_diverged(run, 3, found)
+        assert DIVERGED_LINE.match(f"error: {diverged.value}"[:300])
     assert not DIVERGED_LINE.match("error: no memory")

@@ -24,7 +24,7 @@ def inside_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     monkeypatch.delenv("DATA_PATH", raising=False)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr("ramengpt.training.run.stage_code", lambda *_: {"code": "the same"})
+    monkeypatch.setattr("ramengpt.training.setup.stage_code", lambda *_: {"code": "the same"})
 
 
 @pytest.fixture

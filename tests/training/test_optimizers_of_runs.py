@@ -50,7 +50,7 @@ def test_a_run_that_dies_in_its_last_step_ends_as_if_it_had_not(
     project: Path, shared: Config, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.setattr("ramengpt.training.run.stage_code", lambda *_: {"code": "the same"})
+    monkeypatch.setattr("ramengpt.training.setup.stage_code", lambda *_: {"code": "the same"})
     often = {"basis": PARAMS["bases"]["covariances"] | {"every_steps": 2}}
     changes = often if "basis" in PARAMS["optimizers"][name] else {}
     config = replace(shared, optimizer_name=name, optimizer=optimizer_config(name, **changes))

@@ -20,7 +20,7 @@ from tests.training.tiny_run import before_each_step, folders_in, log_rows, make
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_tiny_project(tmp_path)
-    monkeypatch.setattr("ramengpt.training.run.stage_code", lambda *_: {"code": "the same"})
+    monkeypatch.setattr("ramengpt.training.setup.stage_code", lambda *_: {"code": "the same"})
 
 
 def run(rules: StopRules) -> dict:

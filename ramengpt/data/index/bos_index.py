@@ -72,7 +72,7 @@ def scan_documents(tokens: Tokens, chunk_tokens: int = CHUNK_TOKENS) -> Iterator
         yield start + np.concatenate([columns * row + likely[place], ROWS * columns + rest])
 
 
-def index_path(shard_file: str, folder: Path = INDEX_FOLDER) -> Path:
+def index_path(shard_file: str, folder: Path) -> Path:
     """Where the offsets of a shard lie."""
     return folder / f"{Path(shard_file).stem}.npy"
 

@@ -3,7 +3,6 @@
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +55,16 @@ def build_from_text(
     Raises:
         UserError: the text cannot be read, is too short or changed, or the disk is full.
     """
-    plan = ShardPlan(config.name, config.val_tokens, config.shard_tokens, None)
     root = Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
-    found = FoundText((), ())
+    found, train_shards = FoundText((), ()), None
     if isinstance(config, TextConfig):
         found = find_text(config, root)
-        provenance = Provenance(folder, _text_source(config, found, root))
     else:
-        plan = replace(plan, train_shards=config.train_shards)
-        source = {key: value for key, value in config if key != "train_shards"}
-        provenance = Provenance(folder, {**source, "code": code_digest(CODE)})
+        train_shards = config.train_shards
+    plan = ShardPlan(config.name, config.val_tokens, config.shard_tokens, train_shards)
+    provenance = Provenance(folder, _identity(config, found, root))
     if redo is not None:
-        wanted = list(wanted_shards(plan.name, plan.train_shards or len(provenance.origins) or 1))
+        wanted = list(wanted_shards(plan.name, train_shards or len(provenance.origins) or 1))
         provenance.forget(check_redo(redo, wanted))
     invalid: set[str] = set()
 
@@ -78,25 +75,17 @@ def build_from_text(
         if settings.engine == "local":
             batches = token_batches(list(sources), position, processes)
         else:
-            engine = write_with_ray(processes)
-            batches = merged_batches(sources, position, folder, engine)
+            batches = merged_batches(sources, position, folder, write_with_ray(processes))
         return TokenStream(batches, position, lambda number: invalid.add(sources[number].name))
 
-    if plan.train_shards is not None:
+    if train_shards is not None:
         _check_space(plan, provenance)
     numbers = write_missing(plan, provenance, open_stream)
     remove_pieces(folder)
     if isinstance(config, TextConfig):
-        for file in found.sources:
-            file.file.check_unchanged()
-        known = {file.file.path for file in found.sources}
-        for path in (file.file.path for file in find_text(config, root).sources):
-            if path not in known:
-                raise UserError(
-                    f"{_shown(path, root)}: appeared while the text was read; run again"
-                )
+        _check_same_text(config, found, root)
         check_split(plan, provenance, numbers)
-        read = [_shown(file.file.path, root) for file in found.sources]
+        read = [_shown(source.file.path, root) for source in found.sources]
     else:
         read = [f"{config.repository} ({config.subset}) {provenance.pinned}".strip()]
     left_out = [
@@ -114,14 +103,25 @@ def _shown(path: Path, root: Path) -> str:
     return name.encode("utf-8", "replace").decode()
 
 
-def _text_source(config: TextConfig, found: FoundText, root: Path) -> dict[str, Any]:
-    """What determines the shards: how the text is cut, the files by size and date, this code."""
+def _identity(config: TextConfig | HubTextConfig, found: FoundText, root: Path) -> dict[str, Any]:
+    """What determines the shards: how the text is cut, files by size and date, this code."""
+    cut = {key: value for key, value in config if key not in ("paths", "train_shards")}
     files = [
         [_shown(source.file.path, root), source.file.bytes, source.file.modified_ns]
         for source in found.sources
     ]
-    cut = {key: value for key, value in config if key != "paths"}
-    return {**cut, "files": files, "code": code_digest(CODE)}
+    return cut | ({"files": files} if files else {}) | {"code": code_digest(CODE)}
+
+
+def _check_same_text(config: TextConfig, found: FoundText, root: Path) -> None:
+    """Refuse a text of which a file changed, or to which one was added, while it was read."""
+    known = {source.file.path for source in found.sources}
+    for source in found.sources:
+        source.file.check_unchanged()
+    for source in find_text(config, root).sources:
+        if source.file.path not in known:
+            name = _shown(source.file.path, root)
+            raise UserError(f"{name}: appeared while the text was read; run again")
 
 
 def _hub_sources(

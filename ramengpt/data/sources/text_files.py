@@ -16,14 +16,12 @@ from pathlib import Path
 from ramengpt.config.dataset import TextConfig
 from ramengpt.data.text.input_file import InputFile
 from ramengpt.data.text.parquet import ParquetFile
-from ramengpt.data.text.readers import JsonLinesFile, TextFile
+from ramengpt.data.text.readers import JsonLinesFile, TextFile, TextSource
 from ramengpt.errors import UserError, shown, shown_path
 
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.xz", ".jsonl.zst", ".parquet")
 SYSTEM_NAMES = ("thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "lost+found")
 WILDCARDS = "*?["
-
-TextSource = TextFile | JsonLinesFile | ParquetFile
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ramengpt.data.text.input_file import InputFile
-from ramengpt.data.text.readers import BATCH_BYTES, BATCH_RECORDS, RecordBatch, grouped
-from ramengpt.errors import UserError, shortened, shown, shown_path
+from ramengpt.data.text.readers import BATCH_BYTES, BATCH_RECORDS, RecordBatch, TextSource, grouped
+from ramengpt.errors import UserError, shortened, shown
 
 if TYPE_CHECKING:
     import pyarrow
@@ -24,16 +23,10 @@ MOST_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
-class ParquetFile:
+class ParquetFile(TextSource):
     """A .parquet file with a column of texts."""
 
-    file: InputFile
     field: str
-
-    @property
-    def name(self) -> str:
-        """The file's path."""
-        return shown_path(self.file.path)
 
     def batches(self, first_record: int) -> Iterator[RecordBatch]:
         """Rows as UTF-8; UserError if the column is missing or no text, or the file is damaged."""

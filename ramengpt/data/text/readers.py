@@ -6,6 +6,7 @@ Memory is bounded: a batch holds about a megabyte, and .txt files are read in pa
 """
 
 import re
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,6 +61,22 @@ class Source(Protocol):
         """Read from a record on, to the end."""
 
 
+@dataclass(frozen=True)
+class TextSource(ABC):
+    """A file of the user's with documents."""
+
+    file: InputFile
+
+    @property
+    def name(self) -> str:
+        """The file's path."""
+        return shown_path(self.file.path)
+
+    @abstractmethod
+    def batches(self, first_record: int) -> Iterator[RecordBatch]:
+        """Read from a record on, to the end."""
+
+
 def grouped(
     chunks: Iterator[list[bytes | None]], first: int
 ) -> Iterator[tuple[int, list[bytes | None]]]:
@@ -91,16 +108,10 @@ def grouped(
 
 
 @dataclass(frozen=True)
-class JsonLinesFile:
+class JsonLinesFile(TextSource):
     """A .jsonl file: a JSON object in each line, with the text under `field`."""
 
-    file: InputFile
     field: str
-
-    @property
-    def name(self) -> str:
-        """The file's path."""
-        return shown_path(self.file.path)
 
     def batches(self, first_record: int) -> Iterator[RecordBatch]:
         """Lines as they are; UserError for a broken file or an endless line."""
@@ -122,22 +133,15 @@ class JsonLinesFile:
 
 
 @dataclass(frozen=True)
-class TextFile:
+class TextFile(TextSource):
     """A .txt file: one document, or several with a separator between them.
 
     Attributes:
-        file: the file.
         separator: a line that ends a document if it holds nothing else; `<|endoftext|>` does so
             anywhere, with the end of its line. Empty: the file is one document.
     """
 
-    file: InputFile
     separator: str
-
-    @property
-    def name(self) -> str:
-        """The file's path."""
-        return shown_path(self.file.path)
 
     def batches(self, first_record: int) -> Iterator[RecordBatch]:
         """Documents, long ones in parts that end where no token is changed."""

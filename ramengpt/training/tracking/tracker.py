@@ -41,7 +41,7 @@ class Tracker:
         run_name: shown with the numbers.
         run_config: the run's settings, shown by wandb.
         wandb_directory: wandb writes into its subfolder `wandb`; outside DVC's outputs.
-        state: from :meth:`state`, to resume from a checkpoint; None for a new run.
+        state: from :meth:`state`, to resume from a checkpoint; empty for a new run.
 
     Raises:
         UserError: WANDB_MODE is set to something unknown.
@@ -55,9 +55,8 @@ class Tracker:
         run_config: Mapping[str, Any],
         *,
         wandb_directory: Path,
-        state: Mapping[str, str] | None = None,
+        state: Mapping[str, str],
     ) -> None:
-        state = state or {}
         self.directory = directory
         self._run_name = run_name
         self._write_every_seconds = config.write_every_seconds

@@ -19,7 +19,7 @@ def start(directory: Path, state: dict[str, str] | None = None, every: int = 10)
     config = TrackingConfig(
         wandb="disabled", wandb_project="p", log_every_steps=every, write_every_seconds=0.01
     )
-    return Tracker(directory, config, "adam-0", {}, wandb_directory=directory, state=state)
+    return Tracker(directory, config, "adam-0", {}, wandb_directory=directory, state=state or {})
 
 
 def train_row(step: int) -> dict[str, float | torch.Tensor]:
