@@ -1,12 +1,11 @@
-"""Stage check: refuse a params.yaml that cannot run, and write down each stage's code.
+"""Refuse a params.yaml that cannot run, and record each stage's code.
 
-    python -m pipeline.check
-
-It reruns at every edit of params.yaml or of the code and takes a second. The other stages depend
-on data/code/<stage>.json instead of on the code itself, so that what does not decide their outputs
-reruns nothing, and they start only where params.yaml is right: DVC deletes the outputs of a stage
-before it starts it. Numbers in results/train that come from other inputs are withdrawn here, before
-a stage can take hours, so that they do not stand beside parameters that they are not of.
+It reruns at every edit of params.yaml or of the code, and takes a second. The other stages depend
+on data/code/<stage>.json instead of on the code itself, so that an edit that cannot change their
+outputs reruns nothing. They start only once params.yaml is valid, because DVC deletes a stage's
+outputs before it starts it. Numbers in results/train that come from other inputs are withdrawn
+here, before a stage that takes hours, so that they never stand beside parameters that are not
+theirs.
 """
 
 import argparse
@@ -14,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ramengpt.cli import run_main
+from ramengpt.cli import command_parser, run_main
 from ramengpt.config import Config, load_config
 from ramengpt.files import write_bytes
 from ramengpt.source_code import stage_code
@@ -33,7 +32,7 @@ TEXT_FOLDER_NOTE = b"Put your own text into this folder.\n"
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say: nothing but --help."""
-    return argparse.ArgumentParser(prog="python -m pipeline.check", description=__doc__)
+    return command_parser("pipeline.check", __doc__)
 
 
 def main() -> None:

@@ -1,13 +1,13 @@
-"""Stage download: put the dataset's shards into the store and list them in data/download.json.
+"""Fetch or make the dataset's shards, and list them in data/download.json.
 
-Shards that are there and intact are kept. All of params.yaml is checked first.
+Intact shards are kept.
 """
 
 import argparse
 from collections.abc import Sequence
 
 from pipeline._edits import check_values_unchanged
-from ramengpt.cli import run_main
+from ramengpt.cli import command_parser, run_main
 from ramengpt.config import Config, load_config
 from ramengpt.data.shards.manifest import write_download_record
 from ramengpt.data.shards.store import locate_store
@@ -33,12 +33,12 @@ def download(config: Config, redo: Sequence[str] | None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say."""
-    flags = argparse.ArgumentParser(prog="python -m pipeline.download", description=__doc__)
+    flags = command_parser("pipeline.download", __doc__)
     flags.add_argument(
         "--redownload",
         nargs="*",
         metavar="FILE",
-        help="rebuild or fetch again these shards, or all if none is named",
+        help="fetch or make these shards again; all of them if none is named",
     )
     return flags
 

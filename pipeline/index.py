@@ -1,17 +1,15 @@
-"""Stage index: find where documents start and write data/index and results/index.
+"""Find where documents start, and write data/index and results/index.
 
-    python -m pipeline.index
-
-Takes data/manifest.json and the shards. results/index/metrics.json holds documents, tokens and
-length quantiles of each split, and which share of its text lies within the first 256, 512, ...
-tokens of the documents; results/index/document_lengths.csv holds the distribution of lengths.
+results/index/metrics.json has the documents, tokens and length quantiles of each split, and the
+share of its text that lies within the first 256, 512, ... tokens of its documents;
+results/index/document_lengths.csv has the distribution of lengths.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from ramengpt.cli import run_main
+from ramengpt.cli import command_parser, run_main
 from ramengpt.config import Config, load_config
 from ramengpt.data.index.bos_index import INDEX_FOLDER, build_index, index_path, open_offsets
 from ramengpt.data.index.document_lengths import DocumentLengths, histogram_edges
@@ -106,7 +104,7 @@ def _write_plot(lengths: dict[Split, DocumentLengths]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say: nothing but --help."""
-    return argparse.ArgumentParser(prog="python -m pipeline.index", description=__doc__)
+    return command_parser("pipeline.index", __doc__)
 
 
 def main() -> None:

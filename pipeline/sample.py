@@ -1,10 +1,10 @@
-"""Stage sample: continue the prompts of params.yaml with the trained model."""
+"""Continue the prompts of params.yaml with the trained model."""
 
 import argparse
 from pathlib import Path
 
 from pipeline._edits import check_values_unchanged
-from ramengpt.cli import run_main
+from ramengpt.cli import command_parser, run_main
 from ramengpt.config import load_config
 from ramengpt.files import write_bytes
 from ramengpt.inference.weights_config import read_weights_config
@@ -15,7 +15,7 @@ SAMPLES_FILE = Path("results/samples.md")
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say: nothing but --help."""
-    return argparse.ArgumentParser(prog="python -m pipeline.sample", description=__doc__)
+    return command_parser("pipeline.sample", __doc__)
 
 
 def main() -> None:

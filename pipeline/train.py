@@ -1,8 +1,8 @@
-"""Stage train: train the selected model on the selected data.
+"""Train the selected model on the selected data.
 
 Without flags this is the pipeline's stage: it reads params.yaml and writes models/ and
-results/train/. With any flag it is a scratch run: the same training, its outputs under --out,
-the stage's own left alone. Where the data is not there yet, the earlier stages' work is done first.
+results/train/. Any flag makes it a scratch run: the same training, with its outputs in a folder of
+their own. Missing data is made first, as the earlier stages would.
 """
 
 import argparse
@@ -10,10 +10,9 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from pipeline._earlier_stages import run_missing_stages
-from ramengpt.cli import run_main
+from ramengpt.cli import command_parser, run_main
 from ramengpt.config import Config, load_config
 from ramengpt.errors import UserError, shown
 from ramengpt.training.schedule.plan_table import plan_table
@@ -23,54 +22,56 @@ from ramengpt.training.session.outputs import announce_run
 from ramengpt.training.session.settings import RunOptions, plans_of
 
 
-class Parser(argparse.ArgumentParser):
-    """Reports a wrong flag in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with the message.
-
-        Raises:
-            UserError: always.
-        """
-        if "--config" in message:
-            message = "--config: values live in params.yaml; choose with --set model=base, ..."
-        raise UserError(f"{message} ({self.prog} --help lists the flags)")
-
-
 def parser() -> argparse.ArgumentParser:
     """What the command line may say."""
-    flags = Parser(prog="python -m pipeline.train", description=__doc__)
+    flags = command_parser("pipeline.train", __doc__)
     flags.add_argument(
-        "--early_stop_steps", type=int, metavar="N", help="end after N steps of the same schedule"
+        "--early_stop_steps", type=int, metavar="N", help="stop after N steps of the full schedule"
     )
     flags.add_argument(
-        "--stop_at_loss", type=float, metavar="NATS", help="end at the first held-out loss below it"
+        "--stop_at_loss",
+        type=float,
+        metavar="NATS",
+        help="stop at the first held-out loss of at most NATS per token",
     )
     flags.add_argument(
         "--stop_after_seconds",
         type=float,
         metavar="S",
-        help="of training; the schedule follows the share of them",
+        help="stop after S seconds of training, to which the schedule is fitted",
     )
-    flags.add_argument("--seed", type=int, help="in place of params.yaml's")
-    flags.add_argument("--activation", help="of the MLP")
-    flags.add_argument("--ffn_dim", help="inner size of the selected model's MLP, or auto")
-    flags.add_argument("--checkpoint_every", type=int, metavar="STEPS")
+    flags.add_argument("--seed", type=int, help="use this seed instead of the one in params.yaml")
+    flags.add_argument("--activation", help="use this activation in the MLP layers")
+    flags.add_argument("--ffn_dim", help="inner width of the MLP layers, or auto")
     flags.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any value of params.yaml"
+        "--checkpoint_every", type=int, metavar="STEPS", help="steps between two checkpoints"
+    )
+    flags.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a value of params.yaml for this run; may be repeated",
     )
     flags.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="of a scratch run's outputs; replaces earlier ones",
+        help="folder of the run, replacing what is there (default: a new one under runs/)",
     )
-    flags.add_argument("--plan", action="store_true", help="print the schedule and stop")
+    flags.add_argument("--plan", action="store_true", help="print the schedule, and do not train")
+    flags.add_argument("--config", help=argparse.SUPPRESS)
     return flags
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
-    """params.yaml with the flags applied; each flag stands for a key."""
+    """params.yaml with the flags applied; each flag stands for a key.
+
+    Raises:
+        UserError: a value is wrong, or --config asks for a file of settings.
+    """
+    if arguments.config is not None:
+        raise UserError("--config: values live in params.yaml; choose with --set model=base, ...")
     selected = load_config(arguments.set)
     keys = {
         "seed": arguments.seed,

@@ -1,13 +1,11 @@
-"""Stage verify: read every shard of the dataset in full and write data/manifest.json.
+"""Read every shard of the dataset in full and write data/manifest.json.
 
-    python -m pipeline.verify
-
-Takes data/download.json and the store; changes neither. All faults are reported, one line each.
+Shards and data/download.json stay as they are. All faults are reported, one line each.
 """
 
 import argparse
 
-from ramengpt.cli import run_main
+from ramengpt.cli import command_parser, run_main
 from ramengpt.config import load_config
 from ramengpt.data.shards.format import Fault, ShardError
 from ramengpt.data.shards.manifest import (
@@ -48,7 +46,7 @@ def verify(dataset: str) -> Manifest:
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say: nothing but --help."""
-    return argparse.ArgumentParser(prog="python -m pipeline.verify", description=__doc__)
+    return command_parser("pipeline.verify", __doc__)
 
 
 def main() -> None:

@@ -1,13 +1,53 @@
-"""The entry point of every command: a user error ends in one line, not a traceback."""
+"""The entry point of every command: its flags, and a user error as one line, not a traceback."""
 
+import argparse
 import io
 import os
 import sys
 from collections.abc import Callable
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from ramengpt.errors import UserError, shown_path
 from ramengpt.files import ADVICE, NO_FILES
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong flag in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with the message.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f"{message} ({self.prog} --help lists the flags)")
+
+
+class _Paragraphs(argparse.HelpFormatter):
+    """Keeps a docstring's paragraphs apart, and the lines of indented ones."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(
+            paragraph
+            if paragraph[:1] == " "
+            else super(_Paragraphs, self)._fill_text(paragraph, width, indent)
+            for paragraph in text.strip("\n").split("\n\n")
+        )
+
+
+def command_parser(module: str, docstring: str | None) -> Parser:
+    """A command line that shows the name it was called by: `python -m` or `ramengpt`.
+
+    Args:
+        module: that `python -m` runs.
+        docstring: the module's, which its help shows.
+
+    Returns:
+        A parser without flags.
+    """
+    called = sys.argv[0]
+    program = called if called.startswith("ramengpt ") else f"python -m {module}"
+    return Parser(prog=program, description=docstring, formatter_class=_Paragraphs)
 
 
 class OptionalOutput(io.TextIOBase):

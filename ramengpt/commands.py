@@ -1,38 +1,33 @@
-"""One command for all of them: `ramengpt train` is `python -m pipeline.train`, and so on.
+"""One command for all of them: `ramengpt train` is `python -m pipeline.train`, and so on."""
 
-Run it in the project's folder, as the modules themselves. `ramengpt completion bash` (or zsh, fish)
-prints what that shell needs to complete commands, flags and files (docs/requirements.md).
-"""
-
-import argparse
 import ast
-import importlib
 import importlib.util
 import runpy
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from ramengpt.cli import run_main
 from ramengpt.errors import UserError, shown
 
-COMMANDS = {
+STAGES = {
     "check": "pipeline.check",
     "download": "pipeline.download",
     "verify": "pipeline.verify",
     "index": "pipeline.index",
     "train": "pipeline.train",
     "sample": "pipeline.sample",
+}
+TOOLS = {
     "summary": "ramengpt.model.summary",
     "generate": "ramengpt.inference.generate",
     "evaluate": "ramengpt.inference.evaluate",
-    "share": "ramengpt.inference.share",
     "compare": "ramengpt.comparison.__main__",
+    "share": "ramengpt.inference.share",
     "unresumable": "ramengpt.training.session.unresumable",
+    "completion": "ramengpt.completion",
 }
+COMMANDS = STAGES | TOOLS
 """Name -> module that `python -m` runs."""
-SHELLS = ("bash", "zsh", "fish")
-COMPLETION = f"Print what a shell needs to complete all this: {', '.join(SHELLS)}."
 
 
 def summary_of(module: str) -> str:
@@ -50,53 +45,13 @@ def summary_of(module: str) -> str:
 
 def help_text() -> str:
     """All commands, a line each."""
-    lines = [f"  {name:<12} {summary_of(module)}" for name, module in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: ramengpt COMMAND ...; `ramengpt COMMAND --help` has the flags of one",
-            "",
-            *lines,
-            f"  {'completion':<12} {COMPLETION}",
-            "",
-        ]
-    )
-
-
-def whole_parser() -> argparse.ArgumentParser:
-    """The command line of all commands, each with its module's own flags."""
-    root = argparse.ArgumentParser(prog="ramengpt")
-    commands = root.add_subparsers(metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        own = importlib.import_module(module).parser()
-        commands.add_parser(name, help=summary_of(module), parents=[own], add_help=False)
-    shells = commands.add_parser("completion", help=COMPLETION)
-    shells.add_argument("shell", choices=SHELLS)
-    return root
-
-
-def completion(shell: str) -> str:
-    """A script that completes commands, flags and, where a path is expected, files.
-
-    Raises:
-        UserError: it is for another shell.
-    """
-    import shtab
-
-    if shell not in SHELLS:
-        raise UserError(f"completion: expected {', '.join(SHELLS)}, found {shown(shell)}")
-    parser = whole_parser()
-    for action in _actions(parser):
-        if action.type is Path:
-            action.complete = shtab.FILE  # type: ignore[attr-defined]
-    return str(shtab.complete(parser, shell=shell))
-
-
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:
-        yield action
-        if isinstance(action, argparse._SubParsersAction):
-            for below in action.choices.values():
-                yield from _actions(below)
+    groups = {"stages, as `dvc repro` runs them": STAGES, "tools": TOOLS}
+    lines = ["usage: ramengpt COMMAND [ARGUMENT ...]"]
+    for title, commands in groups.items():
+        lines += ["", f"{title}:"]
+        lines += [f"  {name:<12} {summary_of(module)}" for name, module in commands.items()]
+    lines += ["", "Run it in the project's folder. `ramengpt COMMAND --help` explains a command."]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -108,8 +63,6 @@ def main() -> None:
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         sys.stdout.write(help_text())
-    elif name == "completion":
-        sys.stdout.write(completion(rest[0] if rest else ""))
     elif name in COMMANDS:
         sys.argv = [f"ramengpt {name}", *rest]
         runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=False)

@@ -8,7 +8,8 @@ import tomllib
 import pytest
 
 from ramengpt import commands
-from ramengpt.commands import COMMANDS, completion, help_text
+from ramengpt.commands import COMMANDS, help_text, summary_of
+from ramengpt.completion import completion
 from ramengpt.errors import UserError
 from tests.conftest import ROOT
 
@@ -70,7 +71,7 @@ def test_bash_completes_commands_flags_and_files() -> None:
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_are_told_of_every_command_and_flag(shell: str) -> None:
     script = completion(shell)
-    for name in (*COMMANDS, "completion", "push", "early_stop_steps", "include_path"):
+    for name in (*COMMANDS, "push", "early_stop_steps", "include_path"):
         assert name in script
 
 
@@ -78,13 +79,26 @@ def test_an_unknown_command_or_shell_is_one_line(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "argv", ["ramengpt", "trian"])
     with pytest.raises(UserError, match="no command 'trian'"):
         commands.main()
-    monkeypatch.setattr(sys, "argv", ["ramengpt", "completion"])
-    with pytest.raises(UserError, match="completion: expected bash, zsh, fish, found ''"):
-        commands.main()
+    wrong = ramengpt("completion", "csh")
+    assert wrong.returncode == 1 and wrong.stderr.count("\n") == 1
+    assert "invalid choice: 'csh'" in wrong.stderr
+    assert "(ramengpt completion --help lists the flags)" in wrong.stderr
 
 
-@pytest.mark.parametrize("module", COMMANDS.values())
-def test_every_command_has_help(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("short", [True, False])
+def test_every_command_has_help_under_the_name_it_was_called_by(
+    name: str,
+    short: bool,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = COMMANDS[name]
+    called = f"ramengpt {name}" if short else f"python -m {module.removesuffix('.__main__')}"
+    monkeypatch.setattr(sys, "argv", [called if short else "module.py"])
     with pytest.raises(SystemExit) as end:
         importlib.import_module(module).parser().parse_args(["--help"])
-    assert end.value.code == 0 and capsys.readouterr().out.startswith("usage: ")
+    assert end.value.code == 0
+    usage, *paragraphs = capsys.readouterr().out.split("\n\n")
+    assert usage.startswith(f"usage: {called} [-h]")
+    assert paragraphs[0].replace("\n", " ") == summary_of(module)

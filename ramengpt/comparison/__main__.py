@@ -1,11 +1,10 @@
-"""Compare runs: `python -m ramengpt.comparison REV...` writes results/compare.html.
+"""Compare runs on one page, results/compare.html.
 
-A REV is a branch, tag, commit or DVC experiment, or the folder of a scratch run (`python -m
-pipeline.train --out`); `workspace` means the files as they are. Runs that are the same but for the
-seed are one row, with means, intervals and a test. The first is the baseline. Nothing is checked
-out.
+Runs that differ only in the seed are one row, with its mean, a confidence interval and a test
+against the first row. Nothing is checked out.
 
-    python -m ramengpt.comparison runs/adam-* runs/muon-*
+    ramengpt compare HEAD workspace
+    ramengpt compare runs/adam-* runs/muon-*
 """
 
 import argparse
@@ -13,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ramengpt.cli import run_main
+from ramengpt.cli import command_parser, run_main
 from ramengpt.comparison.page import write_comparison
 from ramengpt.comparison.runs import is_scratch_run, read_run
 
@@ -32,8 +31,13 @@ def shown_names(revisions: Iterable[str], project: Path) -> dict[str, str]:
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say."""
-    flags = argparse.ArgumentParser(prog="python -m ramengpt.comparison", description=__doc__)
-    flags.add_argument("revisions", nargs="+", metavar="REV")
+    flags = command_parser("ramengpt.comparison", __doc__)
+    flags.add_argument(
+        "revisions",
+        nargs="+",
+        metavar="RUN",
+        help="branch, tag, commit, DVC experiment, `workspace` or folder of a scratch run",
+    )
     return flags
 
 

@@ -1,14 +1,14 @@
-"""Validation loss and bits per byte of trained weights on any shard or text file, or tasks.
+"""Measure trained weights: loss and bits per byte of any text, or benchmark tasks.
 
-Without a file: on the validation split that the pipeline prepared, as training measured it. With
---tasks: tasks of EleutherAI's lm-evaluation-harness, by its own metrics (the extra `eval`).
+Without a FILE the text is the pipeline's validation split, measured as in training. With --tasks
+it runs EleutherAI's lm-evaluation-harness (the extra `eval`), and prints the harness's table.
 """
 
 import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ramengpt.cli import run_main
+from ramengpt.cli import command_parser, run_main
 from ramengpt.config import load_config
 from ramengpt.data.batches.indexed_split import SplitShards
 from ramengpt.data.index.bos_index import check_index
@@ -24,22 +24,33 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say."""
-    flags = argparse.ArgumentParser(
-        prog="python -m ramengpt.inference.evaluate", description=__doc__
+    flags = command_parser("ramengpt.inference.evaluate", __doc__)
+    flags.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="token shard (.bin) or UTF-8 text"
     )
-    flags.add_argument("files", nargs="*", type=Path, metavar="FILE", help=".bin or UTF-8 text")
-    flags.add_argument("--weights", type=Path, default=Path("models"), metavar="DIR")
-    flags.add_argument("--tokens", type=int, metavar="N", help="only the first N tokens of each")
+    flags.add_argument(
+        "--weights",
+        type=Path,
+        default=Path("models"),
+        metavar="DIR",
+        help="folder of the weights (default: models)",
+    )
+    flags.add_argument(
+        "--tokens", type=int, metavar="N", help="measure only the first N tokens of each"
+    )
     flags.add_argument(
         "--tasks",
         metavar="NAME,...",
-        help="of lm-evaluation-harness: hellaswag, lambada_openai, arc_easy, piqa, blimp, ...",
+        help="hellaswag, lambada_openai, arc_easy, piqa, blimp or any other of the harness",
     )
     flags.add_argument(
-        "--limit", type=int, metavar="N", help="only the first N documents of each task"
+        "--limit", type=int, metavar="N", help="use only the first N examples of each task"
     )
     flags.add_argument(
-        "--include_path", type=Path, metavar="DIR", help="of further tasks, as the harness has them"
+        "--include_path",
+        type=Path,
+        metavar="DIR",
+        help="folder of your own tasks, in the harness's YAML",
     )
     return flags
 

@@ -1,16 +1,15 @@
 """Continue a text with trained weights.
 
-    python -m ramengpt.inference.generate --prompt "Once upon a time"
+The text appears token by token. Settings without a flag come from `sample` in params.yaml.
 
-The text appears token by token. Sampling settings come from the section `sample` of params.yaml,
-unless a flag says otherwise.
+    ramengpt generate --prompt "Once upon a time"
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from ramengpt.cli import run_main
+from ramengpt.cli import command_parser, run_main
 from ramengpt.config import load_config
 from ramengpt.config.sample import SampleConfig
 from ramengpt.errors import UserError
@@ -19,18 +18,23 @@ from ramengpt.inference.weights_config import read_weights_config
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say; flags that are not given are None."""
-    flags = argparse.ArgumentParser(
-        prog="python -m ramengpt.inference.generate",
-        description="Continue a text with trained weights.",
-    )
+    flags = command_parser("ramengpt.inference.generate", __doc__)
     flags.add_argument("--prompt", required=True, help="text to continue")
-    flags.add_argument("--weights", type=Path, default=Path("models"), metavar="DIR")
-    flags.add_argument("--new_tokens", type=int, metavar="N", help="sample at most N tokens")
-    flags.add_argument("--temperature", type=float, help="0 is greedy")
     flags.add_argument(
-        "--top_k", type=int, metavar="K", help="sample among the K most likely tokens; 0: all"
+        "--weights",
+        type=Path,
+        default=Path("models"),
+        metavar="DIR",
+        help="folder of the weights (default: models)",
     )
-    flags.add_argument("--seed", type=int)
+    flags.add_argument("--new_tokens", type=int, metavar="N", help="sample at most N tokens")
+    flags.add_argument(
+        "--temperature", type=float, metavar="T", help="0: always the likeliest token"
+    )
+    flags.add_argument(
+        "--top_k", type=int, metavar="K", help="sample among the K likeliest tokens; 0: all"
+    )
+    flags.add_argument("--seed", type=int, help="another seed gives another text")
     return flags
 
 

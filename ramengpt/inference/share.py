@@ -1,10 +1,10 @@
-"""Share trained weights through a Hugging Face Hub repository, and fetch them back.
-
-    python -m ramengpt.inference.share push OWNER/NAME [--weights models] [--private]
-    python -m ramengpt.inference.share pull OWNER/NAME [--to DIR]
+"""Share trained weights through a Hugging Face Hub repository, or fetch shared ones.
 
 A repository holds the weights, their config.json, the run's metrics.json, its samples where there
 are any, and a generated model card. A token comes from `hf auth login` or HF_TOKEN.
+
+    ramengpt share push OWNER/NAME
+    ramengpt share pull OWNER/NAME --to DIR
 """
 
 import argparse
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ramengpt.cli import run_main
+from ramengpt.cli import command_parser, run_main
 from ramengpt.data.sources.hub_client import hub_transport
 from ramengpt.errors import UserError, shown
 from ramengpt.inference.model_card import model_card
@@ -138,15 +138,21 @@ def _hub_errors_as_user_errors(repository: str) -> Iterator[None]:
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say."""
-    flags = argparse.ArgumentParser(prog="python -m ramengpt.inference.share", description=__doc__)
+    flags = command_parser("ramengpt.inference.share", __doc__)
     commands = flags.add_subparsers(dest="command", required=True)
     pushing = commands.add_parser("push", help="upload weights, config, samples and a model card")
     pushing.add_argument("repository", metavar="OWNER/NAME")
-    pushing.add_argument("--weights", type=Path, default=Path("models"), metavar="DIR")
-    pushing.add_argument("--private", action="store_true", help="a new repository is private")
+    pushing.add_argument(
+        "--weights",
+        type=Path,
+        default=Path("models"),
+        metavar="DIR",
+        help="folder of the weights (default: models)",
+    )
+    pushing.add_argument("--private", action="store_true", help="make a new repository private")
     pulling = commands.add_parser("pull", help="download them into a folder of their own")
     pulling.add_argument("repository", metavar="OWNER/NAME")
-    pulling.add_argument("--to", type=Path, metavar="DIR", help="new folder; the NAME by default")
+    pulling.add_argument("--to", type=Path, metavar="DIR", help="new folder (default: NAME)")
     return flags
 
 

@@ -1,11 +1,11 @@
-"""Print what a network of params.yaml costs: `python -m ramengpt.model.summary [--model NAME]`."""
+"""Print parameters, FLOPs and memory of a network of params.yaml."""
 
 import argparse
 import sys
 
 import torch
 
-from ramengpt.cli import run_main
+from ramengpt.cli import command_parser, run_main
 from ramengpt.config import Config, load_config
 from ramengpt.model.cost import count_as_gpt2, count_parameters, flops_per_token
 from ramengpt.training.memory import MemoryEstimate
@@ -48,9 +48,13 @@ def summarise(config: Config) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say."""
-    flags = argparse.ArgumentParser(prog="python -m ramengpt.model.summary", description=__doc__)
+    flags = command_parser("ramengpt.model.summary", __doc__)
     for selector in ("model", "schedule"):
-        flags.add_argument(f"--{selector}", help=f"in place of params.yaml's {selector}")
+        flags.add_argument(
+            f"--{selector}",
+            metavar="NAME",
+            help=f"entry of `{selector}s` (default: the selected one)",
+        )
     return flags
 
 

@@ -1,8 +1,7 @@
-"""Checkpoints that no run can resume from: `python -m ramengpt.training.session.unresumable`.
+"""List the checkpoints that no run can resume from.
 
-A killed run finds its checkpoints by its values, code and data. Once its code has changed, no run
-can resume from them unless the edit is undone. They are listed here and whenever training starts;
-`--remove` deletes them.
+A killed run finds its checkpoints by its values, code and data. Once the code has changed, no run
+can resume from them unless the edit is undone. Training lists them too when it starts.
 """
 
 import argparse
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ramengpt.cli import run_main
+from ramengpt.cli import command_parser, run_main
 from ramengpt.source_code import stage_code
 from ramengpt.training.session.folders import stage_folders
 from ramengpt.training.session.lock import is_locked
@@ -69,10 +68,14 @@ def _reason(folder: Path) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say."""
-    flags = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    flags.add_argument("--remove", action="store_true", help="delete what is listed")
+    flags = command_parser("ramengpt.training.session.unresumable", __doc__)
+    flags.add_argument("--remove", action="store_true", help="delete them")
     flags.add_argument(
-        "folder", nargs="?", type=Path, help="checkpoints of a scratch run: DIR/checkpoints"
+        "folder",
+        nargs="?",
+        type=Path,
+        metavar="DIR",
+        help="checkpoints of a scratch run (default: those of the pipeline)",
     )
     return flags
 
