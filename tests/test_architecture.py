@@ -53,6 +53,7 @@ LEAVES = {
     "ramengpt.progress",
     "ramengpt.cli",
     "ramengpt.commands",
+    "ramengpt.completion",
     "ramengpt.source_code",
 }
 BELOW_ALL = {
