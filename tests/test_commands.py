@@ -9,7 +9,6 @@ import pytest
 
 from ramengpt import commands
 from ramengpt.commands import COMMANDS, help_text, summary_of
-from ramengpt.completion import completion
 from ramengpt.errors import UserError
 from tests.conftest import ROOT
 
@@ -43,46 +42,10 @@ def test_a_command_runs_its_module_with_its_arguments() -> None:
     assert wrong.stderr == "error: --early_stop_steps: expected at least 1, found 0\n"
 
 
-COMPLETE = """
-{script}
-complete_line() {{
-    COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
-    eval "set -- $(complete -p ramengpt)"
-    while [ "$1" != -F ]; do shift; done
-    "$2" ramengpt "${{COMP_WORDS[-1]}}" "${{COMP_WORDS[-2]}}"
-    echo "${{COMPREPLY[@]}}"
-}}
-complete_line ramengpt tr
-complete_line ramengpt train --early
-complete_line ramengpt share pu
-complete_line ramengpt evaluate --weights READ
-"""
-
-
-def test_bash_completes_commands_flags_and_files() -> None:
-    script = COMPLETE.format(script=completion("bash"))
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    expected = ["train", "--early_stop_steps", "push pull", "README.md"]
-    assert (done.stdout.splitlines(), done.stderr) == (expected, "")
-
-
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_are_told_of_every_command_and_flag(shell: str) -> None:
-    script = completion(shell)
-    for name in (*COMMANDS, "push", "early_stop_steps", "include_path"):
-        assert name in script
-
-
-def test_an_unknown_command_or_shell_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_command_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["ramengpt", "trian"])
     with pytest.raises(UserError, match="no command 'trian'"):
         commands.main()
-    wrong = ramengpt("completion", "csh")
-    assert wrong.returncode == 1 and wrong.stderr.count("\n") == 1
-    assert "invalid choice: 'csh'" in wrong.stderr
-    assert "(ramengpt completion --help lists the flags)" in wrong.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)
