@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.run_pool import study_machine
+from benchmarks.report import study_machine
 from benchmarks.run_record import DIVERGED, DONE, Entries, Entry, Run, RunRecord, read_record
 from benchmarks.study.protocol import evaluated
 from benchmarks.study.tables import losses_of, p_text, tokens_to

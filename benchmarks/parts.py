@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
-from benchmarks.run_pool import study_machine
+from benchmarks.report import study_machine
 from benchmarks.run_record import DONE, Entries, Entry, Run, RunRecord, read_record
 from benchmarks.study_command import add_limits, pool_options, run_and_report
 from ramengpt.cli import run_main

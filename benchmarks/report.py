@@ -83,6 +83,11 @@ def machine() -> dict[str, str]:
     return found
 
 
+def study_machine() -> dict[str, str]:
+    """Names and versions that losses and seconds depend on."""
+    return {name: value for name, value in machine().items() if name != "cpu_cores"}
+
+
 def random_matrix(
     *shape: int, scale: float = 1.0, dtype: torch.dtype = torch.bfloat16
 ) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """Which run begins next, and on which GPU."""
 
+import os
 import time
 from dataclasses import dataclass
 
@@ -50,3 +51,13 @@ def places(
             loads[gpu].append(run)
             found.append((run, gpu))
     return found
+
+
+def visible_gpus() -> list[str]:
+    """Names for CUDA_VISIBLE_DEVICES, one per GPU; one empty name without a GPU."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = named.split(",") if named else [str(number) for number in range(count)]
+    return names[:count] or [""]

@@ -9,37 +9,26 @@ failed without affecting the others, and retried by the next call; that training
 result.
 """
 
-import functools
 import os
-import re
-import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmarks.report import machine
-from benchmarks.run_places import Child, places
-from benchmarks.run_record import DIVERGED, DONE, FAILED, Entry, Plan, Run, RunRecord, measured
-from benchmarks.run_worker import Worker
+from benchmarks.run_places import Child, places, visible_gpus
+from benchmarks.run_record import DONE, FAILED, Entry, Plan, Run, RunRecord
+from benchmarks.run_result import OUTPUT_FILE, result_of
+from benchmarks.run_worker import Worker, end
 from ramengpt.errors import UserError
-from ramengpt.inference.weights_config import WEIGHTS_FILE
 from ramengpt.progress import scaled
 from ramengpt.training.loop import InterruptedRunError
 from ramengpt.training.session.interruption import StopRequest, stop_on_signals
 
 POLL_SECONDS = 0.05
-GRACE_SECONDS = 15.0
-"""For a run that was asked to stop to save a checkpoint, from which it resumes next time."""
-OUTPUT_FILE = "output.txt"
 TIMEOUT_SECONDS = 420.0
 """Of one run in a study."""
-DIVERGED_LINE = re.compile(r"error: step \d+: .*; training stopped")
 
 
 @dataclass(frozen=True)
@@ -104,7 +93,7 @@ def run_all(plan: Plan, record: RunRecord, options: PoolOptions) -> bool:
             if not running:
                 return not due
             for child in _wait_for_an_end(running, options.timeout_seconds, stop):
-                entry = finish(child, options)
+                entry = result_of(child, options.folder, options.timeout_seconds)
                 if entry["status"] != FAILED or child.run.name in failed:
                     record.add(entry)
                 failed |= {child.run.name} if entry["status"] == FAILED else set()
@@ -146,29 +135,6 @@ def _wait_for_an_end(
         time.sleep(POLL_SECONDS)
 
 
-def visible_gpus() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES, one per GPU; one empty name without a GPU."""
-    import torch
-
-    count = torch.cuda.device_count()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = named.split(",") if named else [str(number) for number in range(count)]
-    return names[:count] or [""]
-
-
-def study_machine() -> dict[str, Any]:
-    """Names and versions that losses and seconds depend on."""
-    return {name: value for name, value in machine().items() if name != "cpu_cores"}
-
-
-@functools.cache
-def card_name() -> str:
-    """What the GPUs are called; empty without any."""
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
-
-
 def worker_command() -> list[str]:
     """Starts a worker."""
     return [sys.executable, "-m", "benchmarks.run_worker"]
@@ -205,55 +171,6 @@ def start(run: Run, worker: Worker, options: PoolOptions) -> Child:
     folder.mkdir(parents=True, exist_ok=True)
     worker.begin(run.arm, arguments_of(run, options), folder / OUTPUT_FILE)
     return Child(run, worker, time.monotonic())
-
-
-def finish(child: Child, options: PoolOptions) -> Entry:
-    """The record of a run that has ended or timed out."""
-    folder = options.folder / child.run.name
-    entry = child.run.entry() | {
-        "gpu": child.gpu,
-        "card": card_name(),
-        "wall_seconds": round(child.seconds, 1),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%S"),
-    }
-    status = child.worker.status()
-    if status is None:
-        end([child.worker])
-        error = f"no end after {options.timeout_seconds:g} seconds"
-        return entry | {"status": FAILED, "error": error}
-    if status != 0:
-        error = error_line(folder / OUTPUT_FILE) or f"exit status {status}"
-        diverged = DIVERGED_LINE.match(error)
-        return entry | {"status": DIVERGED if diverged else FAILED, "error": error}
-    try:
-        entry |= {"status": DONE} | measured(folder / "results")
-    except (OSError, ValueError) as problem:
-        return entry | {"status": FAILED, "error": str(problem)}
-    (folder / "models" / WEIGHTS_FILE).unlink(missing_ok=True)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return entry
-
-
-def error_line(output: Path) -> str:
-    """The last line that names an error, else the last one; at most 300 characters."""
-    lines = [line.strip() for line in output.read_text(errors="replace").splitlines()]
-    lines = [line for line in lines if line]
-    errors = [line for line in lines if re.match(r"error: |[\w.]+(Error|Exception)\b", line)]
-    return (errors or lines or [""])[-1][:300]
-
-
-def end(workers: Iterable[Worker]) -> None:
-    """Ask workers to stop; kill them and what they started if they take too long."""
-    processes = [worker.process for worker in workers]
-    for process in processes:
-        process.terminate()
-    patience = time.monotonic() + GRACE_SECONDS
-    for process in processes:
-        try:
-            process.wait(max(0.0, patience - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @contextmanager

@@ -7,14 +7,18 @@ a process for each run. A run that fails ends its worker, since a GPU's error ou
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 MOST_COMPILED_VERSIONS = 256
 """Of one function in a process; more end in an error. Arms of a study add up."""
+GRACE_SECONDS = 15.0
+"""For a run that was asked to stop to save a checkpoint, from which it resumes next time."""
 
 
 class Worker:
@@ -59,6 +63,20 @@ class Worker:
             answer = self.process.stdout.read()
             self._status = int(answer) if answer else self.process.poll()
         return self._status
+
+
+def end(workers: Iterable[Worker]) -> None:
+    """Ask workers to stop; kill them and what they started if they take too long."""
+    processes = [worker.process for worker in workers]
+    for process in processes:
+        process.terminate()
+    patience = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.0, patience - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def serve(train: Callable[[list[str]], None]) -> None:

@@ -16,7 +16,7 @@ writes them into docs/ and README.md, and the values that were found into params
 import argparse
 from pathlib import Path
 
-from benchmarks.run_pool import study_machine
+from benchmarks.report import study_machine
 from benchmarks.run_record import RunRecord, read_record
 from benchmarks.study.arms import arm_called
 from benchmarks.study.page import study_page

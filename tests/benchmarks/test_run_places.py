@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.run_places import Child, places
+from benchmarks.run_places import Child, places, visible_gpus
 from benchmarks.run_record import Run
 from benchmarks.run_worker import Worker
 
@@ -85,3 +85,13 @@ def test_where_one_is_timed_nothing_else_begins() -> None:
     assert places([run("alone", alone=True)], running, ["a", "b"], 3)[0][1] == "b"
     assert [gpu for _, gpu in places([run("s1"), run("s2")], running, ["a", "b"], 3)] == ["b", "b"]
     assert places([run("alone", alone=True)], running, ["a"], 3) == []
+
+
+def test_gpus_go_by_the_names_that_the_environment_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert visible_gpus() == ["3", "5"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert visible_gpus() == [""]

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import run_pool
 from benchmarks.run_places import Child
-from benchmarks.run_pool import PoolOptions, error_line, run_all, visible_gpus
+from benchmarks.run_pool import PoolOptions, run_all
 from benchmarks.run_record import Entries, Run, RunRecord
 from ramengpt.training.loop import InterruptedRunError
 from tests.benchmarks.fake_runs import be_fake, started
@@ -188,29 +188,9 @@ def test_a_run_without_its_results_has_failed(
     assert "metrics.json" in record.entries["a"]["error"]
 
 
-def test_the_line_that_names_the_error_is_found(tmp_path: Path) -> None:
-    output = tmp_path / "output.txt"
-    output.write_text("step 1\nerror: step 7: the train loss is nan\n\n")
-    assert error_line(output) == "error: step 7: the train loss is nan"
-    output.write_text("Traceback:\ntorch.OutOfMemoryError: CUDA out of memory\n\nSet VERBOSE=1\n")
-    assert error_line(output) == "torch.OutOfMemoryError: CUDA out of memory"
-    output.write_text("Killed\n")
-    assert error_line(output) == "Killed"
-
-
 def test_no_process_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--processes: expected at least 1, found 0"):
         options(tmp_path, 0)
-
-
-def test_gpus_go_by_the_names_that_the_environment_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_gpus() == ["0", "1"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert visible_gpus() == ["3", "5"]
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    assert visible_gpus() == [""]
 
 
 def test_runs_follow_each_other_in_one_process_and_what_is_timed_has_its_own(

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.run_pool import DIVERGED_LINE
 from benchmarks.run_record import DIVERGED, DONE, Entry, Run, read_record
+from benchmarks.run_result import DIVERGED_LINE
 from benchmarks.study import __main__ as command
 from benchmarks.study import protocol
 from benchmarks.study.arms import STAGES, Arm
