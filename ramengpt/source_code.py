@@ -14,11 +14,13 @@ compares; a run's fingerprint and the record of a store of shards use the same.
 """
 
 import ast
+import functools
 import hashlib
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ramengpt.errors import UserError
 
@@ -73,12 +75,8 @@ def code_of(entry: str, rule: str | None = None, root: Path = ROOT) -> dict[str,
     Raises:
         UserError: a module of the project is imported that is not there.
     """
-    return {
-        file: hashlib.sha256(decisive_text((root / file).read_text("utf-8")).encode()).hexdigest()[
-            :16
-        ]
-        for file in sorted(_closure(entry, rule, root))
-    }
+    found = _closure(entry, rule, root)
+    return {file: found[file].digest for file in sorted(found)}
 
 
 def stage_code(stage: str, rule: str, root: Path = ROOT) -> dict[str, str]:
@@ -86,34 +84,53 @@ def stage_code(stage: str, rule: str, root: Path = ROOT) -> dict[str, str]:
     return code_of(f"pipeline/{stage}.py", rule, root)
 
 
-def _closure(entry: str, rule: str | None, root: Path) -> set[str]:
-    found = {entry}
-    waiting = [entry]
+class _Module(NamedTuple):
+    """What a file's text says.
+
+    Attributes:
+        digest: 16 hexadecimal digits of what it does.
+        packages: modules from which it imports names.
+        names: dotted names of everything that it imports, `from a import b` as both a and a.b.
+    """
+
+    digest: str
+    packages: tuple[str, ...]
+    names: frozenset[str]
+
+
+@functools.cache  # most files belong to several stages, and a run asks twice
+def _module(source: str) -> _Module:
+    nodes = list(ast.walk(ast.parse(source)))
+    packages = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    digest = hashlib.sha256(_decisive_text(source, nodes).encode()).hexdigest()[:16]
+    return _Module(digest, tuple(packages), frozenset(_imported_names(nodes)))
+
+
+def _closure(entry: str, rule: str | None, root: Path) -> dict[str, _Module]:
+    found: dict[str, _Module] = {}
+    waiting = {entry}
     while waiting:
         file = waiting.pop()
-        tree = ast.parse((root / file).read_text("utf-8"))
-        _check_imports_exist(tree, file, root)
-        names = set(imported_names(tree))
+        source = (root / file).read_text("utf-8")
+        module = found[file] = _module(source)
+        _check_packages_exist(module.packages, file, root)
+        names = module.names
         if file == RULES_TABLE and rule is not None:
-            names -= _unselected(tree, rule)
-        new = {f for f in _files_of(names, root) - found if not is_free(f)}
-        found |= new
-        waiting += new
+            names -= _unselected(ast.parse(source), rule)
+        waiting |= {f for f in _files_of(names, root) - found.keys() if not is_free(f)}
     if rule is not None:
-        found.discard(RULES_TABLE)
+        found.pop(RULES_TABLE, None)
     return found
 
 
-def _check_imports_exist(tree: ast.AST, file: str, root: Path) -> None:
+def _check_packages_exist(packages: Iterable[str], file: str, root: Path) -> None:
     """Refuse code that imports a module of the project that is not there.
 
     Raises:
         UserError: names it. DVC copies into the folder of a queued run only what git knows.
     """
-    for statement in ast.walk(tree):
-        if not isinstance(statement, ast.ImportFrom) or not statement.module:
-            continue
-        path = statement.module.replace(".", "/")
+    for package in packages:
+        path = package.replace(".", "/")
         if (
             path.split("/")[0] in PACKAGES
             and not (root / f"{path}.py").is_file()
@@ -125,17 +142,16 @@ def _check_imports_exist(tree: ast.AST, file: str, root: Path) -> None:
             )
 
 
-def imported_names(tree: ast.AST) -> Iterator[str]:
-    """Dotted names of everything that is imported, `from a import b` as both a and a.b."""
-    for statement in ast.walk(tree):
-        if isinstance(statement, ast.Import):
-            yield from (alias.name for alias in statement.names)
-        elif isinstance(statement, ast.ImportFrom) and statement.module:
-            yield statement.module
-            yield from (f"{statement.module}.{alias.name}" for alias in statement.names)
+def _imported_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _files_of(names: set[str], root: Path) -> set[str]:
+def _files_of(names: Iterable[str], root: Path) -> set[str]:
     """Files of the project with some modules and, as Python does, their packages' __init__."""
     files = set()
     for name in names:
@@ -172,12 +188,18 @@ def decisive_text(source: str) -> str:
 
     Lines that end inside any other string stay as they are.
     """
+    return _decisive_text(source, list(ast.walk(ast.parse(source))))
+
+
+def _decisive_text(source: str, nodes: Sequence[ast.AST]) -> str:
     lines = [list(line) for line in source.split("\n")]
-    docstrings = list(_docstrings(source))
-    kept = _lines_that_end_in_a_string(source)
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    docstrings = list(_docstrings(source, nodes))
+    kept = _lines_that_end_in_a_string(tokens)
     for first, _, last, _ in docstrings:
         kept -= set(range(first, last))
-    for first, start, last, end in (*docstrings, *_comments(source)):
+    comments = [token for token in tokens if token.type == tokenize.COMMENT]
+    for first, start, last, end in (*docstrings, *((*c.start, *c.end) for c in comments)):
         for number in range(first, last + 1):
             line = lines[number - 1]
             from_column = start if number == first else 0
@@ -194,7 +216,7 @@ Span = tuple[int, int, int, int]
 """First line, column in it, last line, column in that; lines from 1, columns in characters."""
 
 
-def _docstrings(source: str) -> Iterator[Span]:
+def _docstrings(source: str, nodes: Iterable[ast.AST]) -> Iterator[Span]:
     """Strings that are statements: docstrings of modules, classes, functions and attributes.
 
     One that is the whole body is kept, since a body must not be empty.
@@ -204,7 +226,7 @@ def _docstrings(source: str) -> Iterator[Span]:
     def column(line: int, offset_bytes: int) -> int:
         return len(lines[line - 1].encode()[:offset_bytes].decode())
 
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes:
         body = getattr(node, "body", None)
         if not isinstance(body, list) or (len(body) == 1 and not isinstance(node, ast.Module)):
             continue
@@ -225,17 +247,11 @@ def _docstrings(source: str) -> Iterator[Span]:
                 )
 
 
-def _lines_that_end_in_a_string(source: str) -> set[int]:
+def _lines_that_end_in_a_string(tokens: Iterable[tokenize.TokenInfo]) -> set[int]:
     strings = (tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", None))  # the latter from 3.12
     return {
         line
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        for token in tokens
         if token.type in strings
         for line in range(token.start[0], token.end[0])
     }
-
-
-def _comments(source: str) -> Iterator[Span]:
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield (*token.start, *token.end)

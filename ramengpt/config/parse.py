@@ -4,6 +4,8 @@ Whatever the bytes, the answer comes within two seconds: large files, deep nesti
 multiply are refused before anything walks over them.
 """
 
+import copy
+import functools
 import itertools
 import re
 from pathlib import Path
@@ -51,7 +53,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path}: line {line}: expected UTF-8, found the byte 0x{content[error.start]:02x}; "
             "save the file as UTF-8"
         ) from None
-    raw = parse_yaml(text, str(path))
+    raw = copy.deepcopy(_parsed(text, str(path)))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(raw).__name__}")
     return raw
@@ -89,6 +91,10 @@ def parse_yaml(text: str, where: str) -> Any:
         raise _too_deep(where) from None
     _check_size(raw, where)
     return raw
+
+
+_parsed = functools.lru_cache(maxsize=1)(parse_yaml)
+"""A run reads params.yaml several times, and parsing it takes most of each."""
 
 
 def _check_size(raw: Any, where: str) -> None:
