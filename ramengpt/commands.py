@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -71,10 +72,9 @@ def main() -> None:
 
 
 def entry() -> None:
-    """What the installed script calls; modules of the current folder come first, as for -m."""
-    sys.path.insert(0, str(Path.cwd()))
-    run_main(main)
+    """What the installed script calls: `python -m`, for which the code of this folder is first."""
+    os.execv(sys.executable, [sys.executable, "-m", "ramengpt.commands", *sys.argv[1:]])
 
 
 if __name__ == "__main__":
-    entry()
+    run_main(main)

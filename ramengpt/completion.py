@@ -1,10 +1,15 @@
 """Print a script that completes commands, flags and files in a shell.
 
-The shell reads it from a file of its own, when it starts:
+Type the lines of your shell once, and start a new one.
 
-    ramengpt completion bash > ~/.local/share/bash-completion/completions/ramengpt
-    ramengpt completion zsh > "${fpath[1]}/_ramengpt"
-    ramengpt completion fish > ~/.config/fish/completions/ramengpt.fish
+    bash:  ramengpt completion bash > ~/.ramengpt-completion
+           echo 'source ~/.ramengpt-completion' >> ~/.bashrc
+
+    zsh:   mkdir -p ~/.zfunc; ramengpt completion zsh > ~/.zfunc/_ramengpt
+           echo 'fpath+=~/.zfunc; autoload -U compinit; compinit' >> ~/.zshrc
+
+    fish:  mkdir -p ~/.config/fish/completions
+           ramengpt completion fish > ~/.config/fish/completions/ramengpt.fish
 """
 
 import argparse

@@ -4,6 +4,7 @@ import importlib
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,17 @@ def test_the_installed_script_is_this_one() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, function = scripts["ramengpt"].partition(":")
     assert module == commands.__name__ and callable(getattr(commands, function))
+
+
+def test_the_installed_script_runs_the_code_of_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "ramengpt").mkdir()
+    (tmp_path / "ramengpt/commands.py").write_text("import sys\nprint('mine', *sys.argv[1:])\n")
+    script = "import sys; sys.path.insert(0, sys.argv.pop(1)); from ramengpt import commands"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"{script}; commands.entry()", ROOT, "train", "--plan"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("mine train --plan\n", "")
 
 
 def test_help_shows_every_command_with_what_it_does() -> None:

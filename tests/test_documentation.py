@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from ramengpt.commands import COMMANDS as SHORT
 from ramengpt.config import load_config
 from ramengpt.data.shards.store import locate_store
+from ramengpt.errors import UserError
 from ramengpt.training.session.folders import stage_folders
 from tests.conftest import ROOT
 from tests.imports import project_files
@@ -26,7 +28,7 @@ PAGES = sorted(
         *(ROOT / "docs").glob("*.md"),
     ]
 )
-PROGRAMS = ("dvc", "git", "make", "python", "uv", "cd", "docker", "source")
+PROGRAMS = ("dvc", "git", "make", "python", "ramengpt", "uv", "cd", "docker", "source")
 INVENTED = {"docs/adding_an_optimizer.md": "lion"}
 """Entries of params.yaml that a page tells the reader to make."""
 
@@ -50,7 +52,7 @@ def commands_of(page: Path) -> Iterator[str]:
     prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     for span in re.findall(r"`([^`]+)`", prose):
         command = " ".join(span.split())
-        if re.match(r"(python -m|dvc|make|uv) [\w-]", command) and "<" not in command:
+        if re.match(r"(python -m|ramengpt|dvc|make|uv) [\w-]", command) and "<" not in command:
             yield from command.split(" && ")
 
 
@@ -113,6 +115,9 @@ def parse(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
         makefile = (ROOT / "Makefile").read_text()
         for target in words[1:]:
             assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
+    elif words[0] == "ramengpt" and words[1:] != ("--help",):
+        module = SHORT[words[1]].removesuffix(".__main__")
+        parse_python(("python", "-m", module, *words[2:]), monkeypatch)
     elif words[0] == "python":
         parse_python(words, monkeypatch)
 
@@ -135,6 +140,8 @@ def test_a_command_exists_and_parses(page, words, monkeypatch, capsys) -> None:
         "python -m pipeline.train --sed 1 --nonsense",
         "python -m pipeline.sample --prompt x",
         "python -m pipeline.generate",
+        "ramengpt generate --nonsense",
+        "ramengpt make",
         "make everything",
         "dvc exp fly",
         "dvc exp show --only-new",
@@ -142,7 +149,7 @@ def test_a_command_exists_and_parses(page, words, monkeypatch, capsys) -> None:
     ],
 )
 def test_a_wrong_command_is_found(command, monkeypatch) -> None:
-    with pytest.raises((SystemExit, AssertionError, ImportError)):
+    with pytest.raises((SystemExit, AssertionError, ImportError, KeyError, UserError)):
         parse(tuple(command.split()), monkeypatch)
 
 
