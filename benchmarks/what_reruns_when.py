@@ -25,7 +25,7 @@ reruns only if what it reads comes out different. Comments and docstrings rerun 
 results from DVC's cache where the same was run before.
 
 A run that was killed resumes as long as nothing that reruns `train` was changed. When training starts, it names the
-checkpoints that no run can resume from; `python -m ramengpt.training.session.unresumable --remove` deletes them.
+checkpoints that no run can resume from; `ramengpt unresumable --remove` deletes them.
 
 Made by `python -m benchmarks.what_reruns_when` for the selectors of `params.yaml` as committed.
 """  # noqa: E501

@@ -51,12 +51,12 @@ A GPT of {parameters / 1e6:.1f} million parameters, trained by ramengpt. Losses 
 
 ## Use it
 
-```sh
-python -m ramengpt.inference.share pull {repository} --to {name}
-python -m ramengpt.inference.generate --weights {name} --prompt "Once upon a time"
-```
+In ramengpt's folder:
 
-It takes PyTorch, safetensors and ramengpt; `config.json` describes the network.
+```sh
+ramengpt share pull {repository} --to {name}
+ramengpt generate --weights {name} --prompt "Once upon a time"
+```
 
 ## Reproduce it
 

@@ -165,7 +165,7 @@ def main() -> None:
     else:
         folder = arguments.to or Path(arguments.repository.rpartition("/")[2])
         pull(arguments.repository, folder)
-        generate = f"python -m ramengpt.inference.generate --weights {folder}"
+        generate = f"ramengpt generate --weights {folder}"
         print(f'weights in {folder}; try {generate} --prompt "Once upon a time"')
 
 

@@ -18,7 +18,7 @@ from ramengpt.training.session.folders import stage_folders
 from ramengpt.training.session.lock import is_locked
 
 RUN_FILE = "run.json"
-COMMAND = "python -m ramengpt.training.session.unresumable"
+COMMAND = "ramengpt unresumable"
 
 
 @dataclass(frozen=True)

@@ -124,15 +124,15 @@ def run_summary(metrics: Mapping[str, Any], models: Path, results: Path) -> str:
         f"{scaled(speed, 'tokens')}/s"
     )
     commands = [
-        f'python -m ramengpt.inference.generate --prompt "Once upon a time" --weights {models}',
-        f"python -m ramengpt.comparison {models.parent}",
+        f'ramengpt generate --prompt "Once upon a time" --weights {models}',
+        f"ramengpt compare {models.parent}",
     ]
     if models == Path("models"):
         commands = [
-            'python -m ramengpt.inference.generate --prompt "Once upon a time"',
+            'ramengpt generate --prompt "Once upon a time"',
             'git add params.yaml dvc.lock && git commit -m "Record a run"',
             "dvc exp run -S optimizer=muon",
-            "python -m ramengpt.comparison HEAD workspace",
+            "ramengpt compare HEAD workspace",
         ]
     return "\n".join(
         [

@@ -64,9 +64,9 @@ def test_the_summary_says_what_it_came_to_and_what_to_try():
     assert "validation loss 5.2500, training loss 5.0000" in summary
     assert "4 Mtokens in 2 min 30 s" in summary or "4 M tokens in 2 min 30 s" in summary
     assert "--weights runs/a/models" in summary
-    assert summary.endswith("\n          python -m ramengpt.comparison runs/a")
+    assert summary.endswith("\n          ramengpt compare runs/a")
     summary = run_summary(metrics, Path("models"), Path("results/train"))
     assert "--weights" not in summary
     record, _, compare = (line.strip() for line in summary.splitlines()[-3:])
     assert record.startswith("git add params.yaml dvc.lock && git commit")
-    assert compare == "python -m ramengpt.comparison HEAD workspace", "it needs a committed lock"
+    assert compare == "ramengpt compare HEAD workspace", "it needs a committed lock"
