@@ -267,8 +267,8 @@ CAPITALS = """
 _as_it_was = encode_documents
 
 
-def encode_documents(texts):
-    return _as_it_was([text.upper() for text in texts])
+def encode_documents(documents):
+    return _as_it_was([document.upper() for document in documents])
 """
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,12 @@ def encode_batch(source: int, batch: RecordBatch) -> TokenBatch:
     Raises:
         UserError: a line is no JSON object with a text; the line says which.
     """
+    ordinary = [record for record in batch.records if record and len(record) <= PIECE_CHARACTERS]
+    if batch.form == "text" and not batch.continues and len(ordinary) == len(batch.records):
+        with suppress(UnicodeDecodeError):
+            tokens = encode_documents(ordinary)
+            flags = np.full(len(ordinary), DOCUMENT, dtype=np.uint8)
+            return TokenBatch(source, batch.first, tokens, _lengths(tokens), flags)
     found = [text_of(batch, index, record) for index, record in enumerate(batch.records)]
     flags = np.array([flag for _, flag in found], dtype=np.uint8)
     lengths = np.zeros(len(found), dtype=np.int64)
@@ -63,9 +70,14 @@ def encode_batch(source: int, batch: RecordBatch) -> TokenBatch:
         lengths[0] = rest.size
     documents = np.array([number for number, (text, _) in enumerate(found) if text], dtype=np.int64)
     documents = documents[documents >= batch.continues]
-    tokens = encode_documents([found[number][0] for number in documents])
-    lengths[documents] = np.diff(np.flatnonzero(tokens == BOS_TOKEN), append=tokens.size)
+    tokens = encode_documents([found[number][0].encode() for number in documents])
+    lengths[documents] = _lengths(tokens)
     return TokenBatch(source, batch.first, np.concatenate([rest, tokens]), lengths, flags)
+
+
+def _lengths(tokens: Tokens) -> NDArray[np.int64]:
+    """Tokens of each document, token 50256 included."""
+    return np.diff(np.flatnonzero(tokens == BOS_TOKEN), append=tokens.size)
 
 
 def text_of(batch: RecordBatch, index: int, record: bytes | None) -> tuple[str, int]:

@@ -6,14 +6,13 @@ does the checking. A cache that the user pointed tiktoken at is used if it holds
 written to.
 
 Long texts are encoded piece by piece, cut where that changes no token (see `cuts`): tiktoken takes
-time and memory for a text as a whole, and fails on a run of a million blanks. Short ones are
-encoded together, since a call costs as much as a hundred bytes of text.
+time and memory for a text as a whole, and fails on a run of a million blanks. Others are encoded
+together, since a call costs as much as a hundred bytes of text.
 """
 
 import functools
 import hashlib
 import importlib.util
-import itertools
 import json
 import os
 import tempfile
@@ -200,29 +199,26 @@ def encode_document(text: str) -> Tokens:
     return np.concatenate([np.array([BOS_TOKEN], dtype=np.uint16), encode_text(text)])
 
 
-def encode_documents(texts: Sequence[str]) -> Tokens:
-    """Encode documents, the short ones together.
+def encode_documents(documents: Sequence[bytes]) -> Tokens:
+    """Encode documents, together if none is long.
+
+    Tiktoken encodes what lies between two special tokens as a text of its own.
+
+    Args:
+        documents: UTF-8.
 
     Returns:
         uint16 [n]: of each document token 50256, then its text, in which that token never occurs.
+
+    Raises:
+        UnicodeDecodeError: one is no UTF-8.
     """
-    parts = [np.zeros(0, dtype=np.uint16)]
-    for short, group in itertools.groupby(texts, key=_can_be_joined):
-        documents = list(group)
-        if short:
-            parts.append(_encode_joined(documents))
-        else:
-            parts += map(encode_document, documents)
-    return np.concatenate(parts)
-
-
-def _can_be_joined(text: str) -> bool:
-    return len(text) <= PIECE_CHARACTERS and BOS_TEXT not in text
-
-
-def _encode_joined(texts: Sequence[str]) -> Tokens:
-    """Tiktoken encodes what lies between two special tokens as a text of its own."""
-    joined = "".join([part for text in texts for part in (BOS_TEXT, text)])
-    encoding = gpt2_encoding()
-    tokens = encoding.encode_to_numpy(joined, allowed_special={BOS_TEXT}, disallowed_special=())
+    special = BOS_TEXT.encode()
+    joined = special.join([b"", *documents])
+    longest_bytes = max(map(len, documents), default=0)
+    if longest_bytes > PIECE_CHARACTERS or joined.count(special) > len(documents):
+        return np.concatenate([encode_document(document.decode()) for document in documents])
+    tokens = gpt2_encoding().encode_to_numpy(
+        joined.decode(), allowed_special={BOS_TEXT}, disallowed_special=()
+    )
     return tokens.astype(np.uint16)

@@ -8,7 +8,10 @@ from ramengpt.data.text import readers, token_stream
 from ramengpt.data.text.readers import RecordBatch
 from ramengpt.data.text.token_stream import COUNTS, TokenStream, encode_batch, read_batches
 
-RECORD = st.one_of(st.none(), st.just(b""), st.text("ab c", max_size=12).map(str.encode))
+RECORD = st.one_of(
+    st.sampled_from([None, b"", b"\xffa", b"\xe2\x82", b"<|endoftext|>"]),
+    st.text("ab c", max_size=12).map(str.encode),
+)
 
 
 class Memory:

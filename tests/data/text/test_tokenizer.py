@@ -68,7 +68,7 @@ def test_a_long_document_equals_tiktoken(reference):
 @example(texts=["a<|endoftext|", "<|endoftext|>", "|>", "", "a " * PIECE_CHARACTERS, " b"])
 def test_documents_encoded_together_equal_each_by_itself(reference, texts):
     expected = [token for text in texts for token in [50256, *reference.encode_ordinary(text)]]
-    assert encode_documents(texts).tolist() == expected
+    assert encode_documents([text.encode() for text in texts]).tolist() == expected
 
 
 def test_a_run_of_blanks_that_tiktoken_cannot_take():
