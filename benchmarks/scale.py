@@ -16,24 +16,22 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from benchmarks.index import SHARD_TOKENS, write_shard_like_fineweb
-from benchmarks.tokenize import gather_texts
+from benchmarks.tokenize import gather_texts, measure_build, measure_ray, write_parquet
 from ramengpt.config import load_config
 from ramengpt.data.shards.checksums import file_sha256
 from ramengpt.data.shards.format import shard_filename
 from ramengpt.data.shards.manifest import DownloadedShard, DownloadRecord, write_download_record
-from ramengpt.data.text.tokenizer import encode_document
 from ramengpt.model.cost import flops_per_token
 
 PROJECT = Path(__file__).resolve().parents[1]
 BILLIONS_OF_TOKENS = (1, 10, 100, 1000)
-TEXT_MEGABYTES = 5.0
+TEXT_MEGABYTES = 60.0
+PROCESSES = 2
 DATASET = "fineweb100B"
 STAGE = """
-import time
 from ramengpt.config import load_config
 {imports}
 config = load_config(["dataset=fineweb100B"])
@@ -135,13 +133,19 @@ def gpu_rates(measured: dict[str, float]) -> dict[str, float]:
     return rates
 
 
-def tokenize_rate() -> float:
-    """Tokens of docstrings per CPU second, with GPT-2's encoding loaded."""
-    texts = gather_texts([], TEXT_MEGABYTES)
-    encode_document(texts[0])
-    start = time.process_time()
-    tokens = sum(encode_document(text).size for text in texts)
-    return tokens / (time.process_time() - start)
+def tokenize_rates() -> dict[str, float]:
+    """Tokens of docstrings per CPU second: shards by local processes, and by Ray's."""
+    engines = {"one machine": measure_build, "Ray": measure_ray}
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "documents.parquet"
+        write_parquet(gather_texts([], TEXT_MEGABYTES), path)
+        rates = {}
+        for engine, measure_engine in engines.items():
+            store = Path(temporary) / engine
+            store.mkdir()
+            times, tokens = measure_engine(path, PROCESSES, store)
+            rates[engine] = tokens / times.cpu_seconds
+    return rates
 
 
 def table(figures: dict[str, float], measured_tokens: int, rates: dict[str, float]) -> str:
@@ -155,7 +159,8 @@ def table(figures: dict[str, float], measured_tokens: int, rates: dict[str, floa
 
     disk = figures["shard_gigabytes"] + figures["index_gigabytes"]
     row("disk, shards and index, GB", disk / measured_tokens)
-    row("tokenise, CPU hours", 1 / tokenize_rate() / 3600)
+    for engine, rate in tokenize_rates().items():
+        row(f"tokenise with {engine}, CPU hours", 1 / rate / 3600)
     for stage in STAGES:
         row(f"{stage}, CPU seconds", figures[f"{stage}_cpu_seconds"] / measured_tokens)
     for preset, rate in rates.items():

@@ -29,6 +29,7 @@ from ramengpt.data.sources.docstrings import docstrings_in, source_files
 from ramengpt.data.sources.shard_plan import ShardPlan, write_missing
 from ramengpt.data.text.input_file import InputFile
 from ramengpt.data.text.parquet import ParquetFile
+from ramengpt.data.text.ray_engine import merged_batches, write_with_ray
 from ramengpt.data.text.readers import JsonLinesFile, RecordBatch
 from ramengpt.data.text.token_stream import (
     BATCHES_AHEAD,
@@ -38,7 +39,7 @@ from ramengpt.data.text.token_stream import (
     text_of,
     token_batches,
 )
-from ramengpt.data.text.tokenizer import gpt2_encoding
+from ramengpt.data.text.tokenizer import encode_document, gpt2_encoding
 
 SHARD_TOKENS = 10_000_000
 ROW_GROUP = 1000
@@ -148,27 +149,60 @@ class Primed:
         yield from self.file.batches(first_record)
 
 
-def measure_build(path: Path, processes: int, folder: Path) -> tuple[Times, int]:
-    """What building the shards takes, and their tokens."""
-    import pyarrow.parquet as pq
+def write_shards(
+    batches: Iterator[TokenBatch], end: tuple[int, int], folder: Path
+) -> tuple[Times, int]:
+    """Write the shards of tokenised batches.
 
-    source = Primed(path, processes)
+    Args:
+        batches: ends its processes after the last one.
+        end: source and number of records at which it is complete.
+        folder: the store.
+
+    Returns:
+        The clocks afterwards, less what ending the processes took, and the tokens.
+    """
     plan = ShardPlan("benchmark", SHARD_TOKENS // 10, SHARD_TOKENS, None)
-    rows = pq.read_metadata(path).num_rows
     tokens = 0
     last = ending = Times(0.0, 0.0)
 
     def counted() -> Iterator[TokenBatch]:
         nonlocal tokens, last, ending
-        for batch in token_batches([source], (0, 0, 0), processes):
+        for batch in batches:
             tokens += len(batch.tokens)
             yield batch
-            if batch.first + len(batch.lengths) == rows:
+            if (batch.source, batch.first + len(batch.lengths)) == end:
                 last = Times.now()
         ending = Times.now().since(last)
 
     write_missing(plan, Provenance(folder, {}), lambda start: TokenStream(counted(), start))
-    return Times.now().since(source.start).since(ending), tokens
+    return Times.now().since(ending), tokens
+
+
+def measure_build(path: Path, processes: int, folder: Path) -> tuple[Times, int]:
+    """What building the shards takes, and their tokens."""
+    import pyarrow.parquet as pq
+
+    source = Primed(path, processes)
+    batches = token_batches([source], (0, 0, 0), processes)
+    stop, tokens = write_shards(batches, (0, pq.read_metadata(path).num_rows), folder)
+    return stop.since(source.start), tokens
+
+
+def measure_ray(path: Path, processes: int, folder: Path) -> tuple[Times, int]:
+    """The same with Ray's local workers, from the file under four names for each of them."""
+    import pyarrow.parquet as pq
+    import ray
+
+    ray.init(log_to_driver=False, include_dashboard=False, num_cpus=processes)
+    warm_up = ray.remote(num_cpus=1)(encode_document)
+    ray.get([warm_up.remote("warm up") for _ in range(4 * processes)])
+    sources = [ParquetFile(InputFile.at(path), "text")] * (4 * processes)
+    end = (len(sources) - 1, pq.read_metadata(path).num_rows)
+    start = Times.now()
+    batches = merged_batches(sources, (0, 0, 0), folder, write_with_ray(processes))
+    stop, tokens = write_shards(batches, end, folder)
+    return stop.since(start), tokens
 
 
 def main() -> None:
