@@ -2,8 +2,12 @@
 
 import itertools
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 from ruamel.yaml import YAML
@@ -51,6 +55,19 @@ def test_every_place_names_the_same_pythons() -> None:
     assert PROJECT["tool"]["ruff"]["target-version"] == f"py{oldest.replace('.', '')}"
     for file in (PAGE, ROOT / "README.md", ROOT / "docs" / "commands.md"):
         assert f"Python {oldest} to {newest}" in file.read_text(), file
+
+
+@pytest.mark.parametrize("minor", range(9, 16))
+def test_make_refuses_another_python(minor: int, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.version_info = (3, {minor}, 0)\nexec(sys.argv[2])\n"
+    )
+    python.chmod(0o755)
+    command = ["make", "setup", f"PYTHON={python}", f"VENV={tmp_path}/venv"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stderr
+    refusal = f"error: expected Python 3.11 to 3.13, found 3.{minor}; type, for example, make repro"
+    assert said.startswith(refusal) == (minor not in (11, 12, 13))
 
 
 def test_the_page_of_sources_and_licences_is_up_to_date() -> None:
