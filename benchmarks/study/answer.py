@@ -42,11 +42,11 @@ def answer(about: Mapping[str, Any], entries: Entries) -> str:
             sentences += _sooner(arms)
     for baseline, sets in below.items():
         if len(sets) > 1 and (better := set.intersection(*sets)):
-            sentences.append(f"Better than {NAMES[baseline]} at every length: {_listed(better)}.")
+            sentences.append(f"Better than {NAMES[baseline]} at every length: {listed(better)}.")
     missing = [name for name in RATES if name not in arms_of(about, entries, 1)]
     hooks = {Arm(name).hook for name in arms_of(about, entries, 1)}
     missing += [hook for hook in HOOKS if hook not in hooks]
-    sentences += [f"Not evaluated: {_listed(missing)}."] if missing else []
+    sentences += [f"Not evaluated: {listed(missing)}."] if missing else []
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
@@ -80,7 +80,7 @@ def _beside(arms: Mapping[str, Mapping[int, Entry]], baseline: str) -> dict[str,
 
 
 def _sides(baseline: str, found: Mapping[str, set[str]]) -> str:
-    parts = [f"{side}: {_listed(names)}" for side, names in found.items() if names]
+    parts = [f"{side}: {listed(names)}" for side, names in found.items() if names]
     return f"Beside {NAMES[baseline]} (p < {SIGNIFICANT:g}), {'; '.join(parts)}."
 
 
@@ -104,7 +104,7 @@ def _sooner(arms: Mapping[str, Mapping[int, Entry]]) -> list[str]:
     return [f"{len(shares)} reach {NAMES[baseline]}'s last loss after {span} % of its tokens."]
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """Names in a sentence; nothing without any."""
     *first, last = [f"`{name}`" for name in sorted(names)] or [""]
     return f"{', '.join(first)} and {last}" if first else last

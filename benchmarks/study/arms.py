@@ -47,9 +47,7 @@ class Arm:
             for stage in STAGES
             for dimension in self.space(stage)
             if dimension.name in values
-            for setting in dimension.settings(
-                values[dimension.name] / values[RATE] ** dimension.rate_power, self.optimizer
-            )
+            for setting in dimension.settings(values[dimension.name], self.optimizer, values[RATE])
         ]
         return (f"optimizer={self.optimizer}", *switch, *found)
 

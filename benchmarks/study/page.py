@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from benchmarks.run_record import DONE, Entries, Entry
-from benchmarks.study.answer import answer
-from benchmarks.study.tables import found_table, lengths_of, seeds_table, space_table
+from benchmarks.study.answer import answer, listed
+from benchmarks.study.arms import Arm
+from benchmarks.study.tables import arms_of, found_table, lengths_of, seeds_table, space_table
 
 LENGTHS = (1, 2)
 """Of evaluations, in multiples of the task's: a page has a part for each, run or not."""
@@ -48,6 +49,21 @@ def cost_line(about: Mapping[str, Any], entries: Entries) -> str:
     return f"{cost}; {', '.join([*filter(None, [cards]), versions])}; {when}."
 
 
+def commands(about: Mapping[str, Any], entries: Entries) -> str:
+    """What runs all that is in the record: the arms, then some of them longer or alone on a GPU."""
+    rates, rest = about["trials"]
+    command = f"python -m benchmarks.study --trials {rates} {rest} --arms"
+    names = list(dict.fromkeys(entry["arm"] for entry in entries.values()))
+    lines = [" ".join([command, *names])]
+    for times in lengths_of(entries)[1:]:
+        longer = arms_of(about, entries, times)
+        lines.append(" ".join([command, *(n for n in names if n in longer), f"--lengths {times}"]))
+    timed = [name for name in names if f"{name}-timed" in entries]
+    if timed:
+        lines.append(" ".join([command, *timed, "--timed"]))
+    return "\n".join(lines)
+
+
 def parts_of(about: Mapping[str, Any], entries: Entries) -> dict[str, str]:
     """All parts of a page, by name."""
     lengths = sorted({*LENGTHS, *lengths_of(entries)})
@@ -55,15 +71,15 @@ def parts_of(about: Mapping[str, Any], entries: Entries) -> dict[str, str]:
         "seeds" if times == 1 else f"seeds_{times}x": seeds_table(about, entries, times)
         for times in lengths
     }
-    rates, rest = about["trials"]
     parts = {
         "answer": answer(about, entries),
         **seeds,
         "found": found_table(about, entries),
         "space": space_table(entries),
         "cost": cost_line(about, entries),
-        "command": f"```bash\npython -m benchmarks.study --trials {rates} {rest}\n```",
+        "command": f"```bash\n{commands(about, entries)}\n```",
         "failed": "\n".join(failures(entries)),
+        "tuned": listed(name for name in arms_of(about, entries, 1) if not Arm(name).hook),
     }
     return {name: part or "None." for name, part in parts.items()}
 

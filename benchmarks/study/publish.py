@@ -19,11 +19,9 @@ from benchmarks.study.pictures import write_pictures
 from benchmarks.study.tables import arms_of
 from ramengpt.files import write_bytes
 
-PAGES = ("docs/results.md",)
+PAGES = ("docs/results.md", "docs/optimizers.md")
 CONTEST = "contest.json"
 """Of the contest, beside the study's record."""
-NOT_FOUND = ("optimizer=", "validation.")
-"""Settings of an evaluation that no search found."""
 
 
 def publish(record: Path, root: Path) -> None:
@@ -63,12 +61,10 @@ def contest_of(record: Path) -> Entries:
     return read_record(path)[1] if path.exists() else {}
 
 
-def found_settings(about: Mapping[str, Any], entries: Entries) -> dict[str, list[str]]:
+def found_settings(about: Mapping[str, Any], entries: Entries) -> dict[str, tuple[str, ...]]:
     """For each optimizer that was evaluated without a hook, the settings that its search found."""
     return {
-        name: [
-            each for each in next(iter(runs.values()))["settings"] if not each.startswith(NOT_FOUND)
-        ]
+        name: Arm(name).settings(next(iter(runs.values()))["values"])[1:]
         for name, runs in arms_of(about, entries, 1).items()
         if not Arm(name).hook
     }

@@ -44,8 +44,10 @@ class Dimension:
     rate_power: int = 0
     needs: tuple[str, ...] = ()
 
-    def settings(self, value: float, optimizer: str) -> tuple[str, ...]:
-        """The settings that a value stands for."""
+    def settings(self, value: float, optimizer: str, rate: float) -> tuple[str, ...]:
+        """The settings that a value stands for, at a learning rate of the arm."""
+        if self.rate_power:
+            value = float(f"{value / rate**self.rate_power:.3g}")
         written = 1 - value if self.from_one else value
         text = f"{written:.0f}" if self.whole else f"{written:.8f}".rstrip("0")
         values = [f"{key}={text}" for key in self.keys]

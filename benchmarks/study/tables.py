@@ -151,7 +151,7 @@ def found_table(about: Mapping[str, Any], entries: Entries) -> str:
         if len(trials) < sum(about["trials"]):
             continue
         best = min(trials, key=loss_of)
-        first = trials_of(entries, name, STAGES[:1])[0]
+        first = entries[f"{name}-{STAGES[0]}-0"]
         diverged = sum(trial["status"] == DIVERGED for trial in trials)
         ranges = {key: each for trial in trials for key, each in trial["ranges"].items()}
         values = [_value_text(key, best["values"][key], ranges[key]) for key in best["values"]]
@@ -176,15 +176,20 @@ def _value_text(name: str, value: float, ends: Sequence[float]) -> str:
 
 
 def space_table(entries: Entries) -> str:
-    """A row for each arm: the ranges in which the two stages of its search began."""
-    rows = []
-    for name in dict.fromkeys(entry["arm"] for entry in entries.values()):
-        begun = [entries.get(f"{name}-{stage}-0", {}).get("ranges", {}) for stage in STAGES]
-        ranges = [
-            f"{key} {low:g} to {high:g}" for each in begun for key, (low, high) in each.items()
-        ]
-        rows += [[name, ", ".join(ranges)]] if ranges else []
-    return markdown_table(TextTable(["optimizer", "searched"], rows)) if rows else ""
+    """A row for each range in which a search began, and the arms that began there."""
+    begun: dict[tuple[str, str], list[str]] = {}
+    names = dict.fromkeys(entry["arm"] for entry in entries.values())
+    for name in names:
+        for stage in STAGES:
+            ranges = entries.get(f"{name}-{stage}-0", {}).get("ranges", {})
+            for key, (low, high) in ranges.items():
+                begun.setdefault((key, f"{low:g} to {high:g}"), []).append(name)
+    order = list(dict.fromkeys(key for key, _ in begun))
+    rows = [
+        [key, ends, "all" if len(arms) == len(names) else ", ".join(arms)]
+        for (key, ends), arms in sorted(begun.items(), key=lambda row: order.index(row[0][0]))
+    ]
+    return markdown_table(TextTable(["value", "range", "arms"], rows)) if rows else ""
 
 
 def _speed(timed: Entry | None) -> float | None:

@@ -11,7 +11,7 @@ VALIDATIONS = 10
 """Held-out losses of a run that is evaluated; trials have the last one only."""
 SELECTION_SEED = 1001
 """Of every trial, so that trials differ by their values alone."""
-FIRST_EVALUATION_SEED = 2001
+FIRST_EVALUATION_SEED = 3001
 """Evaluation seeds count up from here; each draws the initial weights and the order of the data."""
 
 

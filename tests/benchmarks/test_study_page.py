@@ -39,7 +39,7 @@ def test_a_page_holds_all_parts_of_both_lengths() -> None:
     parts = parts_of(ABOUT, SEEDS)
     assert parts_in(study_page(ABOUT, SEEDS)) == parts
     assert parts["seeds"].count("\n") == 4 and parts["seeds_2x"] == "None."
-    assert "--trials 2 2" in parts["command"]
+    assert "--trials 2 2 --arms " in parts["command"]
     assert parts_in(f"# Study\n\n{between_markers('seeds', 'x')}\n\nText.\n") == {"seeds": "x"}
 
 

@@ -17,19 +17,15 @@ BASE = TASKS["base"].lasting(1)
 ARMS = ("adamw", "muon_jordan", "normuon", "muon_hyperball", "soap", "normuon+outer_step")
 
 
-def found(name: str) -> list[str]:
-    """The settings of an evaluation at odd values."""
+def found(name: str) -> dict[str, float]:
+    """Odd values, by the dimensions' names."""
     arm = Arm(name)
     dimensions = [each for stage in STAGES for each in arm.space(stage)]
-    return list(arm.settings({each.name: each.at(0.3) for each in dimensions}))
+    return {each.name: each.at(0.3) for each in dimensions}
 
 
 ENTRIES = named(
-    *(
-        entry(arm, "seeds", seed, 3.0, settings=[*found(arm), "validation.every_steps=32"])
-        for arm in ARMS
-        for seed in (1, 2)
-    )
+    *(entry(arm, "seeds", seed, 3.0, values=found(arm)) for arm in ARMS for seed in (1, 2))
 )
 
 
@@ -38,7 +34,7 @@ def test_an_optimizers_name_alone_trains_what_was_evaluated(name: str, tmp_path:
     published = tmp_path / "params.yaml"
     published.write_text(with_found_values(PARAMS, ABOUT, ENTRIES))
     chosen = load_config([*BASE, f"optimizer={name}"], published)
-    evaluated = load_config([*BASE, *found(name)], ROOT / "params.yaml")
+    evaluated = load_config([*BASE, *Arm(name).settings(found(name))], ROOT / "params.yaml")
     assert chosen.optimizer == evaluated.optimizer
     assert chosen.schedule == evaluated.schedule
     assert chosen.embedding_adam == evaluated.embedding_adam

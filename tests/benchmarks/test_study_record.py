@@ -1,6 +1,7 @@
 """What pages say of the study is what its record says."""
 
 import re
+from statistics import fmean
 
 import pytest
 
@@ -9,14 +10,17 @@ from benchmarks.run_record import read_record
 from benchmarks.study.arms import STAGES
 from benchmarks.study.page import parts_in, parts_of
 from benchmarks.study.protocol import trials_of
-from benchmarks.study.publish import PAGES, contest_of
-from benchmarks.study.tables import arms_of
+from benchmarks.study.publish import PAGES, contest_of, found_settings
+from benchmarks.study.tables import arms_of, losses_of
 from benchmarks.study.task import SELECTION_SEED
+from ramengpt.comparison.statistics import paired_t
+from ramengpt.config import load_config
 from tests.conftest import ROOT
 
 RECORD = ROOT / "docs/results/study_base.json"
 ABOUT, ENTRIES = read_record(RECORD)
 PARTS = parts_of(ABOUT, ENTRIES)
+FOUND = found_settings(ABOUT, ENTRIES)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -29,9 +33,48 @@ def test_the_parts_of_a_page_are_those_of_the_record(name: str) -> None:
 
 def test_the_page_of_results_has_all_parts_and_no_other_loss() -> None:
     page = (ROOT / "docs/results.md").read_text()
-    assert parts_in(page).keys() == PARTS.keys()
+    assert parts_in(page).keys() == PARTS.keys() - {"tuned"}
     prose = re.sub(r"<!-- study: .*?<!-- end -->", "", page, flags=re.S)
     assert re.findall(r"\b\d\.\d{3,4}\b", prose) == []
+
+
+def test_the_gap_of_adamw_is_that_of_the_record_at_both_lengths() -> None:
+    page = (ROOT / "docs/results.md").read_text()
+    told = re.search(r"it was (\S+) nats/token behind.*\n.*after twice the steps (\S+?)\. ", page)
+    assert told is not None
+    for gap, times in zip(told.groups(), (1, 2), strict=True):
+        arms = arms_of(ABOUT, ENTRIES, times)
+        behind = fmean(losses_of(arms["adamw"]).values())
+        behind -= fmean(losses_of(arms["muon_jordan"]).values())
+        assert gap == f"{behind:.2f}"
+
+
+def test_what_the_order_of_the_text_is_worth_is_what_its_record_says() -> None:
+    _, entries = read_record(ROOT / "docs/results/order_base.json")
+    loss: dict[str, dict[int, float]] = {}
+    for entry in entries.values():
+        loss.setdefault(entry["arm"], {})[entry["seed"]] = entry["validation_loss"]
+    lower = paired_t(loss["shuffled dropped"], loss["sequential dropped"], 0.95)
+    split = paired_t(loss["shuffled split"], loss["shuffled dropped"], 0.95)
+    in_order = paired_t(loss["sequential split"], loss["sequential dropped"], 0.95)
+    page = (ROOT / "docs/results.md").read_text()
+    assert f"{-lower.value:.2f} nats/token lower" in page and lower.p_value < 0.05
+    assert f"costs {in_order.value:.2f} in" in page and in_order.p_value < 0.05
+    assert "no difference beyond chance" in page and split.p_value > 0.05
+    reading = load_config(["dataset=text"], ROOT / "params.yaml").reading
+    assert (reading.order, reading.long_documents) == ("shuffled", "dropped")
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_an_optimizers_name_alone_trains_what_was_evaluated(name: str) -> None:
+    chosen = load_config([*ABOUT["settings"], f"optimizer={name}"], ROOT / "params.yaml")
+    evaluated = load_config(
+        [*ABOUT["settings"], f"optimizer={name}", *FOUND[name]], ROOT / "params.yaml"
+    )
+    assert chosen.optimizer == evaluated.optimizer
+    assert chosen.schedule == evaluated.schedule
+    assert chosen.embedding_adam == evaluated.embedding_adam
+    assert chosen.scalar_adam == evaluated.scalar_adam
 
 
 def test_no_seed_selected_and_evaluated() -> None:

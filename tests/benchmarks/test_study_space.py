@@ -80,14 +80,16 @@ def test_an_arm_that_is_not_there_is_named() -> None:
 
 
 def test_values_become_settings() -> None:
-    assert RATE.settings(0.00005, "muon") == ("optimizers.muon.learning_rate=0.00005",)
-    assert BETA.settings(0.05, "adam") == ("optimizers.adam.beta2=0.95",)
-    assert WARMUP.settings(7.0, "adam") == ("optimizers.adam.warmup_steps=7",)
+    assert RATE.settings(0.00005, "muon", 0.00005) == ("optimizers.muon.learning_rate=0.00005",)
+    assert BETA.settings(0.05, "adam", 0.01) == ("optimizers.adam.beta2=0.95",)
+    assert WARMUP.settings(7.0, "adam", 0.01) == ("optimizers.adam.warmup_steps=7",)
     momentum = OWN["muon"][-1]
-    assert momentum.settings(0.1, "muon") == (
+    assert momentum.settings(0.1, "muon", 0.01) == (
         "optimizers.muon.momentum=ramped",
         "momentum_schedules.ramped.peak=0.9",
     )
+    decay = RATES["muon"][-1]
+    assert decay.settings(0.0138, "muon", 0.022) == ("optimizers.muon.weight_decay=28.5",)
 
 
 def test_a_range_with_the_best_at_its_edge_grows_there() -> None:

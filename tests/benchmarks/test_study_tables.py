@@ -61,6 +61,7 @@ def test_what_was_found_and_whether_it_lies_inside() -> None:
         entry("normuon", "rest", 1, 3.6, values=rest, ranges={"warm-up steps": [0, 40]}),
         entry("bam", "rates", 0, 4.0),
     )
+    runs = dict(sorted(runs.items(), reverse=True))  # which trial ended first does not matter
     assert found_table(ABOUT, runs).splitlines()[2:] == [
         "| normuon | 4.0000 | 3.5000 | 4 (1 diverged) | learning rate 0.1, *decay per step 0.09*, "
         "warm-up steps 7 |"
@@ -73,8 +74,13 @@ def test_ranges_are_those_in_which_a_search_began() -> None:
         entry("muon", "rates", 2, 3.9, ranges={"learning rate": [0.01, 3.0]}),
         entry("muon", "rest", 0, 3.8, ranges={"warm-up steps": [0, 40]}),
     )
-    row = "| muon | learning rate 0.01 to 1, warm-up steps 0 to 40 |"
-    assert space_table(runs).splitlines()[2:] == [row]
+    more = entry("bam", "rates", 0, 4.0, ranges={"learning rate": [0.02, 1.0]})
+    assert space_table(runs | named(more)).splitlines()[2:] == [
+        "| learning rate | 0.01 to 1 | muon |",
+        "| learning rate | 0.02 to 1 | bam |",
+        "| warm-up steps | 0 to 40 | muon |",
+    ]
+    assert space_table(runs).splitlines()[2] == "| learning rate | 0.01 to 1 | all |"
 
 
 def test_small_p_values_are_bounded() -> None:
