@@ -13,6 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.check import STAGES
+from ramengpt.config.by_schedule import with_values_of_schedule
 from ramengpt.config.optimizer_blocks import SHARED_BLOCKS
 from ramengpt.source_code import PACKAGES, ROOT, stage_code
 
@@ -74,7 +75,9 @@ def dvc_stages() -> dict[str, Any]:
 
 def stages_of_value(key: str, params: Mapping[str, Any]) -> tuple[str, ...]:
     """Stages whose params hold a value; `train` also reads the blocks that the optimizer names."""
-    optimizer = params["optimizers"][params["optimizer"]]
+    path = ROOT / "params.yaml"
+    optimizers = with_values_of_schedule(params, params["schedule"], path)["optimizers"]
+    optimizer = optimizers[params["optimizer"]]
     named = (
         f"{table}.{optimizer[block]}."
         for block, table in SHARED_BLOCKS.items()

@@ -17,9 +17,12 @@ from benchmarks.study.arms import Arm
 from benchmarks.study.page import between_markers, parts_of
 from benchmarks.study.pictures import write_pictures
 from benchmarks.study.tables import arms_of
+from ramengpt.config.by_schedule import DEFAULT
 from ramengpt.files import write_bytes
 
 PAGES = ("docs/results.md", "docs/optimizers.md")
+SCHEDULE = "contest"
+"""Entry of `schedules` that is the study's."""
 CONTEST = "contest.json"
 """Of the contest, beside the study's record."""
 
@@ -71,7 +74,7 @@ def found_settings(about: Mapping[str, Any], entries: Entries) -> dict[str, tupl
 
 
 def with_found_values(text: str, about: Mapping[str, Any], entries: Entries) -> str:
-    """params.yaml with the values of :func:`found_settings`.
+    """params.yaml with the values of :func:`found_settings`, for the study's schedule.
 
     A momentum that differs from the shared one gets a schedule named like the optimizer.
     """
@@ -87,6 +90,17 @@ def with_found_values(text: str, about: Mapping[str, Any], entries: Entries) -> 
             own["momentum"] = name if found != shared else own["momentum"]
         text = _with_values(text, name, own)
     return text
+
+
+def _shared_values(params: Mapping[str, Any]) -> dict[str, float]:
+    """What an optimizer trains with where its entry has no value of its own."""
+    embeddings = params["embedding_adam"]["learning_rate"]
+    return {
+        "embedding_learning_rate": embeddings,
+        "head_learning_rate": embeddings,
+        "scalar_learning_rate": params["scalar_adam"]["learning_rate"],
+        "warmup_steps": params["schedules"][SCHEDULE]["learning_rate"]["warmup_steps"],
+    }
 
 
 def _with_block(text: str, section: str, name: str, values: Mapping[str, Any]) -> str:
@@ -106,14 +120,26 @@ def _with_values(text: str, optimizer: str, values: Mapping[str, str]) -> str:
     """The text with values of an optimizer's entry; those that it lacks come after its rate."""
     entry = re.search(rf"^optimizers:\n(?: .*\n)*?  {optimizer}:.*\n((?:    .*\n)+)", text, re.M)
     assert entry is not None
-    body = entry[1]
+    params = yaml.safe_load(text)
+    body, before, shared = entry[1], params["optimizers"][optimizer], _shared_values(params)
     added = ""
     for key, value in values.items():
-        line = re.compile(rf"^    {key}: \S+( *)(?=#|$)", re.M)
-        if found := line.search(body):
-            comment = body[found.end() :].startswith("#")
-            body = line.sub(f"    {key}: {value}".ljust(len(found[0]) if comment else 0), body)
-        else:
-            added += f"    {key}: {value}\n"
+        old = before.get(key)
+        default = old[DEFAULT] if isinstance(old, Mapping) else old
+        line = f"    {key}: {_by_schedule(default, value)}"
+        written = re.compile(rf"^    {key}: (?:\{{.*?\}}|\S+)( *)(?=#|$)", re.M)
+        if found := written.search(body):
+            if body[found.end() :].startswith("#"):
+                line = f"{line}  ".ljust(len(found[0]))
+            body = written.sub(line, body)
+        elif yaml.safe_load(value) != shared.get(key):
+            added += f"{line}\n"
     body = re.sub(r"^    learning_rate: .*\n", lambda rate: rate[0] + added, body, flags=re.M)
     return text[: entry.start(1)] + body + text[entry.end(1) :]
+
+
+def _by_schedule(default: Any, found: str) -> str:
+    """A value that differs by schedule, or the one that does not."""
+    same = yaml.safe_load(found) == default
+    plain = "null" if default is None else default
+    return f"{plain}" if same else f"{{{DEFAULT}: {plain}, {SCHEDULE}: {found}}}"

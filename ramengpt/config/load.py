@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ramengpt.config.architecture import ArchitectureConfig
 from ramengpt.config.base import ConfigError, Section, Seed
+from ramengpt.config.by_schedule import schedules_with_values, with_values_of_schedule
 from ramengpt.config.dataset import DatasetConfig, DownloadConfig, ReadingConfig
 from ramengpt.config.hooks import HooksConfig
 from ramengpt.config.messages import all_keys, describe, keys_in_file, nearest
@@ -128,9 +129,16 @@ def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Conf
     raw = read_yaml(path)
     for override in overrides:
         _apply_override(raw, override)
+    for schedule in schedules_with_values(raw):
+        _checked(with_values_of_schedule(raw, schedule, path), path)
+    return _select(_checked(with_values_of_schedule(raw, raw.get("schedule"), path), path), path)
+
+
+def _checked(raw: dict[str, Any], path: Path) -> ParamsFile:
+    """All values of a params file, each with its type and in its range."""
     filled = with_shared_blocks(raw, path)
     try:
-        params = ParamsFile.model_validate(filled)
+        return ParamsFile.model_validate(filled)
     except ValidationError as error:
         by_key = itertools.groupby(
             error.errors(), key=lambda detail: keys_in_file(detail["loc"], filled)
@@ -142,7 +150,6 @@ def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Conf
         ]
         more = [f"and {len(lines) - MOST_LINES:,} more"] if len(lines) > MOST_LINES else []
         raise ConfigError(f"\n{' ' * 7}".join(lines[:MOST_LINES] + more)) from None
-    return _select(params, path)
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:

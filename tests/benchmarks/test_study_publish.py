@@ -33,7 +33,8 @@ ENTRIES = named(
 def test_an_optimizers_name_alone_trains_what_was_evaluated(name: str, tmp_path: Path) -> None:
     published = tmp_path / "params.yaml"
     published.write_text(with_found_values(PARAMS, ABOUT, ENTRIES))
-    chosen = load_config([*BASE, f"optimizer={name}"], published)
+    chosen = load_config(["model=base", "schedule=contest", f"optimizer={name}"], published)
+    assert load_config(BASE, published) == load_config(BASE, ROOT / "params.yaml")
     evaluated = load_config([*BASE, *Arm(name).settings(found(name))], ROOT / "params.yaml")
     assert chosen.optimizer == evaluated.optimizer
     assert chosen.schedule == evaluated.schedule

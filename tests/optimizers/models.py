@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 from torch import Tensor
 
+from ramengpt.config.by_schedule import with_values_of_schedule
 from ramengpt.config.hooks import HooksConfig
 from ramengpt.config.optimizer import OptimizerConfig
 from ramengpt.config.optimizer_blocks import AdamConfig, GradientClippingConfig
@@ -17,7 +18,8 @@ from ramengpt.optimizers.polar_coefficients import polynomials
 from ramengpt.optimizers.polar_express import polar_express
 from ramengpt.optimizers.rule import StepScalars
 
-PARAMS = YAML(typ="safe").load(Path(__file__).parents[2] / "params.yaml")
+PATH = Path(__file__).parents[2] / "params.yaml"
+PARAMS = with_values_of_schedule(YAML(typ="safe").load(PATH), "base", PATH)
 OPTIMIZERS = list(PARAMS["optimizers"])
 WIDTH, VOCABULARY, LAYERS = 16, 40, 2
 
@@ -50,7 +52,7 @@ SPLIT = Settings(embedding_tied=False)
 
 def optimizer_config(name: str, **changes) -> OptimizerConfig:
     """An entry of params.yaml, with changes."""
-    values = with_shared_blocks(PARAMS, Path("params.yaml"))["optimizers"][name] | changes
+    values = with_shared_blocks(PARAMS, PATH)["optimizers"][name] | changes
     return TypeAdapter(OptimizerConfig).validate_python(values)
 
 
