@@ -1,6 +1,7 @@
 """A fresh clone whose default run takes seconds, and the commands that a user runs in it."""
 
 import functools
+import json
 import operator
 import re
 import subprocess
@@ -73,6 +74,8 @@ class Project:
         """Wait until no queued experiment is left to run; give back `dvc queue status`."""
         limit = time.monotonic() + QUEUE_LIMIT_SECONDS
         while True:
+            while self._runs_an_experiment() and time.monotonic() < limit:
+                time.sleep(0.5)  # asking DVC takes a second from what we wait for
             status = self.run("dvc", "queue", "status")
             if "Running" not in status and "Queued" not in status:
                 return status
@@ -80,6 +83,11 @@ class Project:
             if "Worker status: 0 active, 0 idle" in status:  # DVC's workers may stop early
                 self.run("dvc", "queue", "start")
             time.sleep(2)
+
+    def _runs_an_experiment(self) -> bool:
+        """Whether a process that DVC's queue has started is still going."""
+        processes = (self.folder / ".dvc/tmp/exps/run").glob("*/*.json")
+        return any(json.loads(file.read_text())["returncode"] is None for file in processes)
 
     def set(self, key: str, value: object) -> None:
         """Edit params.yaml by hand."""
