@@ -10,7 +10,6 @@ is trained. The data set is FineWeb or, with `--data text`, the text under data/
 are part of the record, so that entries on other data are refused.
 """
 
-import argparse
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from benchmarks.run_record import DIVERGED, DONE, Entries, Entry, Run, RunRecord
 from benchmarks.study.protocol import evaluated
 from benchmarks.study.tables import losses_of, p_text, tokens_to
 from benchmarks.study.task import TASKS, Task, data_checksum, evaluation_seeds
-from benchmarks.study_command import add_limits, pool_options, run_and_report
+from benchmarks.study_command import pool_options, run_and_report, study_parser
 from ramengpt.cli import run_main
 from ramengpt.comparison.page import markdown_table
 from ramengpt.comparison.statistics import holm, mean_of, paired_t
@@ -211,21 +210,14 @@ def main() -> None:
         SystemExit: with status 1 if there was too little time.
         UserError: the entry changes what is fixed, has too few seeds, or its data is another.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.contest",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = study_parser("contest", __doc__, processes=1)
     parser.add_argument("--name", help="of the entry; without it only the baseline is trained")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument(
         "--shared", action="append", default=[], metavar="KEY=VALUE", help="of all runs, recorded"
     )
     parser.add_argument("--seeds", type=int, default=BASELINE_SEEDS, help="of the entry")
     parser.add_argument("--data", choices=DATA, default=DATA[0])
     parser.add_argument("--study", type=Path, default=STUDY, metavar="JSON")
-    parser.add_argument("--out", type=Path, default=Path("runs/contest"))
-    add_limits(parser, processes=1)
     arguments = parser.parse_args()
     check_free(arguments.set)
     if arguments.seeds < LEAST_SEEDS:

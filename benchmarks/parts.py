@@ -11,7 +11,6 @@ finished run, `parts.md` has the table. A stopped study resumes with the same co
 `--tables docs/results/parts_base.json` only prints the table of such a record.
 """
 
-import argparse
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from statistics import fmean, stdev
 
 from benchmarks.report import study_machine
 from benchmarks.run_record import DONE, Entries, Entry, Run, RunRecord, read_record
-from benchmarks.study_command import add_limits, pool_options, run_and_report
+from benchmarks.study_command import pool_options, run_and_report, study_parser
 from ramengpt.cli import run_main
 from ramengpt.comparison.page import markdown_table
 from ramengpt.comparison.tables import TextTable
@@ -252,20 +251,13 @@ def main() -> None:
     Raises:
         SystemExit: with status 1 if there was too little time.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.parts",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/parts"))
+    parser = study_parser("parts", __doc__, processes=3)
     parser.add_argument("--model", choices=sorted(SCHEDULES), default="base")
     parser.add_argument("--arms", nargs="+", help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    add_limits(parser, processes=3)
     parser.add_argument("--alone", action="store_true", help="each run has a GPU to itself")
     parser.add_argument("--early_stop_steps", type=int, metavar="N", help="of every run")
     parser.add_argument("--every_steps", type=int, default=1_000_000, help="between validations")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--tables", type=Path, metavar="JSON", help="print its table and stop")
     arguments = parser.parse_args()
     if arguments.tables:

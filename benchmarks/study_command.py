@@ -4,18 +4,33 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from benchmarks.run_pool import TIMEOUT_SECONDS, PoolOptions, run_all
 from benchmarks.run_record import Plan, RunRecord
 from ramengpt.files import write_bytes
 
 
-def add_limits(parser: argparse.ArgumentParser, processes: int) -> None:
-    """Add how many runs share a GPU, with its default, and for how long runs begin."""
+def study_parser(name: str, description: str | None, processes: int) -> argparse.ArgumentParser:
+    """What every study takes: its folder, settings of its runs, and its limits.
+
+    Args:
+        name: of the module below `benchmarks`, and of the default folder.
+        description: the module's docstring.
+        processes: default of how many runs share a GPU.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs") / name)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument(
         "--processes", type=int, default=processes, help="runs at a time on one GPU"
     )
     parser.add_argument("--seconds", type=float, default=math.inf, help="begin nothing after")
+    return parser
 
 
 def pool_options(

@@ -25,18 +25,13 @@ from benchmarks.study.protocol import Study
 from benchmarks.study.publish import publish
 from benchmarks.study.space import RATES
 from benchmarks.study.task import TASKS, data_checksum
-from benchmarks.study_command import add_limits, pool_options, run_and_report
+from benchmarks.study_command import pool_options, run_and_report, study_parser
 from ramengpt.cli import run_main
 
 
-def study_parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
     """What the command line may say."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.study",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser = study_parser("study", __doc__, processes=3)
     parser.add_argument("--model", choices=list(TASKS), default="base")
     parser.add_argument("--arms", nargs="+", default=list(RATES), metavar="OPTIMIZER[+HOOK]")
     parser.add_argument(
@@ -47,8 +42,6 @@ def study_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--lengths", nargs="+", type=int, default=(), help="evaluate also at N times the tokens"
     )
-    add_limits(parser, processes=3)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--tables", type=Path, metavar="JSON", help="print its tables and stop")
     parser.add_argument("--publish", type=Path, metavar="JSON", help="see above, and stop")
     return parser
@@ -56,7 +49,7 @@ def study_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run the study, or print or publish the tables of one."""
-    arguments = study_parser().parse_args()
+    arguments = command_line().parse_args()
     if arguments.tables:
         print(study_page(*read_record(arguments.tables)), end="")
     elif arguments.publish:

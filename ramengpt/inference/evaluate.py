@@ -16,7 +16,7 @@ from ramengpt.data.shards.manifest import read_manifest
 from ramengpt.data.shards.store import locate_store
 from ramengpt.data.sources.restore import restore_shards
 from ramengpt.errors import UserError
-from ramengpt.inference.weights_config import read_weights_config
+from ramengpt.inference.weights_config import add_weights_flag, read_weights_config
 
 if TYPE_CHECKING:
     from ramengpt.inference.weights import Weights
@@ -28,13 +28,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "files", nargs="*", type=Path, metavar="FILE", help="token shard (.bin) or UTF-8 text"
     )
-    flags.add_argument(
-        "--weights",
-        type=Path,
-        default=Path("models"),
-        metavar="DIR",
-        help="folder of the weights (default: models)",
-    )
+    add_weights_flag(flags)
     flags.add_argument(
         "--tokens", type=int, metavar="N", help="measure only the first N tokens of each"
     )

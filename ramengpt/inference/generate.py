@@ -7,26 +7,19 @@ The text appears token by token. Settings without a flag come from `sample` in p
 
 import argparse
 import sys
-from pathlib import Path
 
 from ramengpt.cli import command_parser, run_main
 from ramengpt.config import load_config
 from ramengpt.config.sample import SampleConfig
 from ramengpt.errors import UserError
-from ramengpt.inference.weights_config import read_weights_config
+from ramengpt.inference.weights_config import add_weights_flag, read_weights_config
 
 
 def parser() -> argparse.ArgumentParser:
     """What the command line may say; flags that are not given are None."""
     flags = command_parser("ramengpt.inference.generate", __doc__)
     flags.add_argument("--prompt", required=True, help="text to continue")
-    flags.add_argument(
-        "--weights",
-        type=Path,
-        default=Path("models"),
-        metavar="DIR",
-        help="folder of the weights (default: models)",
-    )
+    add_weights_flag(flags)
     flags.add_argument("--new_tokens", type=int, metavar="N", help="sample at most N tokens")
     flags.add_argument(
         "--temperature", type=float, metavar="T", help="0: always the likeliest token"

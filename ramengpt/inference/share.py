@@ -20,7 +20,12 @@ from ramengpt.cli import command_parser, run_main
 from ramengpt.data.sources.hub_client import hub_transport
 from ramengpt.errors import UserError, shown
 from ramengpt.inference.model_card import model_card
-from ramengpt.inference.weights_config import CONFIG_FILE, WEIGHTS_FILE, read_weights_config
+from ramengpt.inference.weights_config import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    add_weights_flag,
+    read_weights_config,
+)
 
 METRICS_FILE, SAMPLES_FILE, CARD_FILE = "metrics.json", "samples.md", "README.md"
 FILES = (WEIGHTS_FILE, CONFIG_FILE, METRICS_FILE, SAMPLES_FILE, CARD_FILE)
@@ -142,13 +147,7 @@ def parser() -> argparse.ArgumentParser:
     commands = flags.add_subparsers(dest="command", required=True)
     pushing = commands.add_parser("push", help="upload weights, config, samples and a model card")
     pushing.add_argument("repository", metavar="OWNER/NAME")
-    pushing.add_argument(
-        "--weights",
-        type=Path,
-        default=Path("models"),
-        metavar="DIR",
-        help="folder of the weights (default: models)",
-    )
+    add_weights_flag(pushing)
     pushing.add_argument("--private", action="store_true", help="make a new repository private")
     pulling = commands.add_parser("pull", help="download them into a folder of their own")
     pulling.add_argument("repository", metavar="OWNER/NAME")

@@ -7,7 +7,7 @@ not of the bits per byte.
 Shapes: T packed tokens, V vocabulary.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from ramengpt.data.batches.indexed_split import IndexedShard
 from ramengpt.data.batches.loader import ValidationBatch, validation_batches
 from ramengpt.data.batches.validation_stream import ValidationStream
 from ramengpt.data.shards.format import (
-    BOS_TOKEN,
     HEADER_BYTES,
     TOKEN_BYTES,
     VOCABULARY_SIZE,
@@ -31,7 +30,7 @@ from ramengpt.data.shards.format import (
 from ramengpt.data.text.tokenizer import encode_document, token_byte_lengths
 from ramengpt.errors import UserError, shown_path
 from ramengpt.files import open_regular
-from ramengpt.inference.held_out_loss import EvaluatedModel, bits_per_byte
+from ramengpt.inference.held_out_loss import EvaluatedModel, bits_per_byte, validation_loss
 from ramengpt.inference.weights import Weights
 from ramengpt.progress import Progress
 
@@ -56,40 +55,43 @@ class Evaluation:
 
 
 def evaluate(
-    model: EvaluatedModel, batches: Iterable[ValidationBatch], progress: Progress
+    model: EvaluatedModel,
+    stream: ValidationStream,
+    request: BatchRequest,
+    device: torch.device,
+    label: str,
 ) -> Evaluation:
-    """Predict a text, each token once. Sums are float64.
+    """Predict a text, each token once, as validation does during training.
 
     Args:
         model: as it is to be evaluated.
-        batches: the text, packed.
-        progress: advanced by every token.
+        stream: the text.
+        request: tokens of a micro-batch, and longest piece of a document.
+        device: of the model.
+        label: of the text, shown with the progress.
     """
-    bytes_V = torch.from_numpy(token_byte_lengths())
-    tokens = text_bytes = 0
-    nats = text_nats = 0.0
-    for batch in batches:
-        losses_T = model.token_losses(batch.tokens_T, batch.targets_T, batch.positions_T)
-        losses_T = losses_T[: batch.valid_tokens].double().cpu()
-        targets_T = batch.targets_T[: batch.valid_tokens].long().cpu()
-        tokens += batch.valid_tokens
-        nats += float(losses_T.sum())
-        text_nats += float(losses_T[targets_T != BOS_TOKEN].sum())
-        text_bytes += int(bytes_V[targets_T].sum())
+    with Progress(label, stream.num_tokens, "tokens") as progress:
+        found = validation_loss(model, _counted(stream, request, device, progress))
+    text_bytes = stream.text_bytes(token_byte_lengths())
+    bits = bits_per_byte(found.text_nats, text_bytes)
+    return Evaluation(stream.num_tokens, found.loss, text_bytes, bits)
+
+
+def _counted(
+    stream: ValidationStream, request: BatchRequest, device: torch.device, progress: Progress
+) -> Iterator[ValidationBatch]:
+    for batch in validation_batches(stream, request, device):
+        yield batch
         progress.advance(batch.valid_tokens)
-    bits = bits_per_byte(text_nats, text_bytes)
-    return Evaluation(tokens, nats / tokens, text_bytes, bits)
 
 
 def evaluate_shards(
     weights: Weights, shards: Sequence[IndexedShard], tokens: int, label: str
 ) -> Evaluation:
-    """Predict the first tokens of some shards, as validation does during training."""
+    """Predict the first tokens of some shards."""
     device = next(weights.model.parameters()).device
-    stream = ValidationStream(shards, tokens)
     request = BatchRequest(weights.config.micro_batch_tokens, weights.config.max_sequence_tokens)
-    with Progress(label, stream.num_tokens, "tokens") as progress:
-        return evaluate(weights.model, validation_batches(stream, request, device), progress)
+    return evaluate(weights.model, ValidationStream(shards, tokens), request, device, label)
 
 
 def read_tokens(path: Path) -> IndexedShard:

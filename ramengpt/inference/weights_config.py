@@ -4,6 +4,7 @@ The metadata of model.safetensors hold the checksum of the network that the weig
 that any other network in config.json is refused without torch too.
 """
 
+import argparse
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,3 +129,14 @@ def read_weights_config(folder: Path) -> WeightsConfig:
             f"{path}: another network than that of the weights in {WEIGHTS_FILE}; {RESTORE}"
         )
     return config
+
+
+def add_weights_flag(flags: argparse.ArgumentParser) -> None:
+    """Let a command read weights that lie elsewhere than the pipeline's."""
+    flags.add_argument(
+        "--weights",
+        type=Path,
+        default=Path("models"),
+        metavar="DIR",
+        help="folder of the weights (default: models)",
+    )

@@ -1,4 +1,3 @@
-import io
 import math
 import os
 
@@ -7,14 +6,12 @@ import pytest
 import torch
 
 from ramengpt.data.batches.batcher import BatchRequest
-from ramengpt.data.batches.loader import validation_batches
 from ramengpt.data.batches.validation_stream import ValidationStream
 from ramengpt.data.shards.format import BOS_TOKEN, ShardError, ShardWriter
 from ramengpt.data.text.tokenizer import encode_document, gpt2_encoding
 from ramengpt.errors import UserError
 from ramengpt.inference import text_evaluation
 from ramengpt.inference.text_evaluation import Evaluation, evaluate, read_tokens
-from ramengpt.progress import Progress
 from tests.data.make_shards import shard_bytes
 
 CPU = torch.device("cpu")
@@ -29,8 +26,7 @@ class Uniform:
 
 def judge(path) -> Evaluation:
     stream = ValidationStream([read_tokens(path)], 2**62)
-    with Progress("", stream.num_tokens, "tokens", stream=io.StringIO()) as progress:
-        return evaluate(Uniform(), validation_batches(stream, BatchRequest(16, 8), CPU), progress)
+    return evaluate(Uniform(), stream, BatchRequest(16, 8), CPU, "")
 
 
 def test_text_counts_every_byte_once(tmp_path):
