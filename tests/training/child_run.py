@@ -79,10 +79,10 @@ def _main(folder: Path, arguments: list[str], fault: Death | SizeLimit | None) -
     sys.argv = ["train", *arguments]
     from pipeline.train import main
     from ramengpt.cli import run_main
-    from ramengpt.training import run
+    from ramengpt.training import setup
 
     # Code that is edited while tests run must not turn theirs into another run.
-    run.stage_code = lambda *_: {"code": "the same"}
+    setup.stage_code = lambda *_: {"code": "the same"}
     if isinstance(fault, Death):
         _arrange(fault)
     elif fault:
