@@ -20,6 +20,7 @@ def shrink(project: Path) -> None:
     with edited_params(project) as params:
         params["dataset"] = "text"
         params["datasets"]["text"] |= {"paths": ["data/text/*.txt"], "val_tokens": 600}
+        params["download"]["processes"] = 1
         params["models"]["instant"] |= {"num_heads": 1, "head_dim": 16}
         params["architectures"]["ramen"] |= {"gate_inputs": 8}
         params["architectures"]["plain"] |= {"gate_inputs": 8}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_project import ALL, Project, small_project
+from tests.small_project import Project, small_project
 
 pytestmark = [
     pytest.mark.slow,
@@ -85,4 +85,5 @@ def test_a_scratch_run_in_a_fresh_clone_makes_its_data(tmp_path) -> None:
         assert printed.count(f"(stage {stage})") == 1
     assert_shards_are_the_manifests(project)
     assert "(stage " not in project.run(*SMOKE), "what is there is used"
-    assert project.repro() == ALL, "the pipeline is not confused by it"
+    printed = project.run("dvc", "repro", "index")
+    assert "Running stage 'index'" in printed, "the pipeline is not confused by it"

@@ -187,18 +187,16 @@ def test_a_closed_pipe_is_no_success_without_a_model(project: Project) -> None:
 
 
 def test_the_same_experiment_twice_trains_once(project: Project) -> None:
-    project.set("seed", 5)
-    assert project.repro() == ["check", "train", "sample"]
-    loss = metrics(project)["validation"]["loss"]
-    project.set("seed", 6)
+    loss, seed = metrics(project)["validation"]["loss"], trained_with(project)["seed"]
+    project.set("seed", seed + 5)
     assert project.repro() == ["check", "train", "sample"]
     assert metrics(project)["validation"]["loss"] != loss
-    project.set("seed", 5)
+    project.set("seed", seed)
     printed = project.run("dvc", "repro")
     assert "Stage 'train' is cached - skipping run" in printed
     assert "Running stage" not in printed.partition("'train'")[2]
     assert metrics(project)["validation"]["loss"] == loss
-    assert trained_with(project)["seed"] == 5
+    assert trained_with(project)["seed"] == seed
 
 
 def test_what_decides_no_output_reruns_the_check_alone(project: Project) -> None:
@@ -256,7 +254,9 @@ def test_the_users_text_is_a_dependency(project: Project, edit: str) -> None:
                 file.unlink()
             case "changed":
                 file.write_text(content.replace("Document", "A document"))
-        assert project.repro()[:4] == ["download", "verify", "index", "train"]
+        printed = project.run("dvc", "repro", "index")
+        assert re.findall(r"Running stage '(\w+)'", printed) == ["download", "verify", "index"]
+        assert "train:" in project.run("dvc", "status", "train")
     finally:
         file.write_text(content)
         new.unlink(missing_ok=True)

@@ -12,30 +12,15 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "no json", "a list"])
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
     project: Path,
     out: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    damage: str,
 ) -> None:
     stop_in(monkeypatch, 6, out=out)
     assert saved_steps(out) == [6, 7]
-    newest = run_folder(out) / "step-00000007"
-    content = bytearray((newest / "state.pt").read_bytes())
-    content[len(content) // 2] ^= 4
-    match damage:
-        case "truncated":
-            (newest / "state.pt").write_bytes(content[:-1])
-        case "flipped":
-            (newest / "state.pt").write_bytes(content)
-        case "empty":
-            (newest / "checkpoint.json").write_text("")
-        case "no json":
-            (newest / "checkpoint.json").unlink()
-        case "a list":
-            (newest / "checkpoint.json").write_text("[]")
+    (run_folder(out) / "step-00000007/checkpoint.json").write_text("[]")
     train_in(out)
     said = capsys.readouterr().out
     assert "step-00000007: skipped, " in said

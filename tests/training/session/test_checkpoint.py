@@ -111,7 +111,7 @@ def test_a_place_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
         CheckpointFolder(tmp_path / "file" / "run", kept=1)
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "no checksum", "no state"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "", "[]", "no checksum", "no state"])
 def test_a_corrupt_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
     folder = CheckpointFolder(tmp_path, kept=3)
     folder.save(5, state(5))
@@ -123,6 +123,8 @@ def test_a_corrupt_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damag
         file.write_bytes(content)
     elif damage == "truncate":
         file.write_bytes(content[:-100])
+    elif damage in ("", "[]"):
+        (folder.path(10) / "checkpoint.json").write_text(damage)
     elif damage == "no checksum":
         (folder.path(10) / "checkpoint.json").unlink()
     else:
