@@ -1,6 +1,5 @@
 """What a study came to, as a page and as the marked parts of other pages."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -93,9 +92,3 @@ def study_page(about: Mapping[str, Any], entries: Entries) -> str:
 def between_markers(name: str, text: str) -> str:
     """A part as a page holds it."""
     return f"<!-- study: {name} -->\n\n{text}\n\n<!-- end -->"
-
-
-def parts_in(page: str) -> dict[str, str]:
-    """The parts that stand between markers of a page."""
-    found = re.findall(r"^<!-- study: (\w+) -->\n\n(.*?)\n\n<!-- end -->$", page, re.S | re.M)
-    return dict(found)

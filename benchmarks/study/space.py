@@ -104,12 +104,11 @@ def _rates(low: float, high: float, *, rate_power: int) -> Space:
     )
 
 
-def _hyperball(low: float, high: float) -> Space:
-    """Norms are constant, so that the norm of matrices that start at zero stands for decay."""
-    gain = Dimension("zero-init gain", 0.25, 4.0, ("optimizers.{}.zero_init_gain",))
-    return Dimension(RATE, low, high, ("optimizers.{}.learning_rate",)), gain
-
-
+HYPERBALL: Space = (
+    Dimension(RATE, 0.004, 0.08, ("optimizers.{}.learning_rate",)),
+    Dimension("zero-init gain", 0.25, 4.0, ("optimizers.{}.zero_init_gain",)),
+)
+"""Norms are constant, so that the norm of matrices that start at zero stands for decay."""
 RATES: dict[str, Space] = {
     "adamw": _rates(0.0003, 0.01, rate_power=1),
     "muon_jordan": _rates(0.008, 0.12, rate_power=1),
@@ -120,11 +119,11 @@ RATES: dict[str, Space] = {
     "aro": _rates(0.002, 0.032, rate_power=1),
     "soap": _rates(0.0005, 0.016, rate_power=1),
     "ademamix": _rates(0.0003, 0.01, rate_power=1),
-    "muon_hyperball": _hyperball(0.004, 0.08),
+    "muon_hyperball": HYPERBALL,
     "lite": _rates(0.001, 0.03, rate_power=1),
     "adam": _rates(0.0003, 0.01, rate_power=2),
     "bam": _rates(0.001, 0.03, rate_power=1),
-    "adam_hyperball": _hyperball(0.004, 0.08),
+    "adam_hyperball": HYPERBALL,
 }
 """Of the hidden matrices, in the order of interest."""
 

@@ -52,11 +52,11 @@ def _schedule(model: str, *settings: str) -> tuple[str, ...]:
     return tuple(f"schedules.{model}.{setting}" for setting in settings)
 
 
-def _on_text(model: str, validation_tokens: int) -> tuple[str, ...]:
+def _on_text(model: str) -> tuple[str, ...]:
     return (
         "dataset=text",
         "reading.text.order=shuffled",
-        f"validation.tokens={validation_tokens}",
+        "validation.tokens=1048576",
         "tracking.wandb=disabled",
         "train.checkpoint_every_steps=0",
         *_schedule(
@@ -75,7 +75,7 @@ TASKS = {
         "base",
         320,
         (
-            *_on_text("base", 1_048_576),
+            *_on_text("base"),
             *_schedule("base", "micro_batch_tokens=32768", "batch.micro_batches=[1]"),
         ),
     ),
@@ -84,7 +84,7 @@ TASKS = {
         "small",
         320,
         (
-            *_on_text("small", 1_048_576),
+            *_on_text("small"),
             *_schedule("small", "micro_batch_tokens=32768", "batch.micro_batches=[4]"),
         ),
     ),

@@ -4,6 +4,7 @@ They end at once, when as many have started as `meet` says, or when the file `un
 wait for each other, never for a time, so that a busy machine changes nothing.
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -83,3 +84,9 @@ def entry(name: str, stage: str, loss: float | None, **rest: object) -> Entry:
         }
     shared = {"name": name, "stage": stage, "seed": 1337, "alone": False}
     return shared | {"finished": "2030-01-02T10:00:00"} | result | rest
+
+
+def parts_in(page: str) -> dict[str, str]:
+    """The parts of a study that stand between markers of a page."""
+    found = re.findall(r"^<!-- study: (\w+) -->\n\n(.*?)\n\n<!-- end -->$", page, re.S | re.M)
+    return dict(found)

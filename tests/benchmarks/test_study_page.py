@@ -9,10 +9,10 @@ from benchmarks.study.page import (
     cost_line,
     failures,
     gpu_minutes,
-    parts_in,
     parts_of,
     study_page,
 )
+from tests.benchmarks.fake_runs import parts_in
 from tests.benchmarks.study_entries import ABOUT, SEEDS, entry, named
 
 

@@ -9,13 +9,14 @@ import pytest
 from benchmarks.contest import leaderboard
 from benchmarks.run_record import read_record
 from benchmarks.study.arms import STAGES
-from benchmarks.study.page import parts_in, parts_of
+from benchmarks.study.page import parts_of
 from benchmarks.study.protocol import trials_of
 from benchmarks.study.publish import PAGES, contest_of, found_settings
 from benchmarks.study.tables import arms_of, losses_of
 from benchmarks.study.task import SELECTION_SEED
 from ramengpt.comparison.statistics import paired_t
 from ramengpt.config import Config, load_config
+from tests.benchmarks.fake_runs import parts_in
 from tests.conftest import ROOT
 
 RECORD = ROOT / "docs/results/study_base.json"

@@ -22,3 +22,11 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Pro
         return Project(folder)
 
     return copy
+
+
+@pytest.fixture(scope="module")
+def project(
+    reproduced: Callable[[Path], Project], tmp_path_factory: pytest.TempPathFactory
+) -> Project:
+    """A copy of it that the tests of a module share."""
+    return reproduced(tmp_path_factory.mktemp("project") / "clone")

@@ -2,8 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -13,13 +11,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
 ]
-
-
-@pytest.fixture(scope="module")
-def project(
-    reproduced: Callable[[Path], Project], tmp_path_factory: pytest.TempPathFactory
-) -> Project:
-    return reproduced(tmp_path_factory.mktemp("project") / "clone")
 
 
 # The tests below share one clone; each leaves it reproduced.

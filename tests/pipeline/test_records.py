@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,6 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 LIMIT_SECONDS = 120
-
-
-@pytest.fixture(scope="module")
-def project(
-    reproduced: Callable[[Path], Project], tmp_path_factory: pytest.TempPathFactory
-) -> Project:
-    return reproduced(tmp_path_factory.mktemp("records") / "clone")
 
 
 @pytest.fixture(autouse=True)

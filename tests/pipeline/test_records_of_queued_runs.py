@@ -23,13 +23,6 @@ LIMIT_SECONDS = 240
 NUMBERS = ("run", "validation.loss", "train.loss", "step", "seconds", "speed.tokens_per_second")
 
 
-@pytest.fixture(scope="module")
-def project(
-    reproduced: Callable[[Path], Project], tmp_path_factory: pytest.TempPathFactory
-) -> Project:
-    return reproduced(tmp_path_factory.mktemp("queue") / "clone")
-
-
 def start_queue(project: Project) -> None:
     """Its worker keeps the output open, so that a pipe there would not end before it does."""
     subprocess.run(

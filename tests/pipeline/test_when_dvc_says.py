@@ -6,8 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -19,13 +17,6 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 PAGE = (ROOT / "docs/when_dvc_says.md").read_text()
-
-
-@pytest.fixture(scope="module")
-def project(
-    reproduced: Callable[[Path], Project], tmp_path_factory: pytest.TempPathFactory
-) -> Project:
-    return reproduced(tmp_path_factory.mktemp("says") / "clone")
 
 
 # The tests below share one clone; each leaves it as it was committed, with its outputs.
