@@ -3,24 +3,20 @@
 Imports nothing from data, model, optimizers or training; imports triton only with CUDA.
 """
 
-import ctypes
 import os
-import platform
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
+from ramengpt.host import keep_freed_memory, user_cache_folder
 
 Architecture = Literal[
     "none", "unknown", "volta", "turing", "ampere", "ada", "hopper", "blackwell", "amd"
 ]
 
 _CONSUMER_BLACKWELL_MAJOR = 12
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _FLEX_FORWARD_TILES = ((128, 64, 3), (64, 64, 2), (64, 32, 2), (32, 32, 1), (16, 16, 1))
 """Queries, keys and pipeline stages of FlexAttention's forward kernel, the fastest first."""
 _HOPPER_FLEX_FORWARD = {
@@ -162,61 +158,18 @@ def _flex_forward_bytes(queries: int, keys: int, stages: int, unit_bytes: int) -
     return (queries + 2 * stages * keys) * unit_bytes
 
 
-def configure(device: torch.device, cache_folder: Path | None = None) -> None:
+def configure(device: torch.device) -> None:
     """Prepare PyTorch for a run, before any tensor exists: compile cache and device settings.
 
-    Args:
-        device: where the run is.
-        cache_folder: for compiled kernels; by default `ramengpt/inductor` in the user's cache
-            folder (XDG). `TORCHINDUCTOR_CACHE_DIR`, if set, wins.
+    Compiled kernels are kept in `ramengpt/inductor` in the user's cache folder, unless
+    `TORCHINDUCTOR_CACHE_DIR` names another.
     """
-    folder = cache_folder or user_cache_folder() / "inductor"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache_folder() / "inductor"))
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for float32 GEMMs
         patch_triton_shared_memory(profile(device))
     else:
         keep_freed_memory()
-
-
-def keep_freed_memory() -> bool:
-    """Let glibc keep the memory of freed tensors for the next ones.
-
-    By default it returns blocks of 32 MiB and more to the system on every free, and smaller ones at
-    the end of the heap. The next temporary tensor then costs a page fault per 4 KiB, which takes
-    longer than the arithmetic on it. Other C libraries are left alone.
-
-    Returns:
-        Whether it is glibc and accepted the settings.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
-
-
-def user_cache_folder() -> Path:
-    """`ramengpt` in the user's cache folder, or in the temporary one where that is not writable.
-
-    XDG says to ignore relative paths. On clusters and in containers HOME is often missing or
-    read-only.
-    """
-    parents = [Path(os.environ.get("XDG_CACHE_HOME", ""))]
-    with suppress(RuntimeError):  # a user without a home
-        parents.append(Path.home() / ".cache")
-    for parent in parents:
-        if parent.is_absolute() and _can_be_made(parent):
-            return parent / "ramengpt"
-    return Path(tempfile.gettempdir()) / f"ramengpt-{os.getuid()}"
-
-
-def _can_be_made(folder: Path) -> bool:
-    """Whether a folder can be written to, or be made where it is missing."""
-    try:
-        nearest = next(place for place in (folder, *folder.parents) if place.exists())
-        return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-    except OSError:
-        return False
 
 
 def patch_triton_shared_memory(device_profile: Profile, utilities: Any = None) -> bool:

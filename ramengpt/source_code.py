@@ -35,6 +35,7 @@ FREE = (
     "ramengpt/data/sources/restore.py",
     "ramengpt/errors.py",
     "ramengpt/files.py",
+    "ramengpt/host.py",
     "ramengpt/progress.py",
     "ramengpt/source_code.py",
     "ramengpt/training/memory.py",

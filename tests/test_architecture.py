@@ -50,6 +50,7 @@ LEAVES = {
     "ramengpt",
     "ramengpt.errors",
     "ramengpt.files",
+    "ramengpt.host",
     "ramengpt.progress",
     "ramengpt.cli",
     "ramengpt.commands",
