@@ -151,6 +151,8 @@ def main() -> None:
         return
     is_scratch_run = len(sys.argv) > 1
     folders = scratch_folders(arguments.out) if is_scratch_run else stage_folders()
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)  # or fail before data are made
     if not is_scratch_run:
         announce_run(folders.results)
     run_missing_stages(config)

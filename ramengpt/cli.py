@@ -1,14 +1,20 @@
 """The entry point of every command: its flags, and a user error as one line, not a traceback."""
 
 import argparse
+import errno
 import io
 import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn, TextIO
 
-from ramengpt.errors import UserError, shown_path
+from ramengpt.errors import UserError, shortened, shown_path
 from ramengpt.files import ADVICE, NO_FILES
+
+MOST_CHARACTERS = 300
+"""Of what a message quotes from the command line."""
+_PLACES = dict.fromkeys(NO_FILES, "this process") | {errno.ENOENT: "the current folder"}
+"""What an error of the system without a file is about."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,7 +26,9 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: always.
         """
-        raise UserError(f"{message} ({self.prog} --help lists the flags)")
+        raise UserError(
+            f"{shortened(message, MOST_CHARACTERS)} ({self.prog} --help lists the flags)"
+        )
 
 
 class _Paragraphs(argparse.HelpFormatter):
@@ -124,10 +132,10 @@ def run_main(main: Callable[[], None], *, output_is_optional: bool = False) -> N
         advice = ADVICE.get(error.errno or 0)
         if advice is None:
             raise
-        place = "this process" if error.errno in NO_FILES else "the output"
+        place = _PLACES.get(error.errno or 0, "the output")
         if error.filename is not None:
             place = shown_path(error.filename)
-        elif error.errno not in NO_FILES:
+        elif place == "the output":
             _discard(sys.stdout)
         _end(f"error: {place}: {error.strerror}; {advice}, then run the same command again", 1)
 

@@ -178,7 +178,9 @@ class _Handler(BaseHTTPRequestHandler):
         kind = parts[2] if len(parts) > 2 else "revision"
         revision = parts[3] if len(parts) > 3 else "main"
         fault = self._fault(f"api/{kind}")
-        if fault is not None:
+        if fault is not None and fault.content is not None:
+            self._send(200, fault.content, {"Content-Type": "application/json"})
+        elif fault is not None:
             self._error(fault.status, fault.error_code, fault.retry_after)
         elif not self._known(repository, revision):
             return

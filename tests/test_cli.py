@@ -111,3 +111,13 @@ def test_too_many_open_files_are_not_the_outputs_fault(capsys) -> None:
     with pytest.raises(SystemExit):
         run_main(main)
     assert capsys.readouterr().err.startswith("error: this process: Too many open files; raise")
+
+
+def test_a_current_folder_that_was_removed_is_named(tmp_path: Path, capsys, monkeypatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SystemExit):
+        run_main(lambda: print(Path.cwd()))
+    monkeypatch.chdir(tmp_path)
+    assert capsys.readouterr().err.startswith("error: the current folder: No such file")

@@ -200,6 +200,9 @@ def test_a_bad_batch_size_multiple_is_one_line(
         ),
         (["--set", "train.attention_backend=flex"], "flex needs an NVIDIA GPU"),
         (["--out", "models"], "--out: expected a folder of its own"),
+        (["--out", "params.yaml"], "error: params.yaml: File exists; something that is no folder"),
+        (["--out", "/proc/x"], "error: /proc/x: No such file"),
+        (["--seed", "x" * 9999], "xxx... (10,0"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_touches_nothing(

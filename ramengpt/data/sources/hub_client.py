@@ -10,8 +10,8 @@ error classes. Its own downloader is not used, since it starts a killed download
 """
 
 import importlib
-import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -24,12 +24,15 @@ from typing import BinaryIO, TypeVar
 from ramengpt.config.dataset import DownloadConfig
 from ramengpt.data.shards.checksums import file_sha256
 from ramengpt.data.shards.format import inspect_shard
-from ramengpt.errors import UserError
+from ramengpt.errors import UserError, shortened
 from ramengpt.progress import say
 
 PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)
 RANGE_REFUSED = 416
 OFFLINE_ADVICE = "check the network and run again, or use dataset=docstrings, which runs offline"
+
+MOST_WAIT_SECONDS = 3600.0
+_OTHER_FORM = (ValueError, TypeError, KeyError, AttributeError, RecursionError)  # of an answer
 
 _LOGIN = "run `hf auth login` or set HF_TOKEN"
 _REFUSALS = {
@@ -114,12 +117,14 @@ class HubRepository:
                 timeout=self.settings.timeout_seconds,
             )
             self.commit = info.sha or self.revision
-            return {
-                entry.rfilename: HubFile(
-                    entry.rfilename, entry.size or 0, entry.lfs.sha256 if entry.lfs else ""
-                )
+            files = [
+                HubFile(entry.rfilename, entry.size or 0, entry.lfs.sha256 if entry.lfs else "")
                 for entry in info.siblings or []
-            }
+            ]
+            checksums = all(re.fullmatch("([0-9a-f]{64})?", file.sha256) for file in files)
+            if not checksums or any(file.bytes < 0 for file in files):
+                raise ValueError("sizes or checksums that no file has")
+            return {file.name: file for file in files}
 
         return self._retry(f"list of {self.repository}", lambda: self._guarded(ask))
 
@@ -155,7 +160,7 @@ class HubRepository:
         from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
         have = part.stat().st_size if part.exists() else 0
-        if have >= file.bytes:
+        if have and have >= file.bytes:
             return
         url = hf_hub_url(self.repository, file.name, repo_type="dataset", revision=self.commit)
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
@@ -233,7 +238,7 @@ class HubRepository:
         """Turn what huggingface_hub raises into PassingError, or UserError with advice."""
         from huggingface_hub import errors
 
-        where = f"{self.repository} at revision {self.revision}"
+        where = f"{self.repository} at revision {shortened(self.revision)}"
         transport = hub_transport()
         _check_token()
         try:
@@ -254,6 +259,8 @@ class HubRepository:
             status = error.response.status_code
             if status in PASSING_STATUS:
                 wait = _retry_after(error.response.headers.get("Retry-After", ""))
+                if wait > MOST_WAIT_SECONDS:
+                    raise UserError(f"{where}: HTTP {status}; run again in {wait:g} s") from None
                 asked = f" and asks to wait {wait:g} s" if wait else ""
                 raise PassingError(f"the Hub answered {status}{asked}", wait) from None
             raise UserError(
@@ -262,7 +269,11 @@ class HubRepository:
         except transport.RequestError as error:
             reason = str(error) or type(error).__name__
             raise PassingError(f"no connection to the Hub ({reason})") from None
-        except json.JSONDecodeError:
+        except transport.InvalidURL as error:
+            raise UserError(
+                f"HF_ENDPOINT: {shortened(str(error))}; expected https://host"
+            ) from None
+        except _OTHER_FORM:
             raise PassingError("the answer is not the Hub's (HF_ENDPOINT, a proxy?)") from None
 
 
@@ -304,7 +315,6 @@ def _retry_after(value: str) -> float:
     if value.strip().isdecimal():
         return float(value)
     try:
-        until = parsedate_to_datetime(value)
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return 0.0
-    return max(0.0, until.timestamp() - time.time())

@@ -125,10 +125,11 @@ def _require_listed(
         if file not in listing:
             prefix = f"{config.name}_train_"
             available = sum(name.startswith(prefix) for name in listing)
+            advice = f"set it to {available} or less" if available else "take another repository"
             raise UserError(
                 f"{file}: not in {config.repository} at revision {config.revision} (HTTP 404), "
                 f"which has {available} train shards; train_shards is {config.train_shards}: "
-                f"set it to {available} or less"
+                f"{advice}"
             )
 
 

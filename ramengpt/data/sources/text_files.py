@@ -6,6 +6,7 @@ Any other file that no reader fits is an error.
 """
 
 import errno
+import functools
 import os
 import stat
 from collections.abc import Iterator
@@ -177,6 +178,7 @@ def _ignored(name: str) -> str:
     return "left behind by a program" if program else ""
 
 
+@functools.cache  # several ** would try every split of the path
 def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     """Whether a path fits a pattern, part by part; `**` stands for any number of folders."""
     if not pattern:

@@ -33,10 +33,11 @@ BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of
 
 SIGNATURES = re.compile(
     rb"(?P<gzip>\x1f\x8b)|(?P<xz>\xfd7zXZ\0)|(?P<zstd>\x28\xb5\x2f\xfd)|(?P<bzip2>BZh[1-9]1AY&SY)"
-    rb"|(?P<zip>PK\x03\x04)|(?P<Parquet>PAR1\x15)|(?P<PDF>%PDF-1)"
+    rb"|(?P<zip>PK\x03\x04)|(?P<Parquet>PAR1\x15)|(?P<PDF>%PDF-1)|(?P<RTF>\{\\rtf1)"
+    rb"|(?P<a_Git_LFS_pointer>version https://git-lfs)"
 )
 """What files of other kinds begin with."""
-HEAD_BYTES = 10
+HEAD_BYTES = 24
 
 INVALID_MARK = b"\xff"
 """Stands for what is invalid in another encoding; it is invalid in UTF-8 too, so it is counted."""
@@ -181,9 +182,10 @@ def _decompressed(path: Path, file: BinaryIO) -> Iterator[bytes]:
     if not os.fstat(file.fileno()).st_size:
         raise EOFError("it is empty")
     # Frame after frame: the readers of Python and zstandard ignore what follows the last whole one.
-    frame = None
+    frame, first = None, True
     while block := file.read(COMPRESSED_BYTES):
-        while block and (frame or (block := block.lstrip(b"\0"))):  # zeros may fill up the end
+        while block and (frame or first or (block := block.lstrip(b"\0"))):  # zeros may end it
+            first = False
             frame = frame or start()
             yield frame.decompress(block)
             block = b""
@@ -201,10 +203,9 @@ def _as_utf8(path: Path, chunks: Iterator[bytes]) -> Iterator[bytes]:
         if len(head) >= HEAD_BYTES:
             break
     if signature := SIGNATURES.match(head):
-        raise UserError(
-            f"{shown_path(path)}: it is {signature.lastgroup}, not text as its name says; "
-            "unpack or rename it"
-        )
+        kind = str(signature.lastgroup).replace("_", " ")
+        advice = "run `git lfs pull`" if "LFS" in kind else "unpack, convert or rename it"
+        raise UserError(f"{shown_path(path)}: it is {kind}, not text as its name says; {advice}")
     found = [(mark, name) for mark, name in BYTE_ORDER_MARKS if head.startswith(mark)]
     mark, encoding = found[0] if found else (b"", "utf-8")
     head = head[len(mark) :]

@@ -76,7 +76,7 @@ def _parsed(line: str, place: str) -> Any:
 
 
 def _without_nested(line: str) -> str:
-    """Replace what is nested within the outermost object or array by null, however deep it is."""
+    """Empty what is nested within the outermost object or array, however deep it is."""
     parts, kept, depth = [], 0, 0
     for match in _STRING_OR_BRACKET.finditer(line):
         bracket = match.group()
@@ -87,6 +87,6 @@ def _without_nested(line: str) -> str:
         elif bracket in ("}", "]"):
             depth -= 1
             if depth == 1:
-                parts.append("null")
+                parts.append("{}" if bracket == "}" else "[]")
                 kept = match.end()
     return "".join([*parts, line[kept:]])

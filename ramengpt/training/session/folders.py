@@ -58,13 +58,16 @@ def scratch_folders(out: Path | None) -> RunFolders:
         out: chosen by the user; None makes a new folder under runs/.
 
     Raises:
-        UserError: `out` is where the pipeline writes its outputs.
+        UserError: `out` is where the pipeline writes, or holds the project.
     """
     out = out or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     stage = stage_folders()
     place = out.resolve()
-    if place == Path.cwd() or any(
-        place.is_relative_to(own.resolve()) for own in (stage.models, stage.results)
+    pipelines = (stage.models, stage.results, stage.checkpoints.parent)
+    if (
+        Path.cwd().is_relative_to(place)
+        or place == stage.lock.resolve()
+        or any(place.is_relative_to(own.resolve()) for own in pipelines)
     ):
         raise UserError(f"--out: expected a folder of its own, found {out}, the pipeline's")
     return RunFolders(

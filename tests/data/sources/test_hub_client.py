@@ -1,5 +1,6 @@
 """The client against a Hub on loopback: what passes is tried again, what is wrong is refused."""
 
+import json
 import time
 from email.utils import formatdate
 
@@ -79,6 +80,47 @@ def test_the_hub_is_asked_again_when_it_says_so(hub, store, monkeypatch, capsys)
     fetch(store)
     assert 7.0 in waited
     assert "answered 429 and asks to wait 7 s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wait", ["99999999999999", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_wait_that_nobody_waits_is_said(hub, store, wait):
+    hub.faults["api/revision"] = [Fault(status=429, retry_after=wait)]
+    with pytest.raises(UserError, match=r"main: HTTP 429; run again in"):
+        fetch(store)
+
+
+def listing(**changes) -> bytes:
+    file = {"rfilename": FIRST, "size": 1, "blobId": "0", "lfs": None} | changes
+    return json.dumps({"id": REPOSITORY, "siblings": [file]}).encode()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(b"[]", b"{}", b"null", b"<html>", b"\xff", b"[" * 10**5, b"[" + b"9" * 5000 + b"]"),
+        *(b'{"id": "a/b", "siblings": ["x"]}', b'{"id": "a/b", "siblings": [{}]}'),
+        *(listing(size="1"), listing(size=-1), listing(lfs="x")),
+        *(listing(lfs={"sha256": sha, "size": 1, "pointerSize": 1}) for sha in (None, "../x", "Z")),
+    ],
+    ids=lambda answer: repr(answer[:40]),
+)
+def test_an_answer_of_another_form_is_not_the_hubs(hub, store, answer):
+    hub.faults["api/revision"] = [Fault(content=answer)] * 3
+    with pytest.raises(UserError, match=r"the answer is not the Hub's.*given up after 3 attempts"):
+        fetch(store)
+
+
+def test_a_size_that_the_hub_does_not_state(hub, store):
+    hub.faults["api/revision"] = [Fault(content=listing(size=None))]
+    with pytest.raises(UserError, match="expected 0 bytes, found"):
+        fetch(store)
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://127.0.0.1\n"])
+def test_an_endpoint_that_is_no_address(hub, store, monkeypatch, address):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    with pytest.raises(UserError, match=r"HF_ENDPOINT: .*expected https://host"):
+        fetch(store)
 
 
 def test_dates_in_retry_after(monkeypatch):

@@ -23,6 +23,8 @@ from ramengpt.data.text.token_stream import encode_batch, read_batches
 from ramengpt.data.text.tokenizer import gpt2_encoding
 from ramengpt.errors import UserError
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:12ab\nsize 12345\n"
+
 
 def lines(*texts: str) -> bytes:
     return b"".join(json.dumps({"text": text}).encode() + b"\n" for text in texts)
@@ -135,6 +137,16 @@ REFUSED: dict[str, tuple[str | bytes, bytes, str]] = {
     "gz in gz": ("a.jsonl.gz", gzip.compress(gzip.compress(lines("x"))), "it is gzip"),
     "Parquet named jsonl": ("a.jsonl", parquet(text=["x"]), "it is Parquet, not text"),
     "PDF named txt": ("a.txt", b"%PDF-1.7 ...", "it is PDF, not text"),
+    "RTF named txt": ("a.txt", rb"{\rtf1\ansi x}", "it is RTF, not text"),
+    "a pointer in place of text": ("a.txt", LFS_POINTER, "it is a Git LFS pointer.*git lfs pull"),
+    "a pointer in place of lines": ("a.jsonl", LFS_POINTER, "it is a Git LFS pointer"),
+    "zeros named gz": ("a.jsonl.gz", bytes(99), "damaged or cut short"),
+    "zeros in front of gz": ("a.jsonl.gz", bytes(9) + gzip.compress(lines("x")), "damaged or cut"),
+    "an endless array as the text": (
+        "a.jsonl",
+        b'{"text":' + b"[" * 10**5 + b"]" * 10**5 + b"}",
+        "expected a string or null, found an array",
+    ),
     "lines named Parquet": ("a.parquet", lines("x"), r"not a whole \.parquet"),
     "zst named gz": ("a.jsonl.gz", zstandard.compress(lines("x")), "damaged or cut short"),
     "an empty gz": ("a.jsonl.gz", b"", "it is empty"),

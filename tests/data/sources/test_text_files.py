@@ -127,3 +127,10 @@ def test_a_pattern_without_files(root, pattern):
 def test_patterns(root, pattern, expected):
     write(root, "text/a.txt", "text/x/b.txt", "text/x/y/c.txt")
     assert find(root, pattern)[0] == [f"text/{name}" for name in expected]
+
+
+def test_a_pattern_of_many_stars_is_soon_compared(root):
+    """Tried split by split, these take longer than anyone waits."""
+    write(root, "text/" + "d/" * 40 + "a.txt")
+    with pytest.raises(UserError, match="matches no file"):
+        find(root, "text/" + "**/d/" * 12 + "b.txt")

@@ -33,7 +33,13 @@ def test_a_scratch_run_stays_in_its_folder(project: Path) -> None:
     assert scratch_folders(None).wandb.parent == Path("runs")
 
 
-@pytest.mark.parametrize("out", [".", "models", "models/mine", "results/train", "runs/.."])
+@pytest.mark.parametrize(
+    "out",
+    [
+        *(".", "", "..", "/", "runs/..", "data", "data/mine", "models", "models/mine", "results"),
+        "results/train",
+    ],
+)
 def test_a_scratch_run_among_the_stages_outputs_is_refused(out: str, project: Path) -> None:
     (project / "runs").mkdir()
     with pytest.raises(UserError, match=r"--out: expected a folder of its own"):
