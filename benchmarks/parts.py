@@ -53,24 +53,10 @@ SCHEDULES = {
         "learning_rate.cooldown_fraction=0.6",
     ),
 }
-
-
-def _rates(hidden: float, embeddings: float) -> tuple[str, ...]:
-    """NorMuon's values, whatever params.yaml has: the rates, and what was not searched."""
-    values = {
-        "learning_rate": hidden,
-        "weight_decay": 1.2,
-        "momentum": "ramped",
-        "beta2": 0.95,
-        "warmup_steps": 0,
-        "embedding_learning_rate": embeddings,
-        "head_learning_rate": embeddings,
-        "scalar_learning_rate": 0.008,
-    }
-    return tuple(f"optimizers.normuon.{key}={value}" for key, value in values.items())
-
-
-RATES = {"base": _rates(0.04, 0.016), "small": _rates(0.023, 0.008)}
+RATES = {
+    "base": ("optimizers.normuon.learning_rate=0.04", "embedding_adam.learning_rate=0.016"),
+    "small": ("optimizers.normuon.learning_rate=0.023", "embedding_adam.learning_rate=0.008"),
+}
 """The best that were found for `ramen` at each size; no arm has been tuned by itself."""
 SHARED = (
     "dataset=text",
