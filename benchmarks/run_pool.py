@@ -23,8 +23,7 @@ from benchmarks.run_result import OUTPUT_FILE, result_of
 from benchmarks.run_worker import Worker, end
 from ramengpt.errors import UserError
 from ramengpt.progress import scaled
-from ramengpt.training.loop import InterruptedRunError
-from ramengpt.training.session.interruption import StopRequest, stop_on_signals
+from ramengpt.training.session.interruption import InterruptedRunError, StopRequest, stop_on_signals
 
 POLL_SECONDS = 0.05
 TIMEOUT_SECONDS = 420.0

@@ -5,21 +5,13 @@ from ramengpt.inference.held_out_loss import bits_per_byte, validation_loss
 from ramengpt.training.divergence import not_finite_in_row, not_finite_in_state
 from ramengpt.training.saved_state import state_after
 from ramengpt.training.schedule.plan import StepPlan
-from ramengpt.training.session.interruption import StopRequest
+from ramengpt.training.session.interruption import InterruptedRunError, StopRequest
 from ramengpt.training.step import train_step
 from ramengpt.training.training_run import Rows, TrainingRun
 
 
 class DivergedError(UserError):
     """The loss or a gradient is no longer a finite number."""
-
-
-class InterruptedRunError(UserError):
-    """The run was asked to stop. `exit_status` is what the shell expects."""
-
-    def __init__(self, message: str, exit_status: int) -> None:
-        super().__init__(message)
-        self.exit_status = exit_status
 
 
 def fit(run: TrainingRun, stop: StopRequest) -> bool:

@@ -36,9 +36,9 @@ from ramengpt.training.session.folders import RunFolders
 from ramengpt.training.session.inputs import RunInputs, run_inputs
 from ramengpt.training.session.outputs import withdraw_outputs
 from ramengpt.training.session.settings import RunOptions, plans_of
-from ramengpt.training.tracking import Tracker
 from ramengpt.training.tracking.clock import StepClock
 from ramengpt.training.tracking.measurements import Measurements, matmul_flops_per_second
+from ramengpt.training.tracking.tracker import Tracker
 from ramengpt.training.training_run import Rows, TrainingRun, Validation
 
 

@@ -10,8 +10,8 @@ from ramengpt.training.loss_scale import LossScale
 from ramengpt.training.schedule.run_steps import BudgetClock, RunSteps
 from ramengpt.training.session.checkpoint import CheckpointFolder
 from ramengpt.training.step import LossFunction
-from ramengpt.training.tracking import Tracker
 from ramengpt.training.tracking.measurements import Measurements
+from ramengpt.training.tracking.tracker import Tracker
 
 Rows = Iterable[tuple[str, Mapping[str, float]]]
 

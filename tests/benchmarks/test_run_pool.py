@@ -16,7 +16,7 @@ from benchmarks import run_pool
 from benchmarks.run_places import Child
 from benchmarks.run_pool import PoolOptions, run_all
 from benchmarks.run_record import Entries, Run, RunRecord
-from ramengpt.training.loop import InterruptedRunError
+from ramengpt.training.session.interruption import InterruptedRunError
 from tests.benchmarks.fake_runs import be_fake, started
 
 

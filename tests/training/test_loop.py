@@ -11,9 +11,9 @@ import pytest
 
 from ramengpt.inference.held_out_loss import HeldOutLoss
 from ramengpt.training import loop
-from ramengpt.training.loop import DivergedError, InterruptedRunError, fit
+from ramengpt.training.loop import DivergedError, fit
 from ramengpt.training.schedule.run_steps import BudgetClock, PlannedSteps
-from ramengpt.training.session.interruption import StopRequest
+from ramengpt.training.session.interruption import InterruptedRunError, StopRequest
 
 STEPS = 9
 

@@ -9,9 +9,9 @@ import pytest
 
 from ramengpt.config import load_config
 from ramengpt.training import setup
-from ramengpt.training.loop import InterruptedRunError
 from ramengpt.training.run import train
 from ramengpt.training.schedule.run_steps import StopRules
+from ramengpt.training.session.interruption import InterruptedRunError
 from ramengpt.training.session.settings import RunOptions
 from tests.training.tiny_run import before_each_step, folders_in, log_rows, make_tiny_project
 

@@ -18,10 +18,10 @@ from ramengpt.data.shards.manifest import DownloadedShard, DownloadRecord, write
 from ramengpt.data.shards.verification import verify_shards
 from ramengpt.model.gpt import GPT
 from ramengpt.training import loop
-from ramengpt.training.loop import InterruptedRunError
 from ramengpt.training.run import train
 from ramengpt.training.schedule.plan import StepPlan
 from ramengpt.training.session.folders import RunFolders
+from ramengpt.training.session.interruption import InterruptedRunError
 from ramengpt.training.session.settings import RunOptions
 from tests.conftest import ROOT, edited_params
 

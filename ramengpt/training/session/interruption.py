@@ -5,6 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from ramengpt.errors import UserError
+
+
+class InterruptedRunError(UserError):
+    """The run was asked to stop. `exit_status` is what the shell expects."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
 
 class StopRequest:
     """Whether a signal has asked the run to stop, and which."""

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from ramengpt.config.tracking import TrackingConfig
-from ramengpt.training.tracking import Tracker, tracker
+from ramengpt.training.tracking import tracker
 from ramengpt.training.tracking.log_table import LogTable
+from ramengpt.training.tracking.tracker import Tracker
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,8 @@ import pytest
 
 from ramengpt.config.tracking import TrackingConfig
 from ramengpt.errors import UserError
-from ramengpt.training.tracking import Tracker, wandb_run
+from ramengpt.training.tracking import wandb_run
+from ramengpt.training.tracking.tracker import Tracker
 from tests.training.tracking.wandb_server import WandbServer
 
 SHORTENED = {
