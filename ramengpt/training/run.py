@@ -65,7 +65,7 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
             live_view(spec.plans, rules) as view,
             prepared_run(spec, device, view.show) as run,
         ):
-            say(f"the log grows in {folders.results}")
+            say(f"log: {folders.results}")
             reached = fit(run, stop)
             spent_seconds = run.budget.seconds
         with run.optimizers.evaluation_weights():

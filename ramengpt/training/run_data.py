@@ -103,6 +103,6 @@ def epochs_line(
         else f"the first {longest} of every document"
     )
     return (
-        f"data: {scaled(available[longest], 'tokens')} an epoch, {what}, {share:.0%} of the text; "
-        f"this run reads {epochs:.3g} epochs"
+        f"data: {scaled(available[longest], 'tokens')}/epoch ({what}: {share:.0%} of the text), "
+        f"{epochs:.3g} epochs in this run"
     )

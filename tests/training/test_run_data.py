@@ -19,8 +19,8 @@ def test_epochs_count_what_documents_contribute_at_each_sequence_length() -> Non
     epochs = tokens[128] / (128 + 99) + tokens[256] / (256 + 99)
     dropped = ReadingOrder(shuffled=False, split=False, seed=0, piece_tokens=256)
     assert epochs_line([shard], dropped, plans) == (
-        "data: 355 tokens an epoch, the first 256 of every document, 89% of the text; "
-        f"this run reads {epochs:.3g} epochs"
+        "data: 355 tokens/epoch (the first 256 of every document: 89% of the text), "
+        f"{epochs:.3g} epochs in this run"
     )
 
 
@@ -30,8 +30,8 @@ def test_a_split_text_is_read_whole() -> None:
     epochs = sum(plan.tokens for plan in plans) / 399
     split = ReadingOrder(shuffled=True, split=True, seed=0, piece_tokens=256)
     assert epochs_line([shard], split, plans) == (
-        "data: 399 tokens an epoch, all of every document, in pieces of at most 256, 100% of the "
-        f"text; this run reads {epochs:.3g} epochs"
+        "data: 399 tokens/epoch (all of every document, in pieces of at most 256: 100% of the "
+        f"text), {epochs:.3g} epochs in this run"
     )
 
 
