@@ -12,6 +12,15 @@ tags:
 - ramengpt
 ---
 """
+LABELS = {
+    "validation bits per byte": "validation bits/byte",
+    "train loss": "training loss",
+    "step": "steps",
+    "seconds": "seconds of training",
+    "speed peak memory gib": "peak memory, GiB",
+    "speed tokens per second": "tokens/s",
+    "speed steady tokens per second": "tokens/s, median after the first step",
+}
 SELECTORS = ("dataset", "model", "architecture", "optimizer", "schedule")
 STOPS = ("early_stop_steps", "stop_at_loss", "stop_after_seconds")
 
@@ -30,13 +39,13 @@ def model_card(
     run = config.run
     name = repository.rpartition("/")[2]
     machines = "; ".join(
-        ", ".join(f"{name} {value}" for name, value in environment.items())
+        f"{environment['device']}, PyTorch {environment['torch']}"
         for environment in run.get("environments", [])
     )
     rows = {
         "parameters": f"{parameters:,}",
         "longest document": f"{config.max_sequence_tokens:,} tokens",
-        **{f"{key}": _number(value) for key, value in _flat(metrics)},
+        **{LABELS.get(name, name): _number(value) for name, value in _flat(metrics)},
         "trained on": machines or "not recorded",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())

@@ -127,9 +127,10 @@ def _hub_errors_as_user_errors(repository: str) -> Iterator[None]:
         yield
     except HFValidationError:
         raise UserError(f"{shown(repository)}: expected OWNER/NAME of a repository") from None
-    except LocalEntryNotFoundError:
+    except (LocalEntryNotFoundError, json.JSONDecodeError):
         raise UserError(
-            f"{repository}: the Hub gave no usable answer; check the network and HF_ENDPOINT"
+            f"{repository}: the Hub gave no usable answer; check the network, HF_ENDPOINT and the "
+            "token"
         ) from None
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no answer"

@@ -27,8 +27,8 @@ def test_numbers_machines_and_the_command_are_those_of_the_run() -> None:
         "parameters": "1,234,567",
         "longest document": "1,024 tokens",
         "validation loss": "3.25",
-        "speed tokens per second": "5,800",
-        "trained on": "device A Card, torch 2.13.0",
+        "tokens/s": "5,800",
+        "trained on": "A Card, PyTorch 2.13.0",
     }
     assert (
         "dvc exp run -S dataset=docstrings -S model=instant -S architecture=ramen -S optimizer=bam "

@@ -62,6 +62,9 @@ def test_a_run_goes_to_the_hub_and_comes_back(
         assert Path("theirs", name).read_bytes() == Path("models", name).read_bytes()
     with pytest.raises(UserError, match="theirs: exists already"):
         call(monkeypatch, share.main, "pull", "me/tiny", "--to", "theirs")
+    monkeypatch.setenv("HF_TOKEN", "another")
+    with pytest.raises(UserError, match="the Hub gave no usable answer"):
+        call(monkeypatch, share.main, "push", "me/tiny")
 
 
 def test_what_cannot_be_shared_is_one_line(
