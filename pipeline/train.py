@@ -20,6 +20,7 @@ from ramengpt.training.schedule.run_steps import StopRules
 from ramengpt.training.session.folders import scratch_folders, stage_folders
 from ramengpt.training.session.outputs import announce_run
 from ramengpt.training.session.settings import RunOptions, plans_of
+from ramengpt.training.tracking.wandb_run import wandb_mode
 
 
 def parser() -> argparse.ArgumentParser:
@@ -146,6 +147,7 @@ def main() -> None:
     options = RunOptions(
         early_stop_steps(arguments), slice_sequences(config), stop_rules(arguments)
     )
+    wandb_mode(config.tracking.wandb)  # refuses an unknown WANDB_MODE before outputs are touched
     if arguments.plan:
         print(plan_table(plans_of(config, options)))
         return

@@ -95,8 +95,6 @@ class OptionalOutput(io.TextIOBase):
             return
         try:
             action(self._stream)
-        except UnicodeEncodeError:
-            self.write("(text that this terminal cannot show)\n")
         except (OSError, ValueError):
             _discard(self._stream)
             self._stream = None
@@ -115,6 +113,8 @@ def run_main(main: Callable[[], None], *, output_is_optional: bool = False) -> N
             about a file (printed as one line on standard error), 130 after Ctrl-C, 141 when
             whoever read standard output has gone, as for any command that SIGPIPE ends.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as Python does it for standard error
+        sys.stdout.reconfigure(errors="backslashreplace")
     if output_is_optional:
         sys.stdout, sys.stderr = OptionalOutput(sys.stdout), OptionalOutput(sys.stderr)
     try:

@@ -1,6 +1,7 @@
 """Every command ends in an exit status and at most one line."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -121,3 +122,10 @@ def test_a_current_folder_that_was_removed_is_named(tmp_path: Path, capsys, monk
         run_main(lambda: print(Path.cwd()))
     monkeypatch.chdir(tmp_path)
     assert capsys.readouterr().err.startswith("error: the current folder: No such file")
+
+
+def test_a_terminal_that_cannot_show_a_character_shows_its_number(monkeypatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    run_main(lambda: print("\U0001f35c \udcff"))
+    assert stream.buffer.getvalue() == b"\\U0001f35c \\udcff\n"

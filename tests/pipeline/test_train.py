@@ -163,6 +163,17 @@ def test_the_original_scripts_say_what_replaced_them(
     assert said in ended.stderr
 
 
+def test_an_unknown_wandb_mode_is_refused_before_outputs_are_touched(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "of\nline")
+    before = files("results", "models", "data")
+    assert r"WANDB_MODE: expected online, offline or disabled, found 'of\nline'" in refusal(
+        monkeypatch, capsys
+    )
+    assert files("results", "models", "data") == before
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²", " "])
 def test_a_bad_batch_size_multiple_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str

@@ -201,7 +201,7 @@ def _matches(value: Any, pattern: str) -> bool:
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "file": (
         "a file name of letters, digits, '.', '-' and '_' that ends in .bin",
-        lambda value: _matches(value, r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.bin"),
+        lambda value: _matches(value, r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,250}\.bin"),
     ),
     "split": (f"one of {get_args(Split)}", lambda value: value in get_args(Split)),
     "tokens": ("at least 1", lambda value: _is_count(value, 1)),

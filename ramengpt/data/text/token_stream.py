@@ -18,7 +18,12 @@ from ramengpt.data.shards.format import BOS_TOKEN, Tokens
 from ramengpt.data.shards.provenance import Position
 from ramengpt.data.text.json_line import text_in_json
 from ramengpt.data.text.readers import RecordBatch, Source
-from ramengpt.data.text.tokenizer import PIECE_CHARACTERS, encode_documents, encode_text
+from ramengpt.data.text.tokenizer import (
+    PIECE_CHARACTERS,
+    encode_documents,
+    encode_text,
+    without_surrogates,
+)
 from ramengpt.data.text.workers import worker_pool
 from ramengpt.errors import UserError
 
@@ -91,8 +96,8 @@ def text_of(batch: RecordBatch, index: int, record: bytes | None) -> tuple[str, 
         value = text_in_json(text, batch.field, f"{batch.place}, line {batch.first + index + 1}")
         if value is None:
             return "", NULL
-        text, replaced = _without_surrogates(value)
-        flag |= replaced
+        text = without_surrogates(value)
+        flag |= INVALID if text is not value else 0
     if not text:
         return "", EMPTY
     return text, flag | DOCUMENT | (LONG if len(text) > PIECE_CHARACTERS else 0)
@@ -103,15 +108,6 @@ def _decode(record: bytes) -> tuple[str, int]:
         return record.decode(), 0
     except UnicodeDecodeError:
         return record.decode("utf-8", "replace"), INVALID
-
-
-def _without_surrogates(text: str) -> tuple[str, int]:
-    """Replace lone surrogates, which JSON can hold, as tiktoken replaces them."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), INVALID
-    return text, 0
 
 
 def token_batches(sources: list[Source], start: Position, processes: int) -> Iterator[TokenBatch]:

@@ -163,6 +163,15 @@ def split_text(text: str, piece_characters: int = PIECE_CHARACTERS) -> Iterator[
     yield text[start:]
 
 
+def without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which JSON and command lines can hold, as tiktoken does."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def encode_text(text: str) -> Tokens:
     """Encode text as GPT-2 tokens, no special token among them.
 
@@ -172,6 +181,7 @@ def encode_text(text: str) -> Tokens:
     Returns:
         uint16 [number of tokens], as `tiktoken.Encoding.encode_ordinary` gives them.
     """
+    text = without_surrogates(text)
     if len(text) <= PIECE_CHARACTERS:
         return _encode_piece(text)
     return np.concatenate([_encode_piece(piece) for piece in split_text(text)])

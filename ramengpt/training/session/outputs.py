@@ -32,6 +32,7 @@ Why the outputs never mix two runs, whatever happens:
 """
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,10 +57,18 @@ def withdraw_outputs(folders: RunFolders) -> None:
         (folders.results / name).unlink(missing_ok=True)
     if folders.samples is not None:
         folders.samples.unlink(missing_ok=True)
-    shutil.rmtree(unpublished_weights(folders), ignore_errors=True)
-    if folders.models.exists():
+    _remove(unpublished_weights(folders))
+    if os.path.lexists(folders.models):
         folders.models.rename(unpublished_weights(folders))
-        shutil.rmtree(unpublished_weights(folders))
+        _remove(unpublished_weights(folders))
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or the link or file in its place; a link's target is left alone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def shown_run(results: Path) -> str | None:

@@ -58,6 +58,11 @@ def test_pieces_encode_like_the_whole_where_a_safe_cut_exists(reference, text, p
         assert joined == reference.encode_ordinary(text)
 
 
+@pytest.mark.parametrize("text", ["\udcffa", "\ud83d \ude00", "\ude00\ud83d" * PIECE_CHARACTERS])
+def test_lone_surrogates_are_replaced_as_tiktoken_does(reference, text):
+    assert encode_text(text).tolist() == reference.encode_ordinary(text)
+
+
 def test_a_long_document_equals_tiktoken(reference):
     text = "It's a long text,\nwith  lines and 1234 numbers. " * (PIECE_CHARACTERS // 20)
     assert encode_text(text).tolist() == reference.encode_ordinary(text)

@@ -59,6 +59,22 @@ def test_nothing_of_an_earlier_run_is_left(folders: RunFolders) -> None:
     assert list(folders.results.iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["models", "models.part"])
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_a_link_in_place_of_the_weights_goes_and_its_target_stays(
+    folders: RunFolders, place: str, target: str
+) -> None:
+    complete_set(folders, 1.0)
+    folders.models.rename(folders.models.with_name("elsewhere"))
+    link = folders.models.with_name(place)
+    link.symlink_to(target)
+    withdraw_outputs(folders)
+    assert not link.is_symlink()
+    assert (folders.models.with_name("elsewhere") / "config.json").exists()
+    complete_set(folders, 2.0)
+    assert not folders.models.is_symlink()
+
+
 @pytest.mark.parametrize("call", range(1, 7))
 def test_no_death_leaves_weights_of_one_run_beside_numbers_of_another(
     folders: RunFolders, call: int
