@@ -26,7 +26,7 @@ NAMES = {"adamw": "AdamW", "muon_jordan": "Keller Jordan's Muon"}
 
 
 def answer(about: Mapping[str, Any], entries: Entries) -> str:
-    """A list: which arms end lowest, which are below and above the baselines, what was left out."""
+    """A list: which arms are better, lowest, below and above the baselines, and what was left out."""
     sentences = []
     below: dict[str, list[set[str]]] = {baseline: [] for baseline in BASELINES}
     for times in lengths_of(entries):
@@ -37,12 +37,14 @@ def answer(about: Mapping[str, Any], entries: Entries) -> str:
         for baseline in BASELINES:
             found = _beside(arms, baseline)
             below[baseline].append(found["below"])
-            sentences += [_sides(baseline, found)] if baseline in arms else []
+            sentences += [_sides(baseline, found, times)] if baseline in arms else []
         if times == 1:
             sentences += _sooner(arms)
-    for baseline, sets in below.items():
-        if len(sets) > 1 and (better := set.intersection(*sets)):
-            sentences.append(f"Better than {NAMES[baseline]} at every length: {listed(better)}.")
+    sentences[:0] = [
+        f"Better than {NAMES[baseline]} at every length: {listed(better)}."
+        for baseline, sets in below.items()
+        if len(sets) > 1 and (better := set.intersection(*sets))
+    ]
     missing = [name for name in RATES if name not in arms_of(about, entries, 1)]
     hooks = {Arm(name).hook for name in arms_of(about, entries, 1)}
     missing += [hook for hook in HOOKS if hook not in hooks]
@@ -79,9 +81,10 @@ def _beside(arms: Mapping[str, Mapping[int, Entry]], baseline: str) -> dict[str,
     return sides
 
 
-def _sides(baseline: str, found: Mapping[str, set[str]]) -> str:
+def _sides(baseline: str, found: Mapping[str, set[str]], times: int) -> str:
+    begin = "Beside" if times == 1 else "There, beside"
     parts = [f"{side}: {listed(names)}" for side, names in found.items() if names]
-    return f"Beside {NAMES[baseline]} (p < {SIGNIFICANT:g}), {'; '.join(parts)}."
+    return f"{begin} {NAMES[baseline]} (p < {SIGNIFICANT:g}), {'; '.join(parts)}."
 
 
 def _sooner(arms: Mapping[str, Mapping[int, Entry]]) -> list[str]:

@@ -60,7 +60,8 @@ LONG = named(
 
 
 def test_better_is_what_is_below_at_both_lengths() -> None:
-    lines = answer(ABOUT, LONG).splitlines()
+    first, *lines = answer(ABOUT, LONG).splitlines()
+    assert first == "- Better than AdamW at every length: `soap`."
     assert lines[0] == (
         "- Of 3 arms, each tuned by 4 trials and run with 2 fresh seeds, `soap` ends lowest: "
         "2.1010 nats/token, 1.9990 below AdamW, 0.9995 below Keller Jordan's Muon."
@@ -70,10 +71,10 @@ def test_better_is_what_is_below_at_both_lengths() -> None:
     # 4.1 after 1000 and 1102 of 4000 tokens, and after 1900 and 2202.
     assert lines[3] == "- 2 reach AdamW's last loss after 26 to 51 % of its tokens."
     assert lines[4].startswith("- Trained 2 times as long, of 3 arms, `soap` ends lowest: 2.0010")
+    assert lines[5].startswith("- There, beside AdamW")
     assert "not told apart: `muon_jordan`" in lines[5]
-    assert lines[7] == "- Better than AdamW at every length: `soap`."
     assert "Better than Keller" not in answer(ABOUT, LONG)
-    assert lines[8].startswith("- Not evaluated: `adam`, `adam_hyperball`")
+    assert lines[7].startswith("- Not evaluated: `adam`, `adam_hyperball`")
 
 
 def test_one_length_makes_nothing_better() -> None:
