@@ -26,7 +26,7 @@ NAMES = {"adamw": "AdamW", "muon_jordan": "Keller Jordan's Muon"}
 
 
 def answer(about: Mapping[str, Any], entries: Entries) -> str:
-    """A list: which arms are better, lowest, below and above the baselines, and what was left out."""
+    """A list: arms that are better, lowest, below and above the baselines; what was left out."""
     sentences = []
     below: dict[str, list[set[str]]] = {baseline: [] for baseline in BASELINES}
     for times in lengths_of(entries):
