@@ -74,7 +74,7 @@ def rows() -> Iterator[str]:
 
 
 def page(before: str) -> str:
-    """The page with its table computed again."""
+    """The page with a new table."""
     return with_table(before, BEGIN, rows())
 
 

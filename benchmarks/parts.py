@@ -1,4 +1,4 @@
-"""What each part of the network is worth on real text, with all others as they are.
+"""What each part of the network changes on real text, with all others as they are.
 
     python -m benchmarks.parts --out runs/parts --model base --processes 3
     python -m benchmarks.parts --out runs/small --model small --early_stop_steps 201 --alone

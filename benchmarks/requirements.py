@@ -92,7 +92,7 @@ def rows() -> Iterator[str]:
 
 
 def page(before: str) -> str:
-    """The page with its table made again."""
+    """The page with a new table."""
     return with_table(before, BEGIN, rows())
 
 

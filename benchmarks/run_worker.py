@@ -57,7 +57,7 @@ class Worker:
             self.process.wait()  # it has died, which `status` says
 
     def status(self) -> int | None:
-        """Exit status of the run; None while it goes on."""
+        """Exit status of the run; None until it has ended."""
         if self._status is None:
             assert self.process.stdout is not None
             answer = self.process.stdout.read()

@@ -10,7 +10,7 @@ from ramengpt.errors import UserError
 VALIDATIONS = 10
 """Held-out losses of a run that is evaluated; trials have the last one only."""
 SELECTION_SEED = 1001
-"""Of every trial, so that trials differ by their values alone."""
+"""Of every trial, so that trials differ only by their values."""
 FIRST_EVALUATION_SEED = 3001
 """Evaluation seeds count up from here; each draws the initial weights and the order of the data."""
 

@@ -32,16 +32,6 @@ def check_stages(fractions: list[float], values: list[int], key: str) -> None:
         raise ValueError(f"fractions must start at 0 and increase, found {fractions}")
 
 
-def check_window(tokens: int) -> None:
-    """Check that a window is whole blocks.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if tokens % WINDOW_BLOCK_TOKENS:
-        raise ValueError(f"a window must be a multiple of {WINDOW_BLOCK_TOKENS}, found {tokens}")
-
-
 class StagedSchedule(Section):
     """Values from each fraction on: every list of a section has one for each."""
 
@@ -71,7 +61,10 @@ class WindowSchedule(StagedSchedule):
     @model_validator(mode="after")
     def _check_windows(self) -> Self:
         for tokens in [*self.tokens, self.validation_tokens]:
-            check_window(tokens)
+            if tokens % WINDOW_BLOCK_TOKENS:
+                raise ValueError(
+                    f"a window must be a multiple of {WINDOW_BLOCK_TOKENS}, found {tokens}"
+                )
         return self
 
 

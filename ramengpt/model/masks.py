@@ -5,7 +5,7 @@ Documents lie one after the other, so the keys that query q may see are exactly 
     first_key[q] = q - min(position[q], window - 1)  <=  key  <=  q
 
 `first_key` never decreases, hence so do the first and last blocks of keys that a block of queries
-needs, and the block masks follow from the interval ends alone: no pass over queries x keys.
+needs, and the block masks follow from the interval ends: no pass over queries x keys.
 
 Shapes: T packed tokens, N = T / 128 blocks, C blocks of keys that a block of queries can reach.
 """

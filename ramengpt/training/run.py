@@ -5,7 +5,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from ramengpt.config import Config
 from ramengpt.errors import UserError
@@ -57,7 +56,8 @@ def train(read_config: Callable[[], Config], options: RunOptions, folders: RunFo
         if folders.recorded:
             check_inputs_match_stage_check(spec.inputs)
         spec.checkpoints.describe(asdict(spec.inputs))
-        report_unresumable_runs(folders.checkpoints)
+        for lost in unresumable_runs(folders.checkpoints):
+            say(f"no run can resume from {lost}; `{COMMAND} --remove` deletes such checkpoints")
         rules = options.stop_rules
         if rules.after_seconds is None:
             say(epochs_line(spec.data.train, reading_order(spec.config), spec.plans))
@@ -105,9 +105,3 @@ def withdraw_if_inputs_changed(spec: RunSpec, read_config: Callable[[], Config])
         withdraw_outputs(spec.folders)
         announce_run(spec.folders.results)
         raise
-
-
-def report_unresumable_runs(checkpoints: Path) -> None:
-    """Name the checkpoints that only waste disk space."""
-    for run in unresumable_runs(checkpoints):
-        say(f"no run can resume from {run}; `{COMMAND} --remove` deletes such checkpoints")

@@ -11,7 +11,7 @@ never taught that the next one begins; the very last token of a shard, whose suc
 is no input. After the last document of a shard comes the next shard, after the last shard the next
 epoch.
 
-What comes next depends on the index, the reading order and a cursor alone. T: tokens of a
+What comes next depends only on the index, the reading order and a cursor. T: tokens of a
 micro-batch.
 """
 

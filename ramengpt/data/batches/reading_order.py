@@ -77,7 +77,7 @@ def cut(starts: Offsets, lengths: Offsets, piece_tokens: int) -> tuple[Offsets, 
 
 
 def _permutation(count: int, *key: int) -> Offsets:
-    """A random order of `count` things that depends on the key alone.
+    """A random order of `count` things that depends only on the key.
 
     By sorting raw random words: NumPy promises that these stay the same in later versions, and of
     its own permutations it does not.
