@@ -15,7 +15,7 @@ RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z
 LocalFolder = Annotated[str, Field(max_length=4096, pattern=r"^(/|\./|\.\./|~/)[^\x00]+$")]
 """A folder laid out like a repository, written so that it cannot be taken for one."""
 
-ShardTokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
+ShardTokens = Annotated[int, Field(ge=2, le=2**31 - 1)]
 """Tokens in one shard; its header stores their number as an int32."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramengpt.config import Config
-from ramengpt.data.batches.batcher import epoch_tokens
+from ramengpt.data.batches.batcher import check_documents, epoch_tokens
 from ramengpt.data.batches.indexed_split import IndexedShard, SplitShards
 from ramengpt.data.batches.reading_order import ReadingOrder
 from ramengpt.data.batches.validation_stream import ValidationStream
@@ -67,6 +67,7 @@ def open_data(config: Config) -> Data:
     restore_shards(config, manifest, store.folder)
     check_index(manifest)
     train = SplitShards(manifest, "train", store.folder)
+    check_documents(train)  # before anything divides by their number
     val = SplitShards(manifest, "val", store.folder)
     return Data(train, ValidationStream(val, config.validation.tokens), store.data_path)
 

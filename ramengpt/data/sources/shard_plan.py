@@ -156,6 +156,11 @@ def check_split(plan: ShardPlan, provenance: Provenance, numbers: list[int]) -> 
     begins_later = any(np.any(shard == BOS_TOKEN) for shard in train)
     if train_tokens < len(val) or not begins_later:
         raise _split_error(plan, val, train_tokens, begins_later)
+    if not any(np.any(shard[:-1] == BOS_TOKEN) for shard in train):
+        raise UserError(
+            f"{plan.name}: no train shard holds two tokens of a document; set "
+            f"datasets.{plan.name}.shard_tokens to more than {plan.shard_tokens}"
+        )
 
 
 def _split_error(plan: ShardPlan, val: Tokens, train_tokens: int, begins_later: bool) -> UserError:
@@ -168,9 +173,14 @@ def _split_error(plan: ShardPlan, val: Tokens, train_tokens: int, begins_later: 
             "file or a line of its own"
         )
     tokens = len(val) + train_tokens
-    most = tokens // 10 if begins_later else min(tokens // 10, int(starts[-1]))
+    most = max(2, tokens // 10)
+    if not begins_later:
+        most = min(most, int(starts[-1]))
+    advice = (
+        f"set {key}.val_tokens to {most} or add text" if 2 <= most <= tokens // 2 else "add text"
+    )
     left = f"{train_tokens} of them" if train_tokens < len(val) else "the start of no document"
     return UserError(
         f"{plan.name}: the text has {tokens} tokens, and val_tokens {plan.val_tokens} leaves "
-        f"{left} for training; set {key}.val_tokens to {max(1, most)} or add text"
+        f"{left} for training; {advice}"
     )

@@ -58,8 +58,8 @@ def documents(root: Path, pattern: str = "**/*", separator: str = "") -> tuple[l
         paths=[pattern],
         text_field="text",
         document_separator=separator,
-        val_tokens=1,
-        shard_tokens=1,
+        val_tokens=2,
+        shard_tokens=2,
     )
     found = find_text(config, root)
     batches = read_batches(list(found.sources), (0, 0, 0))

@@ -37,7 +37,7 @@ def test_training_gets_half_of_the_tokens_and_the_start_of_a_document(tmp_path, 
     plan = ShardPlan("mine", val, 3, None)
     texts = ["a b c d", "e f g h", "i j k"]
     if val >= 14:
-        with pytest.raises(UserError, match=rf"14 tokens, and val_tokens {val} leaves 0 .* to 1 "):
+        with pytest.raises(UserError, match=rf"14 tokens, and val_tokens {val} leaves 0 .* to 2 "):
             write(plan, tmp_path, *texts)
         return
     provenance, numbers = write(plan, tmp_path, *texts)
@@ -46,6 +46,12 @@ def test_training_gets_half_of_the_tokens_and_the_start_of_a_document(tmp_path, 
             check_split(plan, provenance, numbers)
     else:
         check_split(plan, provenance, numbers)
+
+
+def test_shards_in_which_no_document_has_a_second_token(tmp_path):
+    plan = ShardPlan("mine", 2, 1, None)
+    with pytest.raises(UserError, match=r"set datasets\.mine\.shard_tokens to more than 1"):
+        check_split(plan, *write(plan, tmp_path, "a", "b", "c"))
 
 
 def test_a_single_document(tmp_path):

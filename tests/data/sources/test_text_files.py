@@ -17,8 +17,8 @@ def find(root: Path, *patterns: str):
         paths=list(patterns or ["text/**/*"]),
         text_field="text",
         document_separator="",
-        val_tokens=1,
-        shard_tokens=1,
+        val_tokens=2,
+        shard_tokens=2,
     )
     found = find_text(config, root)
     read = [str(source.file.path.relative_to(root)) for source in found.sources]
