@@ -1,5 +1,7 @@
 """Values edited while a stage runs are not recorded as what it used."""
 
+import sys
+
 import pytest
 
 import pipeline.sample
@@ -29,5 +31,6 @@ def test_a_stage_whose_values_were_edited_fails(tmp_path, monkeypatch):
         written(*arguments)
 
     monkeypatch.setattr(pipeline.sample, "write_bytes", edit)
+    monkeypatch.setattr(sys, "argv", ["sample"])
     with pytest.raises(UserError, match="sample changed while this stage ran"):
         pipeline.sample.main()
