@@ -17,12 +17,12 @@ from ramengpt.comparison.tables import (
 from ramengpt.files import write_bytes
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px;
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px;
        margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
+th, td { padding: .35rem .5rem; text-align: right; border-bottom: 1px solid #ddd; }
 th { font-weight: 600; border-bottom: 2px solid #888; }
 th:first-child, td:first-child { text-align: left; }
 tbody tr:hover { background: #f5f7fa; }
