@@ -32,6 +32,7 @@ TEXT_MEGABYTES = 60.0
 PROCESSES = 2
 DATASET = "fineweb100B"
 STAGE = """
+import time
 from ramengpt.config import load_config
 {imports}
 config = load_config(["dataset=fineweb100B"])
