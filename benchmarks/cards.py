@@ -78,10 +78,5 @@ def page(before: str) -> str:
     return with_table(before, BEGIN, rows())
 
 
-def main() -> None:
-    """Rewrite the page."""
-    rewrite(PAGE, page, __doc__)
-
-
 if __name__ == "__main__":
-    main()
+    rewrite(PAGE, page, __doc__)

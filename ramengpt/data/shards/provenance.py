@@ -170,7 +170,8 @@ class Provenance:
         write_bytes(self.folder / PROVENANCE_NAME, (json.dumps(content, indent=1) + "\n").encode())
         self.checksums.save()
 
-    def shard(self, file: str, split: Split) -> DownloadedShard:
+    def shard(self, file: str) -> DownloadedShard:
         """Describe a recorded shard for the download record."""
+        split: Split = "val" if file.rsplit("_", 2)[1] == "val" else "train"
         size = (self.folder / file).stat().st_size
         return DownloadedShard(file, split, size, self.origins[file].sha256)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ramengpt.config.dataset import DownloadConfig, HubTextConfig, TextConfig
-from ramengpt.data.shards.format import HEADER_BYTES, TOKEN_BYTES, Split
+from ramengpt.data.shards.format import HEADER_BYTES, TOKEN_BYTES
 from ramengpt.data.shards.manifest import DownloadedShard
 from ramengpt.data.shards.provenance import Position, Provenance, code_digest
 from ramengpt.data.sources import shard_plan
@@ -94,7 +94,7 @@ def build_from_text(
     ]
     report = {"read": read, "left_out": left_out, "counts": _counts(plan, provenance, numbers)}
     _announce(plan.name, report, sorted(invalid))
-    return tuple(_describe(plan, provenance, number) for number in numbers), report
+    return tuple(provenance.shard(plan.file(number)) for number in numbers), report
 
 
 def _shown(path: Path, root: Path) -> str:
@@ -144,11 +144,6 @@ def _check_space(plan: ShardPlan, provenance: Provenance) -> None:
             f"{scaled(free, 'B')} are free; make room, lower train_shards, or let DATA_PATH name "
             "another disk"
         )
-
-
-def _describe(plan: ShardPlan, provenance: Provenance, number: int) -> DownloadedShard:
-    split: Split = "train" if number else "val"
-    return provenance.shard(plan.file(number), split)
 
 
 def _counts(plan: ShardPlan, provenance: Provenance, numbers: list[int]) -> dict[str, int]:

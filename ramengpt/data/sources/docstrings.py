@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ramengpt.config.dataset import DocstringsConfig
-from ramengpt.data.shards.format import ShardWriter, Split, shard_filename
+from ramengpt.data.shards.format import ShardWriter, shard_filename
 from ramengpt.data.shards.manifest import DownloadedShard
 from ramengpt.data.shards.provenance import Provenance, code_digest
 from ramengpt.data.sources import deduplication
@@ -68,16 +68,8 @@ def build_docstrings(
         documents = read_docstrings(config, processes)
         val, train = split_documents(documents, config.val_tokens, config.train_tokens)
         _write_shards(config, provenance, val, train)
-    return tuple(_describe(provenance, file) for file in sorted(provenance.origins, key=_val_first))
-
-
-def _val_first(file: str) -> tuple[bool, str]:
-    return "_val_" not in file, file
-
-
-def _describe(provenance: Provenance, file: str) -> DownloadedShard:
-    split: Split = "val" if "_val_" in file else "train"
-    return provenance.shard(file, split)
+    in_order = sorted(provenance.origins, key=lambda file: file.rsplit("_", 1)[1])
+    return tuple(provenance.shard(file) for file in in_order)
 
 
 def _source(config: DocstringsConfig) -> dict[str, Any]:

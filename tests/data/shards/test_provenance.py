@@ -37,6 +37,15 @@ def test_a_file_of_the_user_is_never_claimed(tmp_path):
         assert again.replaced == (source["seed"] == 2)
 
 
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_the_split_of_a_shard_is_the_one_before_its_number(tmp_path, split):
+    file = f"my_val_set_{split}_000001.bin"
+    (tmp_path / file).write_bytes(b"tokens")
+    provenance = Provenance(tmp_path, {})
+    provenance.record(file)
+    assert provenance.shard(file).split == split
+
+
 ORIGIN = {"sha256": "00", "end": [0, 1, 2], "last": False, "counts": {"documents": 1}}
 ODD = st.sampled_from([None, -1, 0.5, 10**400, "x", "\ud800", [], [1], [[]], {}, {"a": []}, True])
 
