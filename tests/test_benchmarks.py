@@ -12,6 +12,7 @@ from benchmarks import __main__ as command
 from benchmarks import train_step
 from benchmarks.ceilings import Ceilings
 from benchmarks.report import Report, relative_error
+from benchmarks.scale import STAGES, measure
 from benchmarks.train_step import synthetic_batch
 
 
@@ -26,6 +27,13 @@ def test_synthetic_documents_are_packed_as_the_batcher_packs(monkeypatch):
     assert torch.all(follows | (positions[1:] == 0))
     assert (positions == 0).sum() > 10
     assert torch.equal(batch.targets_T[:-1], batch.tokens_T[1:])
+
+
+def test_every_stage_of_scale_is_measured():
+    figures = measure(num_shards=3, shard_tokens=200_000)
+    expected = {f"{stage}_{unit}" for stage in STAGES for unit in ("cpu_seconds", "peak_gigabytes")}
+    assert expected < figures.keys()
+    assert all(value > 0 for value in figures.values())
 
 
 def test_the_floor_is_the_larger_of_arithmetic_and_memory():
