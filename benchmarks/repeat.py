@@ -6,10 +6,8 @@ The data that the record was made with must be there; repeat.json in the folder 
 every run that ends, and the same command resumes.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from benchmarks.report import study_machine
 from benchmarks.run_record import DONE, Entries, Run, RunRecord, read_record
@@ -20,17 +18,18 @@ from ramengpt.comparison.tables import TextTable
 
 
 def recorded_runs(entries: Entries) -> list[Run]:
-    """The runs of a record that ended with a loss."""
+    """The runs of a record that ended with a loss; the contest's are grouped by their entry."""
     return [
-        Run(entry["name"], entry["seed"], tuple(entry["settings"]), _labels(entry), entry["alone"])
+        Run(
+            entry["name"],
+            entry["seed"],
+            tuple(entry["settings"]),
+            {"arm": entry.get("arm") or entry["entry"]},
+            entry["alone"],
+        )
         for entry in entries.values()
         if entry["status"] == DONE
     ]
-
-
-def _labels(entry: Mapping[str, Any]) -> dict[str, str]:
-    """What the record's tables group runs by."""
-    return {"arm": entry.get("arm") or entry["entry"]}
 
 
 def repeat_table(recorded: Entries, repeated: Entries) -> str:

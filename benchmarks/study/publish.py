@@ -78,17 +78,18 @@ def with_found_values(text: str, about: Mapping[str, Any], entries: Entries) -> 
 
     A momentum that differs from the shared one gets a schedule named like the optimizer.
     """
+    params = yaml.safe_load(text)
     for name, settings in found_settings(about, entries).items():
         values = dict(setting.removesuffix(".").split("=", 1) for setting in settings)
         own = {key.split(".")[-1]: value for key, value in values.items() if key.startswith("opt")}
         if "momentum" in own:
-            shared = yaml.safe_load(text)["momentum_schedules"][own["momentum"]]
+            shared = params["momentum_schedules"][own["momentum"]]
             prefix = f"momentum_schedules.{own['momentum']}."
             found = {key.removeprefix(prefix): values[key] for key in values if prefix in key}
             found = shared | {key: float(value) for key, value in found.items()}
             text = _with_block(text, "momentum_schedules", name, found if found != shared else {})
             own["momentum"] = name if found != shared else own["momentum"]
-        text = _with_values(text, name, own)
+        text = _with_values(text, params, name, own)
     return text
 
 
@@ -116,11 +117,12 @@ def _with_block(text: str, section: str, name: str, values: Mapping[str, Any]) -
     return f"{text[: begin.end()]}{kept}{lines}{rest}"
 
 
-def _with_values(text: str, optimizer: str, values: Mapping[str, str]) -> str:
+def _with_values(
+    text: str, params: Mapping[str, Any], optimizer: str, values: Mapping[str, str]
+) -> str:
     """The text with values of an optimizer's entry; those that it lacks come after its rate."""
     entry = re.search(rf"^optimizers:\n(?: .*\n)*?  {optimizer}:.*\n((?:    .*\n)+)", text, re.M)
     assert entry is not None
-    params = yaml.safe_load(text)
     body, before, shared = entry[1], params["optimizers"][optimizer], _shared_values(params)
     added = ""
     for key, value in values.items():

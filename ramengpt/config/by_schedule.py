@@ -39,11 +39,13 @@ def with_values_of_schedule(raw: Mapping[str, Any], schedule: Any, path: Path) -
     if not isinstance(schedules, Mapping):  # which is an error of its own
         schedules = dict.fromkeys(schedules_with_values(raw))
     filled = {
-        name: {
+        name: dict(entry)
+        | {
             key: _picked(
                 value, schedule, schedules, f"{path}: {shortened(f'optimizers.{name}.{key}')}"
             )
             for key, value in entry.items()
+            if isinstance(value, Mapping)
         }
         for name, entry in _entries(raw).items()
     }
@@ -56,8 +58,10 @@ def _entries(raw: Mapping[str, Any]) -> dict[Any, Mapping[Any, Any]]:
     return {name: entry for name, entry in table.items() if isinstance(entry, Mapping)}
 
 
-def _picked(value: Any, schedule: Any, schedules: Mapping[str, Any], where: str) -> Any:
-    if not isinstance(value, Mapping) or value.keys().isdisjoint([DEFAULT, *schedules]):
+def _picked(
+    value: Mapping[Any, Any], schedule: Any, schedules: Mapping[str, Any], where: str
+) -> Any:
+    if value.keys().isdisjoint([DEFAULT, *schedules]):
         return value
     for name in value:
         if name != DEFAULT and name not in schedules:

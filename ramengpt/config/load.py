@@ -129,9 +129,9 @@ def load_config(overrides: Sequence[str] = (), path: Path = PARAMS_FILE) -> Conf
     raw = read_yaml(path)
     for override in overrides:
         _apply_override(raw, override)
-    for schedule in schedules_with_values(raw):
-        _checked(with_values_of_schedule(raw, schedule, path), path)
-    return _select(_checked(with_values_of_schedule(raw, raw.get("schedule"), path), path), path)
+    for schedule in (*schedules_with_values(raw), raw.get("schedule")):  # the selected one is last
+        params = _checked(with_values_of_schedule(raw, schedule, path), path)
+    return _select(params, path)
 
 
 def _checked(raw: dict[str, Any], path: Path) -> ParamsFile:
